@@ -1,0 +1,79 @@
+"""Arrays that travel from the host to the model. Axes: see `mres_jax.typing`."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mres_jax.geometry import Grid, View
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Example:
+    """One conversation with its pictures, assembled and ready to be packed.
+
+    Attributes:
+      tokens: `int32 [t]`, image placeholders expanded, one per visual token.
+      slots: `int32 [t]`, index of the visual token that stands there, or -1 for text.
+      positions: `int32 [3 t]`, rotary positions (t, h, w); three equal rows under the plain rule.
+      loss_mask: `bool [t]`, tokens that are to be predicted (all False in a prompt).
+      patches: `uint8 [p r]`, rows of all views in block order.
+      grids: one per view, in prompt order.
+      views: the views themselves.
+      patch_labels: optional `int32 [p]` arrays by name, for auxiliary losses.
+    """
+
+    tokens: np.ndarray
+    slots: np.ndarray
+    positions: np.ndarray
+    loss_mask: np.ndarray
+    patches: np.ndarray
+    grids: tuple[Grid, ...]
+    views: tuple[View, ...]
+    patch_labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def next_position(self) -> int:
+        """Rotary position of the first generated token."""
+        return int(self.positions.max(initial=-1)) + 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, order=True)
+class Rung:
+    """Static lengths of one pack; a run's ladder has a few of them, smallest first."""
+
+    max_patches: int
+    max_tokens: int
+    max_views: int
+    max_examples: int
+
+
+class Pack(NamedTuple):
+    """Several examples in one set of static buffers; a pytree, arrays of numpy or jax.
+
+    Attributes:
+      patches: `uint8 [p r]`, or normalised floats of the same shape.
+      patch_positions: `int32 [p 2]`, row and column of each patch in its view.
+      patch_segment_ids: `int32 [p]`, 1..n per view, 0 = padding.
+      grid_thw: `int32 [n 3]`, zeros for unused views.
+      tokens: `int32 [t]`.
+      segment_ids: `int32 [t]`, 1..s per example, 0 = padding.
+      positions: `int32 [3 t]`.
+      visual_index: `int32 [t]`, packed visual token that stands there, or -1.
+      targets: `int32 [t]`, the token that follows in the same example, 0 where none does.
+      loss_mask: `bool [t]`, True where `targets` counts.
+      patch_labels: `int32 [p]` by name, -1 = unlabelled.
+    """
+
+    patches: Any
+    patch_positions: Any
+    patch_segment_ids: Any
+    grid_thw: Any
+    tokens: Any
+    segment_ids: Any
+    positions: Any
+    visual_index: Any
+    targets: Any
+    loss_mask: Any
+    patch_labels: Mapping[str, Any]

@@ -1,0 +1,37 @@
+"""What users see when their input cannot work: one line that names the item, the numbers and the cure.
+
+`MresError` is bad usage or bad input (exit code 2 of the command line); `RunError` is a run that
+was started correctly and failed (exit code 1). Neither ever carries a memory address.
+"""
+
+
+class MresError(ValueError):
+    """Bad usage or bad input."""
+
+
+class BadImageError(MresError):
+    """A picture that cannot or must not be decoded; names the file and the reason."""
+
+
+class PackingError(MresError):
+    """Items that do not fit the static buffers they were meant for."""
+
+
+class PolicyError(MresError):
+    """An unknown resolution policy, or one that a model cannot take."""
+
+
+class PromptError(MresError):
+    """A conversation that cannot become a prompt: placeholders, lengths, empty turns."""
+
+
+class CheckpointError(MresError):
+    """Weights, keys or files of a checkpoint that are missing, unexpected or damaged."""
+
+
+class ConfigError(MresError):
+    """An unknown or impossible field of a configuration."""
+
+
+class RunError(RuntimeError):
+    """A failure while running: a full disk, a dead peer, a step that diverged."""
