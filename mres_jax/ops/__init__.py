@@ -1,1 +1,10 @@
-"""Placeholder."""
+"""Array functions without parameters; the only room that calls `mres_kernels`."""
+
+from mres_kernels.varlen_attention import (
+    Plan as Plan,
+    make_plan as make_plan,
+    varlen_attention as varlen_attention,
+)
+
+from mres_jax.ops.decode import decode_attention as decode_attention
+from mres_jax.ops.scatter import scatter_visual as scatter_visual

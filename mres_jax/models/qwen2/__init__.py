@@ -1,0 +1,1 @@
+"""Qwen2: the decoder of Qwen2-VL and NativeRes-LLaVA."""

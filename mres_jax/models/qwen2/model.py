@@ -1,0 +1,121 @@
+"""Qwen2 decoder over packs and caches.
+
+Axes: t packed positions, m rows of a cache, e width, l layers, g key/value heads, k head width.
+"""
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from mres_jax import nn, ops
+from mres_jax.models.qwen2.config import TextConfig
+
+
+class DecoderLayer(nnx.Module):
+    """Pre-norm attention and gated MLP."""
+
+    def __init__(self, config: TextConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
+        size, epsilon = config.hidden_size, config.rms_norm_eps
+        self.input_norm = nn.RMSNorm(size, epsilon=epsilon)
+        self.attn = nn.DecoderAttention(
+            size,
+            num_heads=config.num_attention_heads,
+            num_kv_heads=config.num_key_value_heads,
+            head_dim=config.head_dim,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.post_norm = nn.RMSNorm(size, epsilon=epsilon)
+        self.mlp = nn.GatedMLP(size, config.intermediate_size, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "t e"], rotary: nn.Rotary, plan: ops.Plan):
+        out, kv = self.attn(self.input_norm(x), rotary, plan)
+        x = x + out
+        return x + self.mlp(self.post_norm(x)), kv
+
+    def decode(self, x: Float[Array, "m e"], rotary: nn.Rotary, keys, values, lengths):
+        out, kv = self.attn.decode(self.input_norm(x), rotary, keys, values, lengths)
+        x = x + out
+        return x + self.mlp(self.post_norm(x)), kv
+
+
+class Decoder(nnx.Module):
+    """Embeddings, layers, final norm and head."""
+
+    def __init__(
+        self,
+        config: TextConfig,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        remat: nn.Remat = "none",
+        rngs: nnx.Rngs,
+    ):
+        self.config, self.remat = config, remat
+        self.embed = nnx.Embed(config.vocab_size, config.hidden_size, dtype=dtype, rngs=rngs)
+        self.layers = nn.stack_layers(
+            lambda r: DecoderLayer(config, dtype=dtype, rngs=r), config.num_hidden_layers, rngs
+        )
+        self.norm = nn.RMSNorm(config.hidden_size, epsilon=config.rms_norm_eps)
+        if not config.tie_word_embeddings:
+            self.lm_head = nnx.Linear(
+                config.hidden_size, config.vocab_size, use_bias=False, dtype=dtype, rngs=rngs
+            )
+
+    def __call__(
+        self, x: Float[Array, "t e"], positions: Int[Array, "3 t"], plan: ops.Plan
+    ) -> Float[Array, "t e"]:
+        """Hidden states after the final norm; `plan` is causal within each example."""
+        rotary = self._rotary(positions)
+
+        def step(layer, x, _):
+            return layer(x, rotary, plan)[0], None
+
+        x, _ = nn.scan_layers(self.layers, step, x, remat=self.remat)
+        return self.norm(x)
+
+    def prefill(
+        self, x: Float[Array, "t e"], positions: Int[Array, "3 t"], plan: ops.Plan
+    ) -> tuple[Float[Array, "t e"], Float[Array, "l t g k"], Float[Array, "l t g k"]]:
+        """The same hidden states, with keys and values of every layer."""
+        rotary = self._rotary(positions)
+
+        def step(layer, x, _):
+            return layer(x, rotary, plan)
+
+        x, (keys, values) = nn.scan_layers(self.layers, step, x)
+        return self.norm(x), keys, values
+
+    def decode(
+        self, x: Float[Array, "m e"], positions: Int[Array, "3 m"], cache: nn.KVCache
+    ) -> tuple[Float[Array, "m e"], nn.KVCache]:
+        """One more token for each row: hidden states, and the cache with it written at `lengths`."""
+        rotary, lengths = self._rotary(positions), cache.lengths
+        rows = jnp.arange(lengths.shape[0])
+
+        def step(layer, carry, index):
+            x, keys, values = carry
+            x, (key, value) = layer.decode(x, rotary, keys[index], values[index], lengths)
+            keys = keys.at[index, rows, lengths].set(key)
+            return (x, keys, values.at[index, rows, lengths].set(value)), None
+
+        layer_ids = jnp.arange(self.config.num_hidden_layers)
+        (x, keys, values), _ = nn.scan_layers(
+            self.layers, step, (x, cache.keys, cache.values), layer_ids
+        )
+        return self.norm(x), nn.KVCache(keys, values, lengths + 1)
+
+    def logits(self, hidden: Float[Array, "*b e"]) -> Float[Array, "*b V"]:
+        """Scores over the vocabulary, float32."""
+        if self.config.tie_word_embeddings:
+            return self.embed.attend(hidden).astype(jnp.float32)
+        return self.lm_head(hidden).astype(jnp.float32)
+
+    def _rotary(self, positions: Int[Array, "3 t"]) -> nn.Rotary:
+        config = self.config
+        return nn.decoder_rotary(
+            positions,
+            head_dim=config.head_dim,
+            theta=config.rope_theta,
+            mrope_section=config.mrope_section,
+        )

@@ -1,0 +1,47 @@
+"""Patches -> visual tokens: each `merge_size x merge_size` block becomes one vector.
+
+Patches arrive in block order, so a block is `merge_size**2` consecutive rows and no pack boundary
+falls inside one. Axes: p packed patches, v packed visual tokens, d vision width, e output width.
+"""
+
+import functools
+
+import jax
+from einops import rearrange, reduce
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from mres_jax.nn.norms import LayerNorm
+
+
+class PatchMerger(nnx.Module):
+    """Concatenates the normalised patches of a block and mixes them in two linear layers.
+
+    Reference:
+      Wang et al., 2024, "Qwen2-VL", arXiv:2409.12191, section 2.1; what NativeRes-LLaVA runs.
+    """
+
+    def __init__(
+        self, *, in_size: int, out_size: int, merge_size: int, dtype: DTypeLike, rngs: nnx.Rngs
+    ):
+        linear = functools.partial(nnx.Linear, dtype=dtype, rngs=rngs)
+        block_size = in_size * merge_size**2
+        self.merge_size = merge_size
+        self.norm = LayerNorm(in_size)
+        self.up = linear(block_size, block_size)
+        self.down = linear(block_size, out_size)
+
+    def __call__(self, patches: Float[Array, "p d"]) -> Float[Array, "v e"]:
+        blocks = rearrange(self.norm(patches), "(v m) d -> v (m d)", m=self.merge_size**2)
+        return self.down(jax.nn.gelu(self.up(blocks), approximate=False))
+
+
+class AveragePooling(nnx.Module):
+    """Mean of the patches of a block: the compression that the NativeRes-LLaVA article describes."""
+
+    def __init__(self, *, merge_size: int):
+        self.merge_size = merge_size
+
+    def __call__(self, patches: Float[Array, "p d"]) -> Float[Array, "v d"]:
+        return reduce(patches, "(v m) d -> v d", "mean", m=self.merge_size**2)
