@@ -1,1 +1,7 @@
-"""Placeholder."""
+"""Kernels of `mres_jax` that stand alone: they need jax and numpy, nothing of the library."""
+
+from mres_kernels.varlen_attention import (
+    Plan as Plan,
+    make_plan as make_plan,
+    varlen_attention as varlen_attention,
+)

@@ -1,0 +1,4 @@
+"""Attention over a packed sequence whose rows each see one interval of keys."""
+
+from mres_kernels.varlen_attention.api import varlen_attention as varlen_attention
+from mres_kernels.varlen_attention.plan import Plan as Plan, make_plan as make_plan
