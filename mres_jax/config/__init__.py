@@ -1,1 +1,16 @@
-"""Placeholder."""
+"""Run files: frozen dataclasses, a plain Python file per run, dotted overrides, JSON.
+
+Standard library only: nothing here imports numpy or jax.
+"""
+
+from mres_jax.config._codec import diff as diff, from_json as from_json, to_json as to_json
+from mres_jax.config._files import load_run as load_run
+from mres_jax.config._overrides import apply_overrides as apply_overrides
+from mres_jax.config._run import (
+    CheckpointConfig as CheckpointConfig,
+    DataConfig as DataConfig,
+    OptimizerConfig as OptimizerConfig,
+    Run as Run,
+    Schedule as Schedule,
+)
+from mres_jax.config._values import did_you_mean as did_you_mean
