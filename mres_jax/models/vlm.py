@@ -33,15 +33,20 @@ class PackedVLM(nnx.Module):
         """Visual tokens of a pack, in the order of its views."""
         return self.project(self.vision(patches, patch_positions, patch_segment_ids))
 
-    def hidden(self, pack: Pack) -> Float[Array, "t e"]:
-        """Hidden states of every packed position; each example sees itself alone."""
-        return self.text(self.embed(pack), pack.positions, self._plan(pack))
+    def hidden(
+        self, pack: Pack, visual: Float[Array, "v e"] | None = None
+    ) -> Float[Array, "t e"]:
+        """Hidden states of every packed position; each example sees itself alone.
+
+        `visual` are the pack's visual tokens where the caller has them already.
+        """
+        return self.text(self.embed(pack, visual), pack.positions, self._plan(pack))
 
     def prefill(
-        self, pack: Pack
+        self, pack: Pack, visual: Float[Array, "v e"] | None = None
     ) -> tuple[Float[Array, "t e"], Float[Array, "l t g k"], Float[Array, "l t g k"]]:
         """Hidden states, and the keys and values of every layer for a cache."""
-        return self.text.prefill(self.embed(pack), pack.positions, self._plan(pack))
+        return self.text.prefill(self.embed(pack, visual), pack.positions, self._plan(pack))
 
     def decode(
         self, tokens: Int[Array, " m"], positions: Int[Array, "3 m"], cache: nn.KVCache
@@ -54,12 +59,15 @@ class PackedVLM(nnx.Module):
         """Scores over the vocabulary, float32."""
         return self.text.logits(hidden)
 
-    def embed(self, pack: Pack) -> Float[Array, "t e"]:
+    def embed(
+        self, pack: Pack, visual: Float[Array, "v e"] | None = None
+    ) -> Float[Array, "t e"]:
         """Input of the decoder: token embeddings, with the visual tokens in their places."""
         text = self.text.embed(pack.tokens)
         if not pack.patches.shape[0]:  # a rung for text alone
             return text
-        visual = self.encode(pack.patches, pack.patch_positions, pack.patch_segment_ids)
+        if visual is None:
+            visual = self.encode(pack.patches, pack.patch_positions, pack.patch_segment_ids)
         return ops.scatter_visual(text, visual, pack.visual_index)
 
     def _plan(self, pack: Pack) -> ops.Plan:

@@ -1,0 +1,69 @@
+"""What the host side must know of a Qwen2-VL: pixels, template, positions."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mres_jax.data.spec import ChatTemplate, ProcessorSpec
+from mres_jax.models.qwen2_vl.config import Qwen2VLConfig
+
+# Pixel limits of the released preprocessor_config.json.
+MIN_PIXELS, MAX_PIXELS = 56 * 56, 28 * 28 * 16_384
+
+TEMPLATE = ChatTemplate(
+    system="You are a helpful assistant.",
+    turn_open="<|im_start|>{role}\n",
+    turn_close="<|im_end|>\n",
+    image_open="<|vision_start|>",
+    image_close="<|vision_end|>",
+)
+
+PLACEHOLDERS = (
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+
+
+def make_spec(
+    config: Qwen2VLConfig,
+    token_id: Callable[[str], int],
+    *,
+    preprocessor: Mapping[str, Any] | None = None,
+) -> ProcessorSpec:
+    """Returns the processor's description.
+
+    Args:
+      config: the model.
+      token_id: id of a control token by name.
+      preprocessor: contents of `preprocessor_config.json`; its pixel limits win over the released
+        ones, in either of the two spellings Hugging Face uses.
+    """
+    vision = config.vision_config
+    smallest, largest = pixel_limits(preprocessor or {}, MIN_PIXELS, MAX_PIXELS)
+    return ProcessorSpec(
+        patch_size=vision.patch_size,
+        merge_size=vision.spatial_merge_size,
+        temporal_patch_size=vision.temporal_patch_size,
+        mean=vision.image_mean,
+        std=vision.image_std,
+        min_pixels=smallest,
+        max_pixels=largest,
+        image_token_id=config.image_token_id,
+        pad_token_id=token_id("<|endoftext|>"),
+        eos_token_ids=(token_id("<|im_end|>"), token_id("<|endoftext|>")),
+        reserved_token_ids=tuple(token_id(name) for name in PLACEHOLDERS),
+        template=TEMPLATE,
+        position_rule="mrope" if config.text_config.mrope_section else "plain",
+        coord_frame="relative_1000",
+    )
+
+
+def pixel_limits(preprocessor: Mapping[str, Any], smallest: int, largest: int) -> tuple[int, int]:
+    """Smallest and largest view, pixels: `min_pixels`/`max_pixels`, or `size` with its edges."""
+    size = preprocessor.get("size") or {}
+    return (
+        preprocessor.get("min_pixels") or size.get("shortest_edge") or smallest,
+        preprocessor.get("max_pixels") or size.get("longest_edge") or largest,
+    )

@@ -1,0 +1,88 @@
+"""What is trained, and one step of it.
+
+Axes: p packed patches, t packed positions, V vocabulary.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from mres_jax.data.types import Pack
+from mres_jax.models.vlm import PackedVLM
+from mres_jax.training.losses import PatchHeads, next_token_loss
+
+Metrics = dict[str, Float[Array, ""]]
+
+
+class Learner(nnx.Module):
+    """A model, and the heads of its auxiliary losses if it has any."""
+
+    def __init__(
+        self,
+        model: PackedVLM,
+        *,
+        patch_classes: Mapping[str, int],
+        auxiliary_weight: float,
+        rngs: nnx.Rngs,
+    ):
+        self.model = model
+        self.auxiliary_weight = auxiliary_weight
+        width = model.config.vision_config.embed_dim
+        self.heads = PatchHeads(width, patch_classes, rngs=rngs) if patch_classes else None
+
+    def loss(self, pack: Pack) -> tuple[Float[Array, ""], Metrics]:
+        """Next-token loss of the pack, plus the weighted auxiliary loss on its patches."""
+        model = self.model
+        features = model.vision.features(
+            pack.patches, pack.patch_positions, pack.patch_segment_ids
+        )
+        visual = model.project(model.vision.merger(features))
+        logits = model.logits(model.hidden(pack, visual))
+        loss, metrics = next_token_loss(logits, pack.targets, pack.loss_mask)
+        if self.heads is not None:
+            auxiliary, named = self.heads(features, pack.patch_labels)
+            loss = loss + self.auxiliary_weight * auxiliary
+            metrics = metrics | named
+        return loss, metrics
+
+
+class TrainState(NamedTuple):
+    """Everything that a restart needs; a pytree."""
+
+    step: Int[Array, ""]
+    params: Any  # nnx.State of a Learner
+    opt_state: Any
+
+
+def init_state(
+    learner: Learner, optimizer: optax.GradientTransformation
+) -> tuple[nnx.GraphDef, TrainState]:
+    """Splits a learner into its static part and the state that steps carry."""
+    graphdef, params = nnx.split(learner)
+    opt_state = optimizer.init(nnx.to_pure_dict(params))
+    return graphdef, TrainState(jnp.zeros((), jnp.int32), params, opt_state)
+
+
+def make_step(
+    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation
+) -> Callable[[TrainState, Pack], tuple[TrainState, Metrics]]:
+    """Returns the jitted step; it compiles once per rung and takes over the old state's memory."""
+
+    def loss_of(params: Any, pack: Pack):
+        return nnx.merge(graphdef, params).loss(pack)
+
+    def step(state: TrainState, pack: Pack) -> tuple[TrainState, Metrics]:
+        (_, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params, pack)
+        params, grads = nnx.to_pure_dict(state.params), nnx.to_pure_dict(grads)
+        updates, opt_state = optimizer.update(grads, state.opt_state, params)
+        new = state.params
+        nnx.replace_by_pure_dict(new, optax.apply_updates(params, updates))
+        metrics["grad_norm"] = optax.global_norm(grads)
+        return TrainState(state.step + 1, new, opt_state), metrics
+
+    return jax.jit(step, donate_argnums=0)

@@ -1,0 +1,62 @@
+"""Losses over packs.
+
+Axes: t packed positions, p packed patches, V vocabulary, d vision width, n classes.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+
+def next_token_loss(
+    logits: Float[Array, "t V"], targets: Int[Array, " t"], mask: Bool[Array, " t"]
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Mean cross-entropy over the masked positions, nats, with the share of them predicted right."""
+    weights = mask.astype(jnp.float32)
+    count = jnp.maximum(weights.sum(), 1.0)
+    nll = _cross_entropy(logits, targets)
+    right = (logits.argmax(axis=-1) == targets).astype(jnp.float32)
+    loss = (nll * weights).sum() / count
+    return loss, {"loss": loss, "accuracy": (right * weights).sum() / count}
+
+
+class PatchHeads(nnx.Module):
+    """Linear probes on patch features: what stands on this patch?
+
+    They are a training aid and no part of the model: a small tower that must learn to read from
+    answers alone stays at chance for very long (`experiments/LOG.md`). One head per label name.
+    """
+
+    def __init__(self, size: int, num_classes: Mapping[str, int], *, rngs: nnx.Rngs):
+        self.names = tuple(sorted(num_classes))
+        self.heads = nnx.List([nnx.Linear(size, num_classes[n], rngs=rngs) for n in self.names])
+
+    def __call__(
+        self, features: Float[Array, "p d"], labels: Mapping[str, Int[Array, " p"]]
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """Sum of the heads' losses, each class-balanced between background (0) and the rest.
+
+        Labels of -1 (padding, doubtful patches) count nowhere. Also returns the accuracy of each
+        head on patches that are not background.
+        """
+        total, metrics = jnp.zeros(()), {}
+        for name, head in zip(self.names, self.heads, strict=True):
+            logits, target = head(features.astype(jnp.float32)), labels[name]
+            nll = _cross_entropy(logits, jnp.maximum(target, 0))
+            glyph, ground = target > 0, target == 0
+            total = total + _mean_where(nll, glyph) + 0.2 * _mean_where(nll, ground)
+            right = (logits.argmax(axis=-1) == target).astype(jnp.float32)
+            metrics[f"patch_{name}"] = _mean_where(right, glyph)
+        return total, metrics
+
+
+def _cross_entropy(logits: Float[Array, "t n"], targets: Int[Array, " t"]) -> Float[Array, " t"]:
+    picked = jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
+    return jax.nn.logsumexp(logits, axis=-1) - picked
+
+
+def _mean_where(x: Float[Array, " t"], mask: Bool[Array, " t"]) -> Float[Array, ""]:
+    return jnp.where(mask, x, 0.0).sum() / jnp.maximum(mask.sum(), 1).astype(jnp.float32)
