@@ -34,23 +34,32 @@ class DataConfig:
         default_factory=lambda: {"rc": 0.7, "sc": 0.2, "point": 0.1}
     )
     images_per_prompt: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"1": 1.0})
-    area_bins: str = "ABCDEFG"  # of the unit 128**2 px, as in RC-Bench
+    area_bins: Mapping[str, float] = dataclasses.field(
+        default_factory=lambda: dict.fromkeys("ABCDEFG", 1.0)
+    )  # of the unit 128**2 px, as in RC-Bench
+    questions_per_image: int = 4  # turns of one conversation that share their picture
     num_workers: int = 0  # processes that draw documents; 0 draws them in the main one
 
     def __post_init__(self):
-        for name in ("kinds", "questions", "images_per_prompt"):
+        for name in ("kinds", "questions", "images_per_prompt", "area_bins"):
             _check_weights("DataConfig", name, getattr(self, name))
         for key in self.images_per_prompt:
             _require(key.isdigit(), "DataConfig", f"images_per_prompt: {key!r} is no whole number.")
-        known = set(self.area_bins) <= set("ABCDEFG") and bool(self.area_bins)
-        _require(known, "DataConfig", f"area_bins={self.area_bins!r}; use letters of ABCDEFG.")
+        known = set(self.area_bins) <= set("ABCDEFG")
+        _require(known, "DataConfig", f"area_bins={dict(self.area_bins)}; have A to G.")
+        _require(
+            self.questions_per_image >= 1,
+            "DataConfig",
+            f"questions_per_image={self.questions_per_image} must be at least 1.",
+        )
         _require(self.num_workers >= 0, "DataConfig", f"num_workers={self.num_workers} is below 0.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW with a clipped gradient."""
+    """AdamW or Muon with a clipped gradient."""
 
+    name: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = 1e-3  # at the top of the schedule
     weight_decay: float = 0.0  # of matrices
     b1: float = 0.9
@@ -58,6 +67,11 @@ class OptimizerConfig:
     clip_norm: float = 1.0  # of the global gradient
 
     def __post_init__(self):
+        _require(
+            self.name in ("adamw", "muon"),
+            "OptimizerConfig",
+            f"name={self.name!r}; have adamw, muon.",
+        )
         for name in ("learning_rate", "clip_norm"):
             value = getattr(self, name)
             _require(value > 0, "OptimizerConfig", f"{name}={value} must be above 0.")

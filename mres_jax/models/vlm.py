@@ -33,9 +33,7 @@ class PackedVLM(nnx.Module):
         """Visual tokens of a pack, in the order of its views."""
         return self.project(self.vision(patches, patch_positions, patch_segment_ids))
 
-    def hidden(
-        self, pack: Pack, visual: Float[Array, "v e"] | None = None
-    ) -> Float[Array, "t e"]:
+    def hidden(self, pack: Pack, visual: Float[Array, "v e"] | None = None) -> Float[Array, "t e"]:
         """Hidden states of every packed position; each example sees itself alone.
 
         `visual` are the pack's visual tokens where the caller has them already.
@@ -59,9 +57,7 @@ class PackedVLM(nnx.Module):
         """Scores over the vocabulary, float32."""
         return self.text.logits(hidden)
 
-    def embed(
-        self, pack: Pack, visual: Float[Array, "v e"] | None = None
-    ) -> Float[Array, "t e"]:
+    def embed(self, pack: Pack, visual: Float[Array, "v e"] | None = None) -> Float[Array, "t e"]:
         """Input of the decoder: token embeddings, with the visual tokens in their places."""
         text = self.text.embed(pack.tokens)
         if not pack.patches.shape[0]:  # a rung for text alone

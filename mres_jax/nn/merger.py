@@ -38,7 +38,7 @@ class PatchMerger(nnx.Module):
 
 
 class AveragePooling(nnx.Module):
-    """Mean of the patches of a block: the compression that the NativeRes-LLaVA article describes."""
+    """Mean of the patches of a block: the compression of the NativeRes-LLaVA article."""
 
     def __init__(self, *, merge_size: int):
         self.merge_size = merge_size

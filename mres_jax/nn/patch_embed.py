@@ -46,8 +46,8 @@ class PatchEmbed(nnx.Module):
             kernel = reduce(kernel, "(c t x) d -> (c x) d", "sum", c=3, t=frames)
         elif patches.shape[1] != 3 * frames * pixels:
             raise ValueError(
-                f"PatchEmbed: rows of {patches.shape[1]} values; a still row has {3 * pixels} and a "
-                f"row of {frames} frames has {3 * frames * pixels}."
+                f"PatchEmbed: rows of {patches.shape[1]} values; a still row has {3 * pixels}, "
+                f"a row of {frames} frames {3 * frames * pixels}."
             )
         if patches.dtype == jnp.uint8:
             patches = normalise(patches, self.mean, self.std)

@@ -21,7 +21,7 @@ class Rotary(NamedTuple):
 def vision_rotary(
     positions: Int[Array, "p 2"], *, head_dim: int, theta: float = 10_000.0
 ) -> Rotary:
-    """Angles of patches: the first half of the frequencies turns with the row, the rest with the column.
+    """Angles of patches: half of the frequencies turns with the row, half with the column.
 
     Reference:
       Wang et al., 2024, "Qwen2-VL", arXiv:2409.12191, section 2.1 (2D-RoPE).

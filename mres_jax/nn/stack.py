@@ -1,4 +1,4 @@
-"""Equal layers with their parameters on one leading axis, run by a scan: one compile for any depth."""
+"""Equal layers with their parameters on one leading axis, run by a scan: one compile, any depth."""
 
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar

@@ -38,9 +38,7 @@ class Learner(nnx.Module):
     def loss(self, pack: Pack) -> tuple[Float[Array, ""], Metrics]:
         """Next-token loss of the pack, plus the weighted auxiliary loss on its patches."""
         model = self.model
-        features = model.vision.features(
-            pack.patches, pack.patch_positions, pack.patch_segment_ids
-        )
+        features = model.vision.features(pack.patches, pack.patch_positions, pack.patch_segment_ids)
         visual = model.project(model.vision.merger(features))
         logits = model.logits(model.hidden(pack, visual))
         loss, metrics = next_token_loss(logits, pack.targets, pack.loss_mask)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 def next_token_loss(
     logits: Float[Array, "t V"], targets: Int[Array, " t"], mask: Bool[Array, " t"]
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Mean cross-entropy over the masked positions, nats, with the share of them predicted right."""
+    """Mean cross-entropy over the masked positions, nats, and the share of them predicted right."""
     weights = mask.astype(jnp.float32)
     count = jnp.maximum(weights.sum(), 1.0)
     nll = _cross_entropy(logits, targets)

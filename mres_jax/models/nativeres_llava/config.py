@@ -23,7 +23,9 @@ class NativeResLlavaConfig:
                 f"NativeResLlavaConfig: mm_projector_type={self.mm_projector_type!r}; have mlp2x_gelu."
             )
         if self.text_config.mrope_section is not None:
-            raise ValueError("NativeResLlavaConfig: the decoder has plain rotary: mrope_section=None.")
+            raise ValueError(
+                "NativeResLlavaConfig: the decoder has plain rotary: mrope_section=None."
+            )
 
     @property
     def mm_hidden_size(self) -> int:

@@ -1,0 +1,74 @@
+"""Optimisers by name, with a warm-up and a schedule."""
+
+from typing import Any
+
+import jax
+import optax
+import optax.contrib
+
+from mres_jax.config import OptimizerConfig, Schedule
+
+
+def make_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.GradientTransformation:
+    """Clips the global norm, then AdamW or Muon under the schedule.
+
+    Muon orthogonalises the update of every matrix (each layer of a stack on its own) and leaves
+    embeddings, heads, norms and biases to AdamW; `consistent_rms=0.2` lets both share one rate.
+
+    Reference:
+      Loshchilov & Hutter, 2019, arXiv:1711.05101; Liu et al., 2025, "Muon is scalable",
+      arXiv:2502.16982, section 2.2.
+    """
+    rate = make_schedule(config.learning_rate, schedule)
+    if config.name == "adamw":
+        update = optax.adamw(
+            rate,
+            b1=config.b1,
+            b2=config.b2,
+            weight_decay=config.weight_decay,
+            mask=lambda params: jax.tree_util.tree_map_with_path(_is_kernel, params),
+        )
+    else:
+        update = optax.contrib.muon(
+            rate,
+            beta=0.95,
+            weight_decay=config.weight_decay,
+            adam_b1=config.b1,
+            adam_b2=config.b2,
+            muon_weight_dimension_numbers=_muon_axes,
+            consistent_rms=0.2,
+        )
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+
+
+def make_schedule(peak: float, schedule: Schedule) -> optax.Schedule:
+    """Linear warm-up to `peak`, then down to `end_fraction * peak` by `schedule.kind`."""
+    steps = max(1, schedule.num_steps - schedule.warmup_steps)
+    end = peak * schedule.end_fraction
+    after = {
+        "cosine": optax.cosine_decay_schedule(peak, steps, alpha=schedule.end_fraction),
+        "linear": optax.linear_schedule(peak, end, steps),
+        "constant": optax.constant_schedule(peak),
+    }
+    warmup = optax.linear_schedule(0.0, peak, max(1, schedule.warmup_steps))
+    return optax.join_schedules([warmup, after[schedule.kind]], [schedule.warmup_steps])
+
+
+def _muon_axes(params: Any) -> Any:
+    """Matrices `[in, out]` and stacks `[layers, in, out]`; None leaves a parameter to AdamW."""
+
+    def axes(path, x):
+        if not _is_kernel(path, x) or "lm_head" in _names(path):
+            return None
+        return optax.contrib.MuonDimensionNumbers(x.ndim - 2, x.ndim - 1)
+
+    return jax.tree_util.tree_map_with_path(axes, params)
+
+
+def _is_kernel(path: Any, x: Any) -> bool:
+    del x
+    return _names(path)[-1] == "kernel"
+
+
+def _names(path: Any) -> list[str]:
+    return [str(getattr(entry, "key", "")) for entry in path]
