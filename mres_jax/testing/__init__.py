@@ -1,1 +1,10 @@
-"""Placeholder."""
+"""Tiny models and contract suites, shipped for tests: ours and users'."""
+
+from mres_jax.testing.tiny import (
+    TinyModel as TinyModel,
+    tiny_nativeres_llava as tiny_nativeres_llava,
+    tiny_qwen2_vl as tiny_qwen2_vl,
+    tiny_text_config as tiny_text_config,
+    tiny_tokenizer as tiny_tokenizer,
+    tiny_vision_config as tiny_vision_config,
+)

@@ -1,0 +1,73 @@
+"""What an answer costs, computed from a model's sizes. FLOPs are 2 per multiply-add.
+
+Matrix products are counted and nothing else: norms, activations, rotary and softmax are left out,
+as is usual, and stay under a few per cent at real widths. Every view attends to itself, so the
+encoder's attention grows with the sum of squared views, never with the square of a pack.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mres_jax.geometry import Grid
+from mres_jax.models.qwen2.config import TextConfig
+
+
+def encoder_flops(config: Any, grids: Sequence[Grid]) -> float:
+    """FLOPs from patches to visual tokens at the decoder's width, stills.
+
+    Args:
+      config: of the assembled model, with `vision_config` and `text_config`.
+      grids: one per view.
+    """
+    vision = config.vision_config
+    size, mlp = vision.embed_dim, int(vision.embed_dim * vision.mlp_ratio)
+    patches = [grid.num_patches for grid in grids]
+    total, squares = sum(patches), sum(p * p for p in patches)
+    embed = 3 * vision.patch_size**2 * size
+    layer = 4 * size**2 + 2 * size * mlp
+    flops = 2 * total * (embed + vision.depth * layer)
+    flops += 4 * vision.depth * size * squares  # scores and sums of values
+    block = vision.spatial_merge_size**2
+    return float(flops + 2 * (total // block) * _per_visual_token(config))
+
+
+def prefill_flops(config: TextConfig, num_tokens: int) -> float:
+    """FLOPs of reading a prompt and scoring the token that follows it."""
+    pairs = num_tokens * (num_tokens + 1) // 2
+    return float(2 * num_tokens * _layers(config) + _attention(config) * pairs + _head(config))
+
+
+def decode_flops(config: TextConfig, prompt_tokens: int, new_tokens: int) -> float:
+    """FLOPs of generating `new_tokens` after a prefill, which has scored the first of them."""
+    steps = max(new_tokens - 1, 0)
+    pairs = steps * prompt_tokens + steps * (steps + 1) // 2
+    return float(steps * (2 * _layers(config) + _head(config)) + _attention(config) * pairs)
+
+
+def _per_visual_token(config: Any) -> int:
+    """Multiply-adds of merger and projector."""
+    vision, out = config.vision_config, config.text_config.hidden_size
+    block = vision.embed_dim * vision.spatial_merge_size**2
+    merger = block * (block + vision.hidden_size) if vision.merge == "patch_merger" else 0
+    if not hasattr(config, "mm_projector_type"):
+        return merger
+    return merger + config.mm_hidden_size * out + out * out
+
+
+def _layers(config: TextConfig) -> int:
+    """Multiply-adds of one token in all layers, attention over earlier tokens left out."""
+    heads = config.num_attention_heads * config.head_dim
+    kv_heads = config.num_key_value_heads * config.head_dim
+    size = config.hidden_size
+    layer = 2 * size * heads + 2 * size * kv_heads + 3 * size * config.intermediate_size
+    return config.num_hidden_layers * layer
+
+
+def _attention(config: TextConfig) -> int:
+    """FLOPs of one query looking at one key, in all layers."""
+    return 4 * config.num_hidden_layers * config.num_attention_heads * config.head_dim
+
+
+def _head(config: TextConfig) -> int:
+    """FLOPs of scoring the vocabulary once."""
+    return 2 * config.hidden_size * config.vocab_size
