@@ -1,0 +1,34 @@
+"""The climate of every test: CPU, no silent promotion, every annotation checked."""
+# ruff: noqa: E402
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # read when jax is imported, so it comes first
+
+from jaxtyping import install_import_hook  # imports no jax
+
+# Annotations are checked in tests only: the library pays nothing at run time. The hook must stand
+# before the first import of what it checks. An int where a float is asked for is fine, as it is
+# for static type checkers.
+install_import_hook(
+    ["mres_jax", "mres_kernels"],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
+
+import hypothesis
+import jax
+import pytest
+from flax import nnx
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The same examples on every machine; no deadline, since a first call may compile.
+hypothesis.settings.register_profile("house", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("house")
+
+
+@pytest.fixture
+def rngs() -> nnx.Rngs:
+    """Seeded streams for a module under test."""
+    return nnx.Rngs(0)
