@@ -41,6 +41,7 @@ class ProcessorSpec:
     coord_frame: Literal["relative_1000", "resized_px"]
     accepts: frozenset[str] = frozenset({"image"})  # kinds of views, see `View.kind`
     image_size: int | None = None  # side of the only square a fixed tower takes, pixels
+    resize_rule: Literal["fit", "hf"] = "fit"  # native sizes: ours, or exactly Hugging Face's
 
     @property
     def stride(self) -> int:

@@ -9,6 +9,14 @@ import numpy as np
 from mres_jax.geometry import Grid, View
 
 
+class ExampleSize(NamedTuple):
+    """What an example takes of a pack."""
+
+    num_patches: int
+    num_tokens: int  # decoder positions, visual tokens included
+    num_views: int
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Example:
     """One conversation with its pictures, assembled and ready to be packed.
@@ -19,6 +27,7 @@ class Example:
       positions: `int32 [3 t]`, rotary positions (t, h, w); three equal rows under the plain rule.
       loss_mask: `bool [t]`, tokens that are to be predicted (all False in a prompt).
       patches: `uint8 [p r]`, rows of all views in block order.
+      patch_positions: `int32 [p 2]`, row and column of each patch in its view.
       grids: one per view, in prompt order.
       views: the views themselves.
       patch_labels: optional `int32 [p]` arrays by name, for auxiliary losses.
@@ -29,9 +38,15 @@ class Example:
     positions: np.ndarray
     loss_mask: np.ndarray
     patches: np.ndarray
+    patch_positions: np.ndarray
     grids: tuple[Grid, ...]
     views: tuple[View, ...]
     patch_labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def size(self) -> ExampleSize:
+        """What it takes of a pack."""
+        return ExampleSize(len(self.patches), len(self.tokens), len(self.grids))
 
     @property
     def next_position(self) -> int:

@@ -1,0 +1,274 @@
+"""Whole examples into static buffers: plan on sizes alone, then fill with numpy.
+
+Axes: p packed patches, t packed positions, n views of a pack.
+
+An example takes two resources at once, patches and decoder positions. The planner looks at a
+window of waiting examples and fills one pack after the other; it never splits an example and never
+drops one. Everything here is a pure function of its arguments.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mres_jax.data.types import Example, ExampleSize, Pack, Rung
+from mres_jax.errors import PackingError
+
+
+class PackPlan(NamedTuple):
+    """Which examples share a pack, and its static lengths."""
+
+    rung: Rung
+    indices: tuple[int, ...]
+
+
+def plan_packs(
+    sizes: Sequence[ExampleSize], ladder: Sequence[Rung], *, lookahead: int = 256
+) -> list[PackPlan]:
+    """Returns packs that hold every example exactly once.
+
+    Each pack is opened with the example that waits longest and filled with the best fit among the
+    next `lookahead` ones: the one that leaves least of the scarcer resource. A pack gets
+    the smallest rung that holds it.
+
+    Args:
+      sizes: one per example, in the order they are to be used.
+      ladder: static lengths; every field grows from rung to rung.
+      lookahead: examples that may wait at a time. An example is at most this much out of order.
+
+    Raises:
+      PackingError: an example is larger than the top rung, or the ladder is no ladder.
+    """
+    ladder = check_ladder(ladder)
+    if lookahead < 1:
+        raise PackingError(f"pack: lookahead={lookahead} must be at least 1.")
+    table = _table(sizes)
+    check_fits(sizes, ladder[-1])
+    top = np.array(_limits(ladder[-1]), np.int64)
+    plans = []
+    waiting, following = np.arange(min(lookahead, len(table))), min(lookahead, len(table))
+    while len(waiting):
+        taken = _fill(table[waiting], top)
+        chosen = waiting[taken]
+        keep = np.ones(len(waiting), bool)
+        keep[taken] = False
+        refill = np.arange(following, min(following + len(taken), len(table)))
+        following += len(refill)
+        waiting = np.concatenate([waiting[keep], refill])
+        plans.append(PackPlan(_smallest(ladder, table[chosen].sum(0)), tuple(chosen.tolist())))
+    return plans
+
+
+def _fill(waiting: np.ndarray, capacity: np.ndarray) -> list[int]:
+    """Rows of `waiting` that go into one pack, the first always among them."""
+    scale = 1.0 / np.maximum(capacity[:2], 1)
+    left = capacity - waiting[0]
+    free = np.ones(len(waiting), bool)
+    free[0] = False
+    taken = [0]
+    while True:
+        remaining = left - waiting
+        fits = free & (remaining >= 0).all(1)
+        if not fits.any():
+            return taken
+        score = (remaining[:, :2] * scale).max(1)
+        best = int(np.argmin(np.where(fits, score, np.inf)))
+        taken.append(best)
+        free[best] = False
+        left = left - waiting[best]
+
+
+def check_ladder(ladder: Sequence[Rung]) -> tuple[Rung, ...]:
+    """Returns the ladder, smallest rung first.
+
+    Raises:
+      PackingError: it is empty, or a rung that is larger in one field is smaller in another.
+    """
+    if not ladder:
+        raise PackingError("pack: the ladder has no rung. Give at least one.")
+    rungs = tuple(sorted(ladder))
+    for low, high in itertools.pairwise(rungs):
+        if any(a > b for a, b in zip(_limits(low), _limits(high), strict=True)):
+            raise PackingError(f"pack: {high} is not larger than {low} in every field.")
+    if min(rungs[0].max_tokens, rungs[0].max_examples) < 1 or min(_limits(rungs[0])) < 0:
+        raise PackingError(f"pack: {rungs[0]} holds no example.")
+    return rungs
+
+
+def check_fits(sizes: Sequence[ExampleSize], rung: Rung) -> None:
+    """Raises `PackingError` that names the first example which is larger than the rung."""
+    table, limits = _table(sizes), np.array(_limits(rung))
+    over = (table > limits).any(1)
+    if not over.any():
+        return
+    item = int(np.argmax(over))
+    column = int(np.argmax(table[item] > limits))
+    unit, field = _RESOURCES[column]
+    needs, limit = int(table[item, column]), int(limits[column])
+    raise PackingError(
+        f"pack: example {item} needs {needs} {unit}, but {field}={limit} (over by "
+        f"{needs - limit}); {int(over.sum())} of {len(table)} examples are too large. "
+        f"{_CURES[column]}"
+    )
+
+
+_RESOURCES = (
+    ("patches", "max_patches"),
+    ("tokens", "max_tokens"),
+    ("views", "max_views"),
+    ("examples", "max_examples"),
+)
+_CURES = (
+    "Shrink its views to the budget, choose a policy with fewer visual tokens, or raise "
+    "`max_patches`.",
+    "Shorten it, choose a policy with fewer visual tokens, or raise `max_tokens`.",
+    "Give it fewer pictures, or raise `max_views`.",
+    "Raise `max_examples`.",
+)
+
+
+def _limits(rung: Rung) -> tuple[int, int, int, int]:
+    return rung.max_patches, rung.max_tokens, rung.max_views, rung.max_examples
+
+
+def _table(sizes: Sequence[ExampleSize]) -> np.ndarray:
+    """`int64 [examples 4]`: patches, tokens, views, one."""
+    table = np.array(sizes, np.int64).reshape(len(sizes), 3)
+    return np.concatenate([table, np.ones((len(sizes), 1), np.int64)], axis=1)
+
+
+def _smallest(ladder: Sequence[Rung], total: np.ndarray) -> Rung:
+    return next(rung for rung in ladder if (total <= np.array(_limits(rung))).all())
+
+
+def pack(
+    examples: Sequence[Example], rung: Rung, *, label_names: Sequence[str] | None = None
+) -> Pack:
+    """Returns the examples one after the other in buffers of the rung's lengths; padding is 0.
+
+    Args:
+      examples: at least one; order is kept.
+      rung: static lengths.
+      label_names: the `patch_labels` to carry, so that every pack has the same ones; None takes
+        those that occur.
+
+    Raises:
+      PackingError: they do not fit, there are none, or their patch rows differ.
+    """
+    _check_pack(examples, rung)
+    p, t = rung.max_patches, rung.max_tokens
+    grids = [grid for example in examples for grid in example.grids]
+    grid_thw = np.array(grids, np.int32).reshape(-1, 3)
+    view_lengths = grid_thw.prod(axis=1)
+    visual_counts = [int((example.slots >= 0).sum()) for example in examples]
+    visual_starts = np.cumsum([0, *visual_counts[:-1]])
+    if label_names is None:
+        label_names = sorted({name for example in examples for name in example.patch_labels})
+    return Pack(
+        patches=_padded([e.patches for e in examples], p),
+        patch_positions=_padded([e.patch_positions for e in examples], p),
+        patch_segment_ids=_segment_ids(view_lengths, p),
+        grid_thw=_padded([grid_thw], rung.max_views),
+        tokens=_padded([e.tokens for e in examples], t),
+        segment_ids=_segment_ids([len(e.tokens) for e in examples], t),
+        positions=_padded([e.positions.T for e in examples], t).T.copy(),
+        visual_index=_padded(
+            [
+                np.where(e.slots >= 0, e.slots + start, -1).astype(np.int32)
+                for e, start in zip(examples, visual_starts, strict=True)
+            ],
+            t,
+            fill=-1,
+        ),
+        targets=_padded([_shifted(e.tokens) for e in examples], t),
+        loss_mask=_padded([_shifted(e.loss_mask) for e in examples], t),
+        patch_labels={
+            name: _padded([_labels(e, name) for e in examples], p, fill=-1) for name in label_names
+        },
+    )
+
+
+def example_slices(segment_ids: np.ndarray) -> list[slice]:
+    """Where each segment stands, in order; for `Pack.segment_ids` and `Pack.patch_segment_ids`."""
+    lengths = np.bincount(segment_ids[segment_ids > 0], minlength=1)[1:]
+    ends = np.cumsum(lengths)
+    return [slice(int(end - n), int(end)) for n, end in zip(lengths, ends, strict=True)]
+
+
+def _check_pack(examples: Sequence[Example], rung: Rung) -> None:
+    if not examples:
+        raise PackingError("pack: no examples. Give at least one.")
+    rows = {example.patches.shape[1] for example in examples}
+    if len(rows) > 1:
+        raise PackingError(
+            f"pack: patch rows of {sorted(rows)} values in one pack. Assemble all with one spec."
+        )
+    table = _table([example.size for example in examples])
+    total, limits = table.sum(0), _limits(rung)
+    for column, (unit, field) in enumerate(_RESOURCES):
+        needs, limit = int(total[column]), limits[column]
+        if needs > limit:
+            worst = int(table[:, column].argmax())
+            raise PackingError(
+                f"pack: {len(examples)} examples need {needs} {unit}, but {field}={limit} (over by "
+                f"{needs - limit}). Largest: example {worst}, {int(table[worst, column])} {unit}. "
+                f"{_CURES[column] if len(examples) == 1 else 'Split them over more packs.'}"
+            )
+
+
+def _padded(parts: Sequence[np.ndarray], length: int, *, fill: int = 0) -> np.ndarray:
+    out = np.full((length, *parts[0].shape[1:]), fill, parts[0].dtype)
+    start = 0
+    for part in parts:
+        out[start : start + len(part)] = part
+        start += len(part)
+    return out
+
+
+def _segment_ids(lengths: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
+    ids = np.repeat(np.arange(1, len(lengths) + 1, dtype=np.int32), lengths)
+    return _padded([ids], length)
+
+
+def _shifted(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([values[1:], np.zeros(1, values.dtype)])[: len(values)]
+
+
+def _labels(example: Example, name: str) -> np.ndarray:
+    unlabelled = np.full(len(example.patches), -1, np.int32)
+    return example.patch_labels.get(name, unlabelled).astype(np.int32)
+
+
+class PackingReport(NamedTuple):
+    """How full the packs of a plan are."""
+
+    num_packs: int
+    num_examples: int
+    patch_efficiency: float  # patches / patch rows of the buffers
+    token_efficiency: float  # tokens / positions of the buffers
+    packs_per_rung: Mapping[Rung, int]
+
+    def __str__(self) -> str:
+        rungs = ", ".join(f"{r.max_patches}: {n}" for r, n in self.packs_per_rung.items())
+        return (
+            f"{self.num_examples} examples in {self.num_packs} packs (by patches: {rungs}); "
+            f"{self.patch_efficiency:.3f} of patches, {self.token_efficiency:.3f} of tokens used"
+        )
+
+
+def packing_report(sizes: Sequence[ExampleSize], plans: Sequence[PackPlan]) -> PackingReport:
+    """Counts what a plan uses of its buffers; a resource of which there is none counts as full."""
+    used = _table([sizes[i] for plan in plans for i in plan.indices]).sum(0)
+    given = np.array([_limits(plan.rung) for plan in plans]).reshape(-1, 4).sum(0)
+    per_rung: dict[Rung, int] = {}
+    for plan in plans:
+        per_rung[plan.rung] = per_rung.get(plan.rung, 0) + 1
+    return PackingReport(
+        num_packs=len(plans),
+        num_examples=sum(len(plan.indices) for plan in plans),
+        patch_efficiency=float(used[0] / given[0]) if given[0] else 1.0,
+        token_efficiency=float(used[1] / given[1]) if given[1] else 1.0,
+        packs_per_rung=dict(sorted(per_rung.items())),
+    )
