@@ -1,0 +1,74 @@
+"""Dispatch, and how every failure ends: one line on stderr and an exit code."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from mres_jax.cli._parser import make_parser, parse
+from mres_jax.errors import MresError, RunError
+from mres_jax.files import disk_reason
+
+_OUT_OF_MEMORY = "out of memory. Choose fewer pixels (--policy budget:256) or a smaller model."
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+      argv: arguments without the program's name; None takes the process's own.
+
+    Returns:
+      0 done, 1 failed, 2 bad usage or bad input, 130 interrupted. `MRES_DEBUG=1` lets the
+      exception through instead.
+    """
+    parser = make_parser()
+    try:
+        args = parse(parser, sys.argv[1:] if argv is None else argv)
+        command = importlib.import_module(f"mres_jax.cli.{args.command}")
+        code = command.run(args)
+        sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
+        return code
+    except SystemExit as exit_:  # --help and --version end here
+        return int(exit_.code or 0)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        if os.environ.get("MRES_DEBUG") == "1":
+            raise
+        return _fail(*describe(error))
+
+
+def describe(error: Exception) -> tuple[str, int]:
+    """Returns the line that a user reads about an exception, and the exit code."""
+    if isinstance(error, MresError):
+        return _one_line(str(error)), BAD_INPUT
+    if isinstance(error, RunError):
+        return _one_line(str(error)), FAILED
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{disk_reason(error)}.", FAILED
+    if "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError):
+        return (
+            "out of memory. Choose fewer pixels (--policy budget:256) or a smaller model.",
+            FAILED,
+        )
+    reason = _one_line(str(error)) or "no message"
+    return f"unexpected {type(error).__name__}: {reason} (MRES_DEBUG=1 shows where)", FAILED
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"mres: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

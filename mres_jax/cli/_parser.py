@@ -1,0 +1,141 @@
+"""Arguments of every command. Standard library only, so that `--help` is quick."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from importlib import metadata
+from typing import NoReturn
+
+from mres_jax.config import did_you_mean
+from mres_jax.errors import ConfigError
+
+POLICIES = "native, fixed:336,mode=squash|pad|keep, scale:0.5, budget:256"
+MODEL_HELP = (
+    "a directory (orbax or Hugging Face), a hub id org/name[@revision]; default: the shipped "
+    "mres-tiny, which reads generated documents only"
+)
+_OVERRIDE = re.compile(r"(--)?[A-Za-z_][\w-]*(\.[^=\s]+)*=.*", re.DOTALL)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Refuses in one line, with the nearest word."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{self.prog.removeprefix('mres ')}: {message}. See {self.prog} --help.")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of `mres` with all its commands."""
+    parser = _Parser(
+        prog="mres",
+        description="Vision-language models that decide how many pixels to look at.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    for name, (add, text) in _COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=f"{text}.", allow_abbrev=False)
+        add(sub)
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """Returns the arguments; overrides of a run file are collected in `overrides`.
+
+    Raises:
+      ConfigError: an unknown command or option (with the nearest one), or a missing argument.
+    """
+    words = [word for word in argv if not word.startswith("-")]
+    if words and argv[0] == words[0] and words[0] not in _COMMANDS:
+        raise ConfigError(
+            f"no command {words[0]!r}.{did_you_mean(words[0], _COMMANDS)} "
+            f"Commands: {', '.join(_COMMANDS)}."
+        )
+    args, extra = parser.parse_known_args(argv)
+    if args.command is None:
+        parser.print_help()
+        raise SystemExit(2 if argv else 0)
+    overrides = [word for word in extra if args.command == "train" and _OVERRIDE.fullmatch(word)]
+    if args.command == "ask":  # pictures after an option
+        args.images += [word for word in extra if not word.startswith("-")]
+        extra = [word for word in extra if word.startswith("-")]
+    unknown = [word for word in extra if word not in overrides]
+    if unknown:
+        raise _unknown_option(args.command, unknown[0])
+    args.overrides = overrides
+    return args
+
+
+def _unknown_option(command: str, word: str) -> ConfigError:
+    options = _options(command)
+    name = word.partition("=")[0]
+    return ConfigError(
+        f"{command}: unknown argument {name!r}.{did_you_mean(name, options)} "
+        f"See mres {command} --help."
+    )
+
+
+def _options(command: str) -> list[str]:
+    sub = _Parser(allow_abbrev=False)
+    _COMMANDS[command][0](sub)
+    return [option for action in sub._actions for option in action.option_strings]
+
+
+def _version() -> str:
+    return f"mres {metadata.version('mres-jax')}"
+
+
+def _add_ask(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("images", nargs="*", metavar="IMAGE", help="picture files, in the order of the prompt")
+    add("-q", "--question", required=True, metavar="TEXT", help="what to ask")
+    add("-m", "--model", metavar="M", help=MODEL_HELP)
+    add(
+        "-p",
+        "--policy",
+        action="append",
+        metavar="P",
+        help=f"how many pixels to look at; may be repeated, a row each: {POLICIES}",
+    )
+    add("--save", metavar="DIR", help="write what the model saw, per policy, as PNG")
+    add("--json", action="store_true", help="print one JSON object and nothing else")
+    add("--max-new-tokens", type=int, default=64, metavar="N", help="default 64")
+    add("--temperature", type=float, default=0.0, metavar="T", help="default 0: greedy")
+    add("--top-p", type=float, default=1.0, metavar="P", help="with a temperature; default 1")
+    add("--top-k", type=int, default=0, metavar="K", help="with a temperature; default 0: all")
+    add("--seed", type=int, default=0, metavar="S", help="of sampling; default 0")
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "mres train FILE [--a.b=c ...] [--print-config] [--smoke]"
+    add = parser.add_argument
+    add("file", metavar="FILE", help="run file, for example configs/mres_tiny.py; it is executed")
+    add("--print-config", action="store_true", help="print the resolved run as JSON and stop")
+    add("--smoke", action="store_true", help="the run's own short form: minutes on a CPU")
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SRC", help="Hugging Face or orbax directory, or hub id")
+    parser.add_argument("target", metavar="DST", help="new directory; SRC tells the direction")
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-m", "--model", metavar="M", help="also load this model and check it")
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--seed", type=int, default=0, metavar="N", help="of all pictures and questions; default 0")
+    add("--questions", type=int, default=200, metavar="N", help="of the table; default 200")
+    add("--out", default="demo", metavar="DIR", help="default demo/")
+    add("-m", "--model", metavar="M", help=MODEL_HELP)
+
+
+_COMMANDS = {
+    "ask": (_add_ask, "Ask a question about pictures; an answer with its cost per policy"),
+    "train": (_add_train, "Train what a run file describes; resumes by itself"),
+    "convert": (_add_convert, "Convert a Hugging Face directory to an orbax checkpoint, or back"),
+    "doctor": (_add_doctor, "Report what is installed, and whether a model loads and answers"),
+    "demo": (_add_demo, "Render documents, ask about them under several policies, draw a picture"),
+}

@@ -1,0 +1,115 @@
+"""Pictures of results: no display needed, colours that colour-blind readers tell apart."""
+
+import io
+import textwrap
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from mres_jax.inference.show import draw_token_grid
+
+RIGHT, WRONG, INK, FAINT = "#009E73", "#D55E00", "#222222", "#767676"  # Okabe-Ito, then greys
+WIDTH = 9.0  # inches
+MARGIN, CAPTION, GAP, HEAD = 0.35, 0.48, 0.22, 0.95  # inches
+MAX_PANEL = 2.0  # inches, height of one picture
+
+
+class Panel(NamedTuple):
+    """One policy's view of a picture and what came of it.
+
+    Attributes:
+      policy: its string.
+      pixels: what the model received, `uint8 [h w 3]`.
+      answer: of the model.
+      is_right: whether it is the expected one.
+      visual_tokens: spent.
+      retention_ratio: of native resolution.
+    """
+
+    policy: str
+    pixels: np.ndarray
+    answer: str
+    is_right: bool
+    visual_tokens: int
+    retention_ratio: float
+
+
+def draw_policies(
+    panels: Sequence[Panel], *, question: str, expected: str, stride: int, note: str = ""
+) -> bytes:
+    """Returns a PNG: one picture under several policies, as the model received it, enlarged.
+
+    Args:
+      panels: from top to bottom.
+      question: that was asked.
+      expected: its answer.
+      stride: side of one visual token, px; the ruling shows it.
+      note: small print at the foot.
+    """
+    sizes = [_panel_size(panel.pixels) for panel in panels]
+    height = HEAD + sum(h + CAPTION + GAP for h, _ in sizes) + (0.25 if note else 0.0)
+    with mpl.rc_context({"font.family": "DejaVu Sans", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(WIDTH, height), dpi=150, facecolor="white")
+        _head(figure, height, question, expected)
+        top = height - HEAD
+        for panel, (rows, columns) in zip(panels, sizes, strict=True):
+            _panel(figure, panel, stride, (MARGIN, top - rows, columns, rows), height)
+            top -= rows + CAPTION + GAP
+        if note:
+            _text(figure, height, MARGIN, 0.2, note, size=7.5, color=FAINT)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _panel_size(pixels: np.ndarray) -> tuple[float, float]:
+    """Height and width of a picture on the page, inches."""
+    height, width = pixels.shape[:2]
+    scale = min((WIDTH - 2 * MARGIN) / width, MAX_PANEL / height)
+    return height * scale, width * scale
+
+
+def _head(figure: Figure, height: float, question: str, expected: str) -> None:
+    title = textwrap.shorten(question, 90, placeholder=" ...")
+    _text(figure, height, MARGIN, height - 0.42, title, size=13, weight="bold")
+    said = f"written there: {expected}     ruling: visual tokens as the decoder receives them"
+    _text(figure, height, MARGIN, height - 0.70, said, size=8.5, color=FAINT)
+
+
+def _panel(
+    figure: Figure,
+    panel: Panel,
+    stride: int,
+    place: tuple[float, float, float, float],
+    height: float,
+) -> None:
+    left, bottom, columns, rows = place
+    axes = figure.add_axes((left / WIDTH, bottom / height, columns / WIDTH, rows / height))
+    zoom = max(1, round(150 * columns / panel.pixels.shape[1]))
+    axes.imshow(draw_token_grid(panel.pixels, stride, zoom=zoom, strength=0.3))
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_color(INK)
+        spine.set_linewidth(0.8)
+    colour, word = (RIGHT, "right") if panel.is_right else (WRONG, "wrong")
+    _text(figure, height, left, bottom - 0.21, panel.policy, size=10, weight="bold")
+    answer = textwrap.shorten(panel.answer or "(nothing)", 40, placeholder=" ...")
+    said = f"“{answer}”  {word}"
+    _text(figure, height, left + 2.3, bottom - 0.21, said, size=10, weight="bold", color=colour)
+    _text(figure, height, left, bottom - 0.42, _cost(panel), size=8.5, color=FAINT)
+
+
+def _cost(panel: Panel) -> str:
+    rows, columns = panel.pixels.shape[:2]
+    return (
+        f"{panel.visual_tokens} visual tokens   retention ratio {panel.retention_ratio:.2f}   "
+        f"{columns} x {rows} px"
+    )
+
+
+def _text(figure: Figure, height: float, x: float, y: float, text: str, **style) -> None:
+    figure.text(x / WIDTH, y / height, text, **({"color": INK} | style), parse_math=False)

@@ -1,0 +1,59 @@
+"""Small result files that appear together or not at all."""
+
+import errno
+import os
+import pathlib
+from collections.abc import Mapping
+
+from mres_jax.errors import RunError
+
+
+def write_together(
+    directory: str | os.PathLike, contents: Mapping[str, bytes]
+) -> list[pathlib.Path]:
+    """Writes files into a directory, made if need be; files of the same names are replaced.
+
+    Everything is written under temporary names first and named at the end, so that a full disk
+    leaves the directory as it was.
+
+    Args:
+      directory: where the files shall stand.
+      contents: bytes by file name.
+
+    Returns:
+      The paths, in the order of `contents`.
+
+    Raises:
+      RunError: the disk is full or refuses; nothing was changed.
+    """
+    directory = pathlib.Path(directory)
+    made = [parent for parent in (directory, *directory.parents) if not parent.exists()]
+    scratch = {name: directory / f".{name}.{os.getpid()}.tmp" for name in contents}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            scratch[name].write_bytes(content)
+        for name, path in scratch.items():
+            path.replace(directory / name)
+    except OSError as error:
+        _undo(scratch.values(), made)
+        raise RunError(f"save {directory}: {disk_reason(error)}; nothing was written.") from error
+    return [directory / name for name in contents]
+
+
+def disk_reason(error: OSError) -> str:
+    """Returns what the operating system said, with the cure where the disk is full."""
+    reason = (error.strerror or type(error).__name__).lower()
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{reason}. Free space or choose another disk"
+    return reason
+
+
+def _undo(scratch, made: list[pathlib.Path]) -> None:
+    for path in scratch:
+        path.unlink(missing_ok=True)
+    for directory in made:
+        try:
+            directory.rmdir()
+        except OSError:
+            return
