@@ -1,0 +1,67 @@
+"""Questions about a drawn document: to read (`rc`), to see (`sc`), to point (`point`)."""
+
+import random
+from collections.abc import Mapping, Sequence
+
+from mres_jax.data.documents import vocabulary
+from mres_jax.data.documents.types import Field, Question
+
+
+def ask(
+    rng: random.Random,
+    *,
+    name: str,
+    fields: Sequence[Field],
+    facts: Mapping[str, str],
+    asked_facts: Sequence[str],
+    tags: tuple[str, ...],
+) -> tuple[Question, ...]:
+    """Returns one `rc` and one `point` question per field and one `sc` question per asked fact."""
+    return (
+        *(_read(rng, f"{name}-rc{i}", f, tags) for i, f in enumerate(fields)),
+        *(_see(rng, f"{name}-sc{i}", t, facts[t], tags) for i, t in enumerate(asked_facts)),
+        *(_point(rng, f"{name}-point{i}", f, tags) for i, f in enumerate(fields) if f.key),
+    )
+
+
+def _read(rng: random.Random, name: str, field: Field, tags: tuple[str, ...]) -> Question:
+    templates = vocabulary.RC_TEMPLATES if field.key else vocabulary.BARE_TEMPLATES
+    return Question(
+        id=name,
+        text=rng.choice(templates).format(key=field.key),
+        answer=field.value,
+        type="rc",
+        scorer="exact",
+        box=field.value_box,
+        text_height=field.text_height,
+        tags=(field.key or "bare", *tags),
+    )
+
+
+def _see(rng: random.Random, name: str, topic: str, answer: str, tags: tuple[str, ...]) -> Question:
+    return Question(
+        id=name,
+        text=rng.choice(vocabulary.SC_TEMPLATES[topic]),
+        answer=answer,
+        type="sc",
+        scorer="exact",
+        box=None,
+        text_height=0,
+        tags=(topic, *tags),
+    )
+
+
+def _point(rng: random.Random, name: str, field: Field, tags: tuple[str, ...]) -> Question:
+    scorer = "point" if rng.random() < 0.7 else "box"
+    templates = vocabulary.POINT_TEMPLATES if scorer == "point" else vocabulary.BOX_TEMPLATES
+    box = field.value_box
+    return Question(
+        id=name,
+        text=rng.choice(templates).format(key=field.key),
+        answer=f"[{box.left}, {box.top}, {box.right}, {box.bottom}]",
+        type="point",
+        scorer=scorer,
+        box=box,
+        text_height=field.text_height,
+        tags=(field.key, *tags),
+    )
