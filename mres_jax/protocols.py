@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -92,6 +92,7 @@ class Answer:
     cost: Cost
 
 
+@runtime_checkable
 class Answerer(Protocol):
     """A local model or a remote server: whatever answers requests."""
 
@@ -107,6 +108,7 @@ class Answerer(Protocol):
         ...
 
 
+@runtime_checkable
 class FeatureExtractor(Protocol):
     """Frozen features for an allocator: coarse frames and the question."""
 

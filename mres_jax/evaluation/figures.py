@@ -3,7 +3,7 @@
 import io
 import textwrap
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -111,5 +111,6 @@ def _cost(panel: Panel) -> str:
     )
 
 
-def _text(figure: Figure, height: float, x: float, y: float, text: str, **style) -> None:
-    figure.text(x / WIDTH, y / height, text, **({"color": INK} | style), parse_math=False)
+def _text(figure: Figure, height: float, x: float, y: float, text: str, **style: Any) -> None:
+    style = {"color": INK, "parse_math": False} | style
+    figure.text(x / WIDTH, y / height, text, **style)

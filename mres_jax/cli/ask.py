@@ -1,0 +1,164 @@
+"""`mres ask`: one question, one answer with its cost per policy."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mres_jax.cli._report import Loaded, load_model, progress, versions
+from mres_jax.data.images import decode_image
+from mres_jax.errors import ConfigError, PromptError
+from mres_jax.protocols import Answer, Request, Sampling
+from mres_jax.resolution.policies import check_policy, parse_policy
+
+WARM_SECONDS = 30.0  # an answer that took less is given a second time, compiled, to be timed
+
+
+def run(args: argparse.Namespace) -> int:
+    """Answers, prints, saves."""
+    sampling = _sampling(args)
+    question = place_pictures(args.question, len(args.images))
+    policies = [str(parse_policy(text)) for text in args.policy or ()]
+    images = [decode_image(path) for path in args.images]
+    loaded = load_model(args.model)
+    policies = policies or [loaded.answerer.policy]
+    for policy in policies:
+        check_policy(parse_policy(policy), loaded.answerer.spec)
+    answers = [
+        _answer(loaded, images, question, policy, sampling, args.seed) for policy in policies
+    ]
+    rows = [
+        to_json(answer, policy, loaded, question)
+        for policy, answer in zip(policies, answers, strict=True)
+    ]
+    if args.save:
+        _save(args.save, images, answers, policies, loaded.answerer.spec)
+    if args.json:
+        _print_json(rows)
+    else:
+        _print_rows(rows, question)
+    for note in {row["note"]: None for row in rows if "note" in row}:
+        progress(f"note: {note}")
+    return 0
+
+
+def _sampling(args: argparse.Namespace) -> Sampling:
+    try:
+        return Sampling(
+            temperature=args.temperature,
+            top_p=args.top_p,
+            top_k=args.top_k,
+            max_new_tokens=args.max_new_tokens,
+        )
+    except ValueError as error:
+        raise ConfigError(f"ask: {error}") from None
+
+
+def place_pictures(question: str, num_images: int) -> str:
+    """Returns the question without `<image>` marks, which a shell user may bring from elsewhere.
+
+    Raises:
+      PromptError: more or fewer marks than pictures, or marks that are not in front.
+    """
+    marks = question.count("<image>")
+    if not marks:
+        return question
+    if marks != num_images:
+        raise PromptError(
+            f"ask: {marks} <image> placeholders in the question, but {num_images} pictures. Give "
+            "as many, or none: pictures stand before the question by themselves."
+        )
+    text = question.replace("<image>", "", marks).lstrip()
+    if not question.replace("\n", "").replace(" ", "").startswith("<image>" * marks):
+        raise PromptError(
+            "ask: <image> stands inside the question; pictures stand before it. Leave <image> out."
+        )
+    return text
+
+
+def _answer(
+    loaded: Loaded,
+    images: Sequence[np.ndarray],
+    question: str,
+    policy: str,
+    sampling: Sampling,
+    seed: int,
+) -> Answer:
+    """One answer, timed without compilation where that does not take long."""
+    request = Request(id="ask", images=images, question=question, policy=policy)
+    ask = lambda: loaded.answerer.answer([request], sampling=sampling, seed=seed)[0][0]  # noqa: E731
+    progress(f"{policy}: answering")
+    first = ask()
+    if sum(first.cost.ms.values()) < 1e3 * WARM_SECONDS:
+        return ask()
+    progress(f"{policy}: ms includes compilation")
+    return first
+
+
+def to_json(answer: Answer, policy: str, loaded: Loaded, question: str) -> dict[str, Any]:
+    """Returns an answer as the object that `--json` prints."""
+    spec, cost = loaded.answerer.spec, answer.cost
+    note = loaded.domain and loaded.domain.note(question, answer, loaded.answerer.tokenizer)
+    return {
+        "answer": answer.text,
+        "model": loaded.name,
+        "policy": policy,
+        "views": [
+            {
+                "item": view.item,
+                "crop_px": list(view.crop),
+                "size_px": list(view.encoded_size),
+                "tokens": spec.num_visual_tokens(view.grid(spec.patch_size)),
+            }
+            for view in answer.views
+        ],
+        "visual_tokens": cost.visual_tokens,
+        "text_tokens": cost.text_tokens,
+        "retention_ratio": round(cost.retention_ratio, 6),
+        "flops": cost.flops,
+        "ms": {name: round(value, 3) for name, value in cost.ms.items()},
+        "finish_reason": answer.finish_reason,
+        "versions": versions(),
+    } | ({"note": note} if note else {})
+
+
+def _print_json(rows: Sequence[dict[str, Any]]) -> None:
+    content = rows[0] if len(rows) == 1 else {"rows": list(rows)}
+    print(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def _print_rows(rows: Sequence[dict[str, Any]], question: str) -> None:
+    headers = ("policy", "answer", "visual tokens", "retention ratio", "GFLOPs", "ms", "sizes, px")
+    cells = [
+        (
+            row["policy"],
+            row["answer"] or "(nothing)",
+            str(row["visual_tokens"]),
+            f"{row['retention_ratio']:.2f}",
+            f"{row['flops'] / 1e9:.2f}",
+            f"{sum(row['ms'].values()):.0f}",
+            ", ".join(f"{width} x {height}" for height, width in _sizes(row)) or "no picture",
+        )
+        for row in rows
+    ]
+    print_table(headers, cells, title=question)
+
+
+def _sizes(row: dict[str, Any]) -> list[list[int]]:
+    return [view["size_px"] for view in row["views"]]
+
+
+def _save(
+    directory: str,
+    images: Sequence[np.ndarray],
+    answers: Sequence[Answer],
+    policies: Sequence[str],
+    spec: ProcessorSpec,
+) -> None:
+    files: dict[str, bytes] = {}
+    for policy, answer in zip(policies, answers, strict=True):
+        files |= show_views(images, answer.views, spec, name=policy)
+    paths = write_together(directory, files)
+    progress(f"wrote {len(paths)} pictures to {directory}")

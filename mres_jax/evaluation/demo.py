@@ -1,0 +1,271 @@
+"""The demo: documents on disk, questions under several policies, a table and a picture."""
+
+import io
+import json
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from mres_jax.data.documents import Document, Question, item_seed, make_document
+from mres_jax.data.images import decode_image
+from mres_jax.data.views import render_view
+from mres_jax.errors import MresError
+from mres_jax.evaluation.figures import Panel, draw_policies
+from mres_jax.evaluation.trials import Tally, Trial, draw_questions, run_trials, tally
+from mres_jax.files import write_together
+from mres_jax.inference.answer import LocalAnswerer
+from mres_jax.protocols import Request
+
+POLICIES = ("native", "fixed:256", "scale:0.5", "budget:128")
+PAGES = (  # kind, area bin, ratio bin, type of question
+    ("invoice", "D", "AH", "rc"),
+    ("table", "C", "NM", "rc"),
+    ("sign", "B", "AW", "rc"),
+    ("screen", "D", "NM", "sc"),
+    ("invoice", "E", "BW", "rc"),
+    ("table", "E", "AW", "rc"),
+    ("sign", "C", "AH", "sc"),
+    ("screen", "E", "NM", "rc"),
+)
+SHOWN = 4  # the page of the picture: a wide invoice
+QUESTIONS, TABLE = 1_000, 2_000  # distance of the seeds of pages and table from the user's
+
+
+class Page(NamedTuple):
+    """One document on disk and what is asked about it."""
+
+    path: pathlib.Path
+    image: np.ndarray  # as decoded from the file
+    question: Question
+
+
+class Result(NamedTuple):
+    """Everything that the demo found."""
+
+    pages: list[Page]
+    trials: list[Trial]  # of the pages, policies inside
+    tallies: list[Tally]  # of the live questions
+    picture: pathlib.Path
+
+
+def run_demo(
+    answerer: LocalAnswerer,
+    *,
+    out: str | pathlib.Path,
+    seed: int = 0,
+    num_questions: int = 200,
+    policies: Sequence[str] = POLICIES,
+    model_name: str = "mres-tiny",
+    say: Callable[[str], None] = print,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Result:
+    """Runs the demo.
+
+    Args:
+      answerer: of a model that reads documents.
+      out: directory for pages, picture and `results.json`.
+      seed: of all documents and questions.
+      num_questions: of the table, about fresh documents.
+      policies: strings, in the order of the rows.
+      model_name: for the foot of the picture.
+      say: takes lines of results.
+      progress: takes lines about what goes on.
+
+    Raises:
+      MresError: fewer than one question.
+      RunError: results cannot be written.
+    """
+    if num_questions < 1:
+        raise MresError(f"demo: {num_questions} questions; ask at least 1.")
+    out = pathlib.Path(out)
+    pages = write_pages(out, seed)
+    say(f"{len(pages)} documents in {out}/: {', '.join(page.path.name for page in pages)}")
+    trials = ask_pages(answerer, pages, policies, say=say, progress=progress)
+    tallies = _ask_live(answerer, seed, num_questions, policies, progress)
+    picture = draw_page(answerer, pages[SHOWN], trials, policies, model_name)
+    path, _ = write_together(
+        out,
+        {
+            "policies.png": picture,
+            "results.json": _results(seed, pages, trials, tallies, policies).encode(),
+        },
+    )
+    return Result(pages, trials, tallies, path)
+
+
+def write_pages(out: pathlib.Path, seed: int) -> list[Page]:
+    """Draws the eight documents, writes them as PNG and JPEG and reads them back."""
+    documents = [
+        make_document(
+            item_seed(seed, QUESTIONS + i), kind=kind, area_bin=area_bin, ratio_bin=ratio_bin
+        )
+        for i, (kind, area_bin, ratio_bin, _) in enumerate(PAGES)
+    ]
+    names = [f"{i + 1}-{page[0]}.{('png', 'jpg')[i % 2]}" for i, page in enumerate(PAGES)]
+    files = {name: _encode(document, name) for name, document in zip(names, documents, strict=True)}
+    return [
+        Page(path, decode_image(path), _first(document, page[3]))
+        for path, document, page in zip(write_together(out, files), documents, PAGES, strict=True)
+    ]
+
+
+def _encode(document: Document, name: str) -> bytes:
+    buffer = io.BytesIO()
+    options = {} if name.endswith(".png") else {"quality": 92, "subsampling": 0}
+    kind = "PNG" if name.endswith(".png") else "JPEG"
+    Image.fromarray(document.image).save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def _first(document: Document, kind: str) -> Question:
+    """The first question of a type, or of any where the document has none of it."""
+    return next((q for q in document.questions if q.type == kind), document.questions[0])
+
+
+def ask_pages(
+    answerer: LocalAnswerer,
+    pages: Sequence[Page],
+    policies: Sequence[str],
+    *,
+    say: Callable[[str], None],
+    progress: Callable[[str], None],
+) -> list[Trial]:
+    """Asks about each page under each policy, one by one, so that ms is that answer's alone."""
+    trials = []
+    for page in pages:
+        height, width = page.image.shape[:2]
+        say(
+            f"\n{page.path.name}  {width} x {height} px  {page.question.text}  "
+            f"(there: {page.question.answer})"
+        )
+        for policy in policies:
+            trial = _ask_warm(answerer, page, policy, progress)
+            trials.append(trial)
+            say(_line(trial))
+    return trials
+
+
+def _ask_warm(
+    answerer: LocalAnswerer, page: Page, policy: str, progress: Callable[[str], None]
+) -> Trial:
+    request = Request(
+        id=page.question.id, images=[page.image], question=page.question.text, policy=policy
+    )
+    answer = answerer.answer([request])[0][0]
+    if sum(answer.cost.ms.values()) > 1e3:  # it compiled: time it again
+        progress("compiled for a new length")
+        answer = answerer.answer([request])[0][0]
+    return Trial(page.question, policy, answer)
+
+
+def _line(trial: Trial) -> str:
+    cost = trial.answer.cost
+    return (
+        f"  {trial.policy:<11} {trial.answer.text or '(nothing)':<12} "
+        f"{'right' if trial.is_right else 'WRONG':<6} {cost.visual_tokens:>5} visual tokens  "
+        f"retention {cost.retention_ratio:4.2f}  {sum(cost.ms.values()):6.0f} ms"
+    )
+
+
+def _ask_live(
+    answerer: LocalAnswerer,
+    seed: int,
+    num_questions: int,
+    policies: Sequence[str],
+    progress: Callable[[str], None],
+) -> list[Tally]:
+    total, last = num_questions * len(policies), [time.monotonic()]
+    progress(f"asking {num_questions} fresh questions under {len(policies)} policies")
+
+    def report(done: int) -> None:
+        if time.monotonic() - last[0] > 4 or done == total:
+            last[0] = time.monotonic()
+            progress(f"{done} of {total} answers")
+
+    questions = (
+        (document.image, question)
+        for document, question in draw_questions(item_seed(seed, TABLE), num_questions)
+    )
+    return tally(run_trials(answerer, questions, policies, report=report))
+
+
+def tally_rows(tallies: Sequence[Tally]) -> tuple[list[str], list[list[str]]]:
+    """Returns headers and cells of the table."""
+    kinds = [kind for kind in ("rc", "sc", "point") if any(kind in t.accuracy for t in tallies)]
+    names = {"rc": "reading (RC)", "sc": "seeing (SC)", "point": "pointing"}
+    headers = ["policy", *(names[k] for k in kinds), "visual tokens", "retention ratio"]
+    rows = []
+    for row in tallies:
+        cells = []
+        for kind in kinds:
+            mean, low, high = row.accuracy[kind]
+            cells.append(f"{mean:.3f} [{low:.3f}, {high:.3f}]")
+        tokens = f"{row.visual_tokens:.0f}"
+        rows.append([row.policy, *cells, tokens, f"{row.retention_ratio:.2f}"])
+    return headers, rows
+
+
+def draw_page(
+    answerer: LocalAnswerer,
+    page: Page,
+    trials: Sequence[Trial],
+    policies: Sequence[str],
+    model_name: str,
+) -> bytes:
+    """Returns the picture of one page under each policy, a PNG."""
+    own = {trial.policy: trial for trial in trials if trial.question is page.question}
+    panels = [
+        Panel(
+            policy=policy,
+            pixels=render_view(page.image, own[policy].answer.views[0]),
+            answer=own[policy].answer.text,
+            is_right=own[policy].is_right,
+            visual_tokens=own[policy].answer.cost.visual_tokens,
+            retention_ratio=own[policy].answer.cost.retention_ratio,
+        )
+        for policy in policies
+    ]
+    return draw_policies(
+        panels,
+        question=page.question.text,
+        expected=page.question.answer,
+        stride=answerer.spec.stride,
+        note=f"{model_name}, {page.path.name}: each picture as the encoder received it, enlarged",
+    )
+
+
+def _results(
+    seed: int,
+    pages: Sequence[Page],
+    trials: Sequence[Trial],
+    tallies: Sequence[Tally],
+    policies: Sequence[str],
+) -> str:
+    files = {page.question.id: page.path.name for page in pages}
+    content: dict[str, Any] = {
+        "seed": seed,
+        "policies": list(policies),
+        "pages": [
+            {
+                "file": files[trial.question.id],
+                "question": trial.question.text,
+                "expected": trial.question.answer,
+                "policy": trial.policy,
+                "answer": trial.answer.text,
+                "right": trial.is_right,
+                "visual_tokens": trial.answer.cost.visual_tokens,
+                "retention_ratio": trial.answer.cost.retention_ratio,
+                "ms": dict(trial.answer.cost.ms),
+            }
+            for trial in trials
+        ],
+        "table": [
+            row._asdict() | {"accuracy": {k: v._asdict() for k, v in row.accuracy.items()}}
+            for row in tallies
+        ],
+    }
+    return json.dumps(content, indent=2) + "\n"

@@ -1,0 +1,95 @@
+"""Whether a question is one that a small model was made for, and what to use when it is not.
+
+A model that knows one narrow domain carries `domain.json` beside its weights. A question counts as
+outside when one of two things holds; both are plain and both can be wrong:
+
+1. more than half of its words are not in the model's vocabulary (they are spelled out);
+2. the mean log-probability of the answer's tokens is below `min_logprob`, the lowest 1 % among
+   held-out questions inside the domain.
+"""
+
+import dataclasses
+import json
+import pathlib
+import re
+
+from mres_jax.data.tokenizer import Tokenizer
+from mres_jax.errors import CheckpointError
+from mres_jax.protocols import Answer
+
+FILE = "domain.json"
+MAX_UNKNOWN_WORDS = 0.5
+REAL_MODELS = (
+    "Qwen/Qwen2-VL-2B-Instruct (2.2 B parameters, 4.4 GB of memory in bfloat16)",
+    "Qwen/Qwen2-VL-7B-Instruct (8.3 B, 16.6 GB)",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Domain:
+    """What a small model was made for.
+
+    Attributes:
+      name: of the model.
+      knows: in a few words.
+      min_logprob: nats per token; answers below it count as guessed.
+    """
+
+    name: str
+    knows: str
+    min_logprob: float
+
+    @classmethod
+    def load(cls, directory: str | pathlib.Path) -> "Domain | None":
+        """Reads `domain.json` of a model directory; None for a model without one.
+
+        Raises:
+          CheckpointError: the file is not what it should be.
+        """
+        path = pathlib.Path(directory) / FILE
+        if not path.is_file():
+            return None
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: not a domain file ({error}).") from None
+
+    def save(self, directory: str | pathlib.Path) -> pathlib.Path:
+        """Writes `domain.json`."""
+        path = pathlib.Path(directory) / FILE
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
+        return path
+
+    def note(self, question: str, answer: Answer, tokenizer: Tokenizer) -> str | None:
+        """Returns a line for the reader when the question looks outside, or None."""
+        reason = self._reason(question, answer, tokenizer)
+        if reason is None:
+            return None
+        return (
+            f"{self.name} reads {self.knows}, and this looks like something else ({reason}); do "
+            f"not trust the answer. Real models: {', '.join(REAL_MODELS)}; give one with --model."
+        )
+
+    def _reason(self, question: str, answer: Answer, tokenizer: Tokenizer) -> str | None:
+        share = unknown_words(question, tokenizer)
+        if share > MAX_UNKNOWN_WORDS:
+            return f"{share:.0%} of the question's words are unknown to it"
+        logprob = mean_logprob(answer)
+        if logprob < self.min_logprob:
+            return (
+                f"it is unsure: {logprob:.2f} nats per token, inside its domain seldom below "
+                f"{self.min_logprob:.2f}"
+            )
+        return None
+
+
+def mean_logprob(answer: Answer) -> float:
+    """Returns the mean log-probability of an answer's tokens, nats."""
+    return sum(answer.logprobs) / max(len(answer.logprobs), 1)
+
+
+def unknown_words(text: str, tokenizer: Tokenizer) -> float:
+    """Returns the share of words (two letters or more) that are no single token, 0 to 1."""
+    words = re.findall(r"[^\W\d_]{2,}", text)
+    spelled = [w for w in words if len(tokenizer.encode_text(f" {w}")) > 1]
+    return len(spelled) / len(words) if words else 0.0

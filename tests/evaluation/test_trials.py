@@ -1,0 +1,96 @@
+"""Tallies by hand, and questions that are fresh for every seed."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from mres_jax.data.documents import Question
+from mres_jax.evaluation.trials import Trial, draw_questions, run_trials, tally
+from mres_jax.protocols import Answer, Cost
+
+
+def make_question(name: str, kind: str = "rc", answer: str = "7") -> Question:
+    return Question(
+        id=name,
+        text="What is the total?",
+        answer=answer,
+        type=kind,  # type: ignore[arg-type]
+        scorer="exact",
+        box=None,
+        text_height=0,
+        tags=("total",),
+    )
+
+
+def make_answer(text: str, tokens: int = 10, ratio: float = 1.0) -> Answer:
+    cost = Cost(
+        visual_tokens=tokens,
+        text_tokens=5,
+        new_tokens=1,
+        retention_ratio=ratio,
+        flops=1.0,
+        ms={},
+    )
+    return Answer(
+        text=text,
+        token_ids=(1,),
+        logprobs=(0.0,),
+        entropies=None,
+        views=(),
+        coord_frame="relative_1000",
+        finish_reason="stop",
+        cost=cost,
+    )
+
+
+class Echo:
+    """Answers every request with its policy, and remembers what it was asked."""
+
+    def __init__(self):
+        self.batches = []
+
+    def answer(self, requests, *, n=1, sampling=None, seed=0):
+        self.batches.append([request.id for request in requests])
+        return [[make_answer(request.policy)] for request in requests]
+
+
+def test_a_tally_counts_each_type_apart_and_weighs_retention_by_tokens():
+    trials = [
+        Trial(make_question("a"), "native", make_answer("7", tokens=100, ratio=1.0)),
+        Trial(make_question("b"), "native", make_answer("8", tokens=100, ratio=1.0)),
+        Trial(make_question("c", "sc"), "native", make_answer("7", tokens=400, ratio=1.0)),
+        Trial(make_question("a"), "scale:0.5", make_answer("7", tokens=30, ratio=0.3)),
+        Trial(make_question("c", "sc"), "scale:0.5", make_answer("", tokens=80, ratio=0.2)),
+    ]
+    native, half = tally(trials)
+    assert (native.policy, native.num_questions) == ("native", 3)
+    assert native.accuracy["rc"].mean == 0.5
+    assert native.accuracy["sc"].mean == 1.0
+    assert native.visual_tokens == 200
+    assert (half.accuracy["rc"].mean, half.accuracy["sc"].mean) == (1.0, 0.0)
+    assert half.retention_ratio == pytest.approx(110 / 500)  # not the mean of 0.3 and 0.2
+
+
+def test_every_question_meets_every_policy_once():
+    echo, image = Echo(), np.zeros((8, 8, 3), np.uint8)
+    questions = [(image, make_question(str(i))) for i in range(5)]
+    done = []
+    trials = run_trials(echo, questions, ["native", "scale:0.5"], batch=2, report=done.append)
+    asked = [(trial.question.id, trial.policy) for trial in trials]
+    assert sorted(asked) == sorted(itertools.product("01234", ["native", "scale:0.5"]))
+    assert all(trial.answer.text == trial.policy for trial in trials)
+    assert max(map(len, echo.batches)) == 2
+    assert done[-1] == 10
+
+
+def test_fresh_questions_alternate_types_and_follow_the_seed():
+    def texts(seed):
+        drawn = list(draw_questions(seed, 12))
+        return [(q.text, q.answer) for _, q in drawn], [q.type for _, q in drawn]
+
+    first, types = texts(1)
+    assert len(first) == 12
+    assert {"rc", "sc"} == set(types)
+    assert texts(1)[0] == first
+    assert texts(2)[0] != first
