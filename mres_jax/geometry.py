@@ -1,7 +1,15 @@
-"""Integers of pictures: grids, sizes, boxes, views. Pixels and arrays live elsewhere."""
+"""Integers of pictures: grids, sizes, boxes, views, block order. Pixels live elsewhere."""
 
 import dataclasses
+import math
+from collections.abc import Iterator
 from typing import NamedTuple
+
+import numpy as np
+
+from mres_jax.errors import MresError
+
+MAX_HF_ASPECT_RATIO = 200  # beyond it Hugging Face's rule refuses a picture
 
 
 class Size(NamedTuple):
@@ -57,7 +65,7 @@ class View:
       size: what `crop` is resized to, pixels.
       canvas: when set, the resized crop is centred on a grey canvas of this size, pixels.
       time: seconds, for a frame of a clip.
-      group: views of one group are one item to the reader (the frames of a clip, the tiles of a page).
+      group: views of one group are one item to the reader (frames of a clip, tiles of a page).
       tile: index of a tile in its group; None when the view is not a tile.
     """
 
@@ -85,3 +93,156 @@ class View:
         """Patch counts of a still view."""
         size = self.encoded_size
         return Grid(1, size.height // patch_size, size.width // patch_size)
+
+
+def fit_size(
+    height: int,
+    width: int,
+    *,
+    stride: int,
+    min_pixels: int,
+    max_pixels: int,
+    hf_compat: bool = False,
+) -> Size:
+    """Returns the size at which a picture is looked at: whole visual tokens, within a budget.
+
+    Ours: both sides are at least one stride and the area never exceeds `max_pixels`. A picture
+    whose sides, each rounded to the nearest stride, lie within the limits gets that size, as with
+    Hugging Face. Any other is scaled onto the nearer limit; of the sizes around that exact one, the
+    one with the least error is taken (an error of the aspect ratio counts twice an error of the
+    area). `min_pixels` is met unless every such size that meets it is over the budget.
+
+    `hf_compat`: exactly what Hugging Face does, faults included: the area may exceed `max_pixels`
+    for thin strips and fall below `min_pixels`.
+
+    Args:
+      height: of the picture, pixels.
+      width: of the picture, pixels.
+      stride: side of one visual token, pixels (`patch_size * merge_size`).
+      min_pixels: smallest area, pixels; smaller pictures are enlarged.
+      max_pixels: the budget, pixels; at least `stride**2`.
+      hf_compat: the rule of `transformers` 5.x instead of ours.
+
+    Raises:
+      MresError: a side or limit that cannot be; with `hf_compat`, a ratio of sides above 200.
+
+    Example:
+      >>> fit_size(1080, 1920, stride=28, min_pixels=3_136, max_pixels=1_003_520)
+      Size(height=756, width=1316)
+      >>> fit_size(28, 5_600, stride=28, min_pixels=3_136, max_pixels=78_400)
+      Size(height=28, width=2800)
+
+    Reference:
+      `smart_resize` of the Qwen2-VL image processor in `transformers` 5.23 (`hf_compat`); Wang et
+      al., 2024, "Qwen2-VL", arXiv:2409.12191, section 2.1.
+    """
+    _check_fit(height, width, stride, min_pixels, max_pixels)
+    if hf_compat:
+        return _fit_size_hf(height, width, stride, min_pixels, max_pixels)
+    most = max_pixels // stride**2  # visual tokens
+    least = min(-(-min_pixels // stride**2), most)
+    exact = height / stride, width / stride  # rows and columns of visual tokens
+    rows, columns = max(1, round(exact[0])), max(1, round(exact[1]))
+    if rows * columns > most:
+        scale = min(1.0, math.sqrt(max_pixels / (height * width)))
+        least = 0  # a picture that had to shrink is as large as its ratio lets it be
+    elif rows * columns < least:
+        scale = max(1.0, math.sqrt(min_pixels / (height * width)))
+    else:
+        return Size(rows * stride, columns * stride)
+    rows, columns = _nearest_grid(exact[0] * scale, exact[1] * scale, least, most)
+    return Size(rows * stride, columns * stride)
+
+
+def block_order(rows: int, columns: int, merge_size: int) -> np.ndarray:
+    """Returns the raster index of each patch in block order.
+
+    Merge blocks follow each other by row, and so do the patches within a block.
+
+    Args:
+      rows: patches.
+      columns: patches.
+      merge_size: patches per side of one visual token.
+
+    Returns:
+      `int32 [p]`.
+
+    Raises:
+      MresError: a side that is not whole blocks.
+
+    Example:
+      >>> block_order(2, 4, 2).tolist()
+      [0, 1, 4, 5, 2, 3, 6, 7]
+    """
+    if merge_size < 1 or rows % merge_size or columns % merge_size or min(rows, columns) < 0:
+        raise MresError(
+            f"block order: {rows} x {columns} patches are not whole blocks of "
+            f"{merge_size} x {merge_size}."
+        )
+    raster = np.arange(rows * columns, dtype=np.int32)
+    blocks = raster.reshape(rows // merge_size, merge_size, columns // merge_size, merge_size)
+    return blocks.transpose(0, 2, 1, 3).reshape(-1)
+
+
+def _check_fit(height: int, width: int, stride: int, min_pixels: int, max_pixels: int) -> None:
+    if height < 1 or width < 1 or stride < 1:
+        raise MresError(
+            f"fit size: a picture of {width} x {height} px and a stride of {stride} px; each side "
+            "must be at least 1."
+        )
+    if max_pixels < stride**2:
+        raise MresError(
+            f"fit size: max_pixels={max_pixels} is less than one visual token of {stride} x "
+            f"{stride} = {stride**2} px. Raise max_pixels."
+        )
+    if not 0 <= min_pixels <= max_pixels:
+        raise MresError(
+            f"fit size: min_pixels={min_pixels} must lie between 0 and max_pixels={max_pixels}."
+        )
+
+
+def _fit_size_hf(height: int, width: int, stride: int, min_pixels: int, max_pixels: int) -> Size:
+    ratio = max(height, width) / min(height, width)
+    if ratio > MAX_HF_ASPECT_RATIO:
+        raise MresError(
+            f"fit size: a picture of {width} x {height} px has a ratio of {ratio:.1f}, but Hugging "
+            f"Face's rule takes at most {MAX_HF_ASPECT_RATIO}. Crop it, or use hf_compat=False."
+        )
+    # The order of operations is theirs to the last rounding: a multiple of the stride sits right
+    # on the edge of floor and ceil. round() is to even, so half a stride becomes 0.
+    rows, columns = round(height / stride), round(width / stride)
+    area = rows * columns * stride**2
+    if area > max_pixels:
+        shrink = math.sqrt((height * width) / max_pixels)
+        rows = max(1, math.floor(height / shrink / stride))
+        columns = max(1, math.floor(width / shrink / stride))
+    elif area < min_pixels:
+        grow = math.sqrt(min_pixels / (height * width))
+        rows = math.ceil(height * grow / stride)
+        columns = math.ceil(width * grow / stride)
+    if not rows or not columns:
+        raise MresError(
+            f"fit size: Hugging Face's rule gives {width} x {height} px a side of 0 at min_pixels="
+            f"{min_pixels}. Raise min_pixels, or use hf_compat=False."
+        )
+    return Size(rows * stride, columns * stride)
+
+
+def _nearest_grid(rows: float, columns: float, least: int, most: int) -> tuple[int, int]:
+    """The whole grid next to an exact one: at most `most` visual tokens, at least `least` if so."""
+
+    def error(grid: tuple[int, int]) -> tuple[bool, float]:
+        tall, wide = math.log(grid[0] / rows), math.log(grid[1] / columns)
+        return grid[0] * grid[1] < least, 4 * (tall - wide) ** 2 + (tall + wide) ** 2
+
+    return min(_grids_around(rows, columns, most), key=error)
+
+
+def _grids_around(rows: float, columns: float, most: int) -> Iterator[tuple[int, int]]:
+    tall = max(1, math.floor(rows)), max(1, math.ceil(rows))
+    wide = max(1, math.floor(columns)), max(1, math.ceil(columns))
+    inside = [(r, c) for r in tall for c in wide if r * c <= most]
+    yield from inside
+    # A strip may be one token thick and still too long: then its length is what the budget leaves.
+    if not inside:
+        yield (1, most) if columns > rows else (most, 1)

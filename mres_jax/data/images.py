@@ -1,0 +1,236 @@
+"""Picture files -> upright RGB pixels, or one `BadImageError`: the only decoder of the library.
+
+Axes: h rows, w columns, 3 colour channels.
+
+What each kind of file becomes is written down in `docs/guides/pictures.md`. Nothing of Pillow's
+global state is read or changed on purpose: its pixel limit, its list of formats and the process's
+warning filters belong to the user, and several threads may decode at once.
+"""
+
+import contextlib
+import io
+import os
+import pathlib
+import re
+import stat
+import warnings
+from collections.abc import Callable, Iterator
+from typing import IO
+
+import numpy as np
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    JpegImagePlugin,
+    PngImagePlugin,
+    WebPImagePlugin,
+)
+
+from mres_jax.errors import BadImageError
+from mres_jax.geometry import Size
+
+MAX_PIXELS = 64_000_000  # a 9000 x 9000 PNG of 78 kB would take seconds and 240 MB
+ORIENTATION_TAG = 0x0112  # EXIF 2.32, section 4.6.4
+
+Source = str | os.PathLike | bytes
+
+_PLUGINS: dict[str, Callable[[IO[bytes]], Image.Image]] = {
+    "JPEG": JpegImagePlugin.jpeg_factory,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+}
+_SIGNATURES = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "WebP": rb"RIFF....WEBP",
+    "BMP": rb"BM",
+    "GIF": rb"GIF8[79]a",
+    # never decoded, only told by name
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "EPS": rb"%!PS|\xc5\xd0\xd3\xc6",
+    "PDF": rb"%PDF",
+    "PSD": rb"8BPS",
+    "FITS": rb"SIMPLE  =",
+    "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "ICO": rb"\0\0[\x01\x02]\0",
+    "HEIF or AVIF": rb"....ftyp",
+    "SVG": rb"\s*(<\?xml.*)?(<!--.*)?<(!doctype )?svg",
+    "HTML": rb"\s*<(!doctype html|html|head|body)",
+}
+_HEAD = 512  # bytes that the signatures look at
+
+
+def decode_image(
+    source: Source,
+    *,
+    max_pixels: float = MAX_PIXELS,
+    background: tuple[int, int, int] = (255, 255, 255),
+    name: str | None = None,
+) -> np.ndarray:
+    """Returns the pixels that a person would see.
+
+    The EXIF orientation is applied, transparency is composited on `background`, 16-bit samples keep
+    their upper byte, CMYK becomes RGB. Of an animation the first frame is taken, with a
+    `UserWarning` that names the file.
+
+    Args:
+      source: path, or the bytes of a file: JPEG, PNG, WebP, BMP or GIF by content, not by name.
+      max_pixels: larger pictures are refused from their header.
+      background: RGB 0..255, seen where the picture is transparent.
+      name: what errors call the picture; its path by default.
+
+    Returns:
+      `uint8 [h w 3]`.
+
+    Raises:
+      BadImageError: no such file; another format; too large, damaged or truncated. The message
+        names file and reason.
+    """
+    name = _name(source) if name is None else name
+    with _opened(source, name, max_pixels) as image:
+        orientation = _orientation(image)
+        pixels = _to_rgb(image, background)
+        # JPEGs of several pictures (MPO) hold previews and gain maps behind the photograph.
+        animated = image.format != "MPO" and getattr(image, "is_animated", False)
+    if animated:
+        warnings.warn(
+            f"picture {name}: it is animated, and only its first frame is used. Give the frames "
+            "as pictures to use them.",
+            stacklevel=2,
+        )
+    return np.ascontiguousarray(_upright(pixels, orientation))
+
+
+def read_size(source: Source, *, max_pixels: float = MAX_PIXELS, name: str | None = None) -> Size:
+    """Returns the size of what `decode_image` would return, without decoding.
+
+    Args:
+      source: path, or the bytes of a file.
+      max_pixels: as for `decode_image`.
+      name: what errors call the picture; its path by default.
+
+    Raises:
+      BadImageError: no such file, another format, a damaged header, too many pixels.
+    """
+    with _opened(source, _name(source) if name is None else name, max_pixels) as image:
+        width, height = image.size
+        return Size(width, height) if _orientation(image) >= 5 else Size(height, width)
+
+
+@contextlib.contextmanager
+def _opened(source: Source, name: str, max_pixels: float) -> Iterator[Image.Image]:
+    """A picture whose header was read and found acceptable; all that fails is a BadImageError."""
+    try:
+        with _stream(source) as stream:
+            image = _read_header(stream)
+            width, height = image.size
+            if width * height > max_pixels:
+                raise _Refused(
+                    f"{width} x {height} = {width * height} px, more than max_pixels="
+                    f"{max_pixels:.0f}. Make it smaller, or raise max_pixels"
+                )
+            yield image
+    except _Refused as error:
+        raise BadImageError(f"picture {name}: {error}.") from None
+    except OSError as error:
+        reason = error.strerror.lower() if error.strerror else _damage(error)
+        raise BadImageError(f"picture {name}: {reason}.") from None
+    except Exception as error:  # parsers of hostile bytes raise whatever they like
+        raise BadImageError(f"picture {name}: {_damage(error)}.") from None
+
+
+class _Refused(Exception):
+    """A reason of our own, in words."""
+
+
+def _stream(source: Source) -> IO[bytes]:
+    if isinstance(source, bytes):
+        if not source:
+            raise _Refused("it has no bytes")
+        return io.BytesIO(source)
+    if not isinstance(source, str | os.PathLike):
+        raise _Refused(f"a picture is a path or bytes, got {type(source).__name__}")
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:(//|.*;base64,)", os.fspath(source)):
+        raise _Refused("it is a URL, but pictures are read from files. Download it first")
+    path = pathlib.Path(source)
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise _Refused("it is a directory. Give a file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise _Refused("it is not a regular file")
+    if not status.st_size:
+        raise _Refused("the file is empty")
+    return path.open("rb")
+
+
+def _read_header(stream: IO[bytes]) -> Image.Image:
+    # The plugin is called by name: `Image.open` would try others and apply its own pixel limit.
+    head = stream.read(_HEAD)
+    stream.seek(0)
+    flags = re.DOTALL | re.IGNORECASE
+    kind = next((k for k, magic in _SIGNATURES.items() if re.match(magic, head, flags)), None)
+    if kind not in _PLUGINS:
+        found = f"it is {kind}" if kind else "its contents are no known picture"
+        raise _Refused(f"{found}; only {', '.join(_PLUGINS)} are read. Convert it first")
+    return _PLUGINS[kind](stream)
+
+
+def _damage(error: Exception) -> str:
+    """What a parser complained about, in one line and without memory addresses."""
+    if isinstance(error, MemoryError):
+        return "it needs more memory than there is"
+    text = " ".join(re.sub(r"<[^>]*>|0x[0-9a-fA-F]+", "", str(error)).split())
+    return f"damaged or truncated ({text[:120] or type(error).__name__})"
+
+
+def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> np.ndarray:
+    image.load()
+    if image.mode.startswith("I;16"):
+        return _grey16_to_rgb(image, background)
+    if image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, (*background, 255))
+        image = Image.alpha_composite(ground, image.convert("RGBA"))
+    elif image.mode not in ("1", "L", "P", "RGB", "CMYK"):
+        raise _Refused(f"pixels of mode {image.mode} are not supported. Save it as RGB")
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _grey16_to_rgb(image: Image.Image, background: tuple[int, int, int]) -> np.ndarray:
+    # Pillow would saturate at 255. The upper byte is what it keeps of 16-bit colour too.
+    samples = np.asarray(image).astype(np.uint16)
+    pixels = np.repeat((samples >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    key = image.info.get("transparency")
+    if key is not None:
+        pixels[samples == key] = background
+    return pixels
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1 to 8; 1 where there is none or it makes no sense."""
+    try:
+        # The method of the base class: that of PNG decodes the picture to look behind its pixels.
+        value = Image.Image.getexif(image).get(ORIENTATION_TAG)
+    except Exception:  # unreadable metadata does not spoil the pixels
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def _name(source: Source) -> str:
+    if isinstance(source, str | os.PathLike):
+        text = os.fspath(source)
+        text = text if isinstance(text, str) else os.fsdecode(text)
+        return "".join(c if c.isprintable() else "?" for c in text[:300])
+    return f"of {len(source)} bytes" if isinstance(source, bytes) else "given"

@@ -1,0 +1,73 @@
+"""A view of a decoded picture -> the pixels that an encoder receives.
+
+Axes: h, w of the picture; H, W of the view; 3 colour channels.
+"""
+
+import numpy as np
+from PIL import Image
+
+from mres_jax.data._pixels import check_image
+from mres_jax.errors import MresError
+from mres_jax.geometry import View
+
+
+def render_view(
+    image: np.ndarray, view: View, *, background: tuple[int, int, int] = (128, 128, 128)
+) -> np.ndarray:
+    """Returns what `view` shows of a picture.
+
+    The crop is cut out first, so that nothing outside it is seen, then resized with Pillow's
+    bicubic filter (as Hugging Face's PIL processors do), then centred on the canvas if there is
+    one. A crop that has its size already is not resampled: its pixels are unchanged.
+
+    Args:
+      image: upright, `uint8 [h w 3]`.
+      view: crop and sizes.
+      background: colour of the canvas, RGB 0..255.
+
+    Returns:
+      `uint8 [H W 3]`; it may share memory with `image`.
+
+    Raises:
+      MresError: not such an array; a crop that leaves the picture; a size that leaves the canvas.
+    """
+    check_image(image, where="view")
+    _check_view(image, view)
+    crop, size, canvas = view.crop, view.size, view.canvas
+    pixels = image[crop.top : crop.bottom, crop.left : crop.right]
+    if crop.size != size:
+        pixels = _resize(pixels, size.height, size.width)
+    if canvas is None:
+        return np.ascontiguousarray(pixels)
+    out = np.empty((*canvas, 3), np.uint8)
+    out[:] = background
+    top, left = ((outer - inner) // 2 for outer, inner in zip(canvas, size, strict=True))
+    out[top : top + size.height, left : left + size.width] = pixels
+    return out
+
+
+def _resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _check_view(image: np.ndarray, view: View) -> None:
+    height, width = image.shape[:2]
+    top, left, bottom, right = view.crop
+    if not (0 <= top < bottom <= height and 0 <= left < right <= width):
+        raise MresError(
+            f"view: the crop of picture {view.item} spans rows {top} to {bottom} and columns "
+            f"{left} to {right}, but the picture has {height} rows and {width} columns."
+        )
+    if min(view.size) < 1:
+        raise MresError(
+            f"view: picture {view.item} would be resized to {view.size.width} x "
+            f"{view.size.height} px; each side must be at least 1."
+        )
+    if view.canvas is not None and (
+        view.size.height > view.canvas.height or view.size.width > view.canvas.width
+    ):
+        raise MresError(
+            f"view: picture {view.item} at {view.size.width} x {view.size.height} px does not fit "
+            f"its canvas of {view.canvas.width} x {view.canvas.height} px."
+        )
