@@ -1,6 +1,7 @@
 """Backgrounds: plain, textured and photographic; all procedural, no pictures are shipped.
 
-`photo` is smooth coloured noise with soft discs of light: what a blurred photograph looks like.
+`photo` is smooth noise between the colours of a place, with soft discs of light: what a photograph
+looks like out of focus.
 A ground is built between two shades that both stand out from the ink, so no texture can hide text.
 Contrast is WCAG 2's ratio of relative luminances; ours is at least 4.5.
 """
@@ -50,6 +51,7 @@ class Ground:
       base, other: the two shades it is made of.
       ink: colour of text on it.
       seed: of its noise.
+      is_open: nothing is written on it, so a photo keeps its full range.
     """
 
     style: str
@@ -58,6 +60,7 @@ class Ground:
     other: Colour
     ink: Colour
     seed: int
+    is_open: bool = False
 
     @property
     def is_dark(self) -> bool:
@@ -175,58 +178,83 @@ def _grain() -> np.ndarray:
     sheet = np.zeros((1024, 1024), np.float32)
     for side, weight in ((1024, 0.5), (256, 0.7), (64, 0.8)):
         part = rng.normal(size=(side, side)).astype(np.float32)
-        layer = Image.fromarray(part, mode="F").resize((1024, 1024), Image.Resampling.BICUBIC)
+        layer = Image.fromarray(part).resize((1024, 1024), Image.Resampling.BICUBIC)
         sheet += weight * np.asarray(layer)
     low, high = np.quantile(sheet, [0.01, 0.99])
     return np.clip((sheet - low) / (high - low) * 63, 0, 63).astype(np.uint8)
 
 
+def _mirrored(side: int, start: int) -> np.ndarray:
+    """Indices into 1024 that turn round at both ends, so that a long picture has no seam."""
+    steps = (np.arange(side) + start) % 2048
+    return np.minimum(steps, 2047 - steps)
+
+
 def _rough(ground: Ground, size: Size, rng: np.random.Generator) -> np.ndarray:
     sheet = _grain()
-    # at most 768 * sqrt(8) px on the long side: wrap around
-    rows = (np.arange(size.height) + int(rng.integers(1024))) % 1024
-    cols = (np.arange(size.width) + int(rng.integers(1024))) % 1024
+    rows, cols = (_mirrored(side, int(rng.integers(1024))) for side in size)
     share = np.linspace(0, 1, 64)[:, None]
     base, other = (np.array(c, np.float64) for c in (ground.base, ground.other))
     palette = np.round(base + (other - base) * share).astype(np.uint8)
     return palette[sheet[rows][:, cols]]
 
 
+_SCENES = (  # far, near, light: colours of some blurred places
+    ((232, 168, 104), (58, 52, 78), (255, 222, 160)),  # dusk
+    ((150, 176, 120), (46, 66, 36), (236, 240, 190)),  # forest
+    ((186, 212, 230), (44, 92, 122), (250, 250, 245)),  # sea
+    ((214, 190, 158), (92, 66, 46), (255, 236, 200)),  # room
+    ((70, 84, 116), (22, 26, 38), (250, 200, 110)),  # night street
+    ((196, 214, 236), (126, 128, 62), (255, 250, 220)),  # field
+    ((204, 200, 192), (104, 100, 96), (246, 244, 240)),  # stone
+    ((224, 176, 176), (110, 62, 84), (255, 230, 224)),  # blossom
+)
+
+
 def _photo(ground: Ground, size: Size, rng: np.random.Generator) -> np.ndarray:
     small = Size(*(max(6, -(-side // 4)) for side in size))
     scene = _scene(small, rng)
-    scene = _dim(scene) if ground.is_dark else _wash(scene)
+    if not ground.is_open:
+        scene = _dim(scene) if ground.is_dark else _wash(scene)
     picture = Image.fromarray(scene).resize((size.width, size.height), Image.Resampling.BILINEAR)
     return np.array(picture)
 
 
 def _scene(size: Size, rng: np.random.Generator) -> np.ndarray:
-    """Coloured noise at three scales, a horizon and discs of light, `uint8 [h w 3]`."""
-    hues = rng.uniform(30, 225, size=(3, 3))
-    share = np.linspace(0, 1, size.height, dtype=np.float32)[:, None, None]
-    fall = 1 / (1 + np.exp(-(share - rng.uniform(0.35, 0.65)) * rng.uniform(6, 24)))
-    scene = (hues[0] + (hues[1] - hues[0]) * fall).astype(np.float32)
-    scene = np.broadcast_to(scene, (*size, 3)).copy()
-    for cells, strength in ((3, 60), (7, 30), (18, 14)):
-        grid = rng.normal(size=(*(max(2, round(cells * s / max(size))) for s in size), 3))
-        pixels = np.clip(128 + 50 * grid, 0, 255).astype(np.uint8)
-        layer = Image.fromarray(pixels).resize((size.width, size.height), Image.Resampling.BICUBIC)
-        scene += (np.asarray(layer, np.float32) - 128) * (strength / 50)
-    for _ in range(int(rng.integers(4, 12))):
-        _add_light(scene, hues[2], rng)
+    """A far and a near colour, noise at three scales and discs of light, `uint8 [h w 3]`."""
+    far, near, light = np.array(_SCENES[int(rng.integers(len(_SCENES)))], np.float32)
+    rows = np.linspace(0, 1, size.height, dtype=np.float32)[:, None]
+    cols = np.linspace(-1, 1, size.width, dtype=np.float32)[None, :]
+    edge = rng.uniform(0.3, 0.7) + rng.uniform(-0.25, 0.25) * cols
+    depth = 1 / (1 + np.exp((edge - rows) * rng.uniform(5, 20)))
+    for cells, strength in ((3, 0.30), (8, 0.22), (20, 0.13)):
+        depth += strength * _smooth_noise(size, cells, rng)
+    depth = np.clip(depth, -0.15, 1.15)[..., None]
+    scene = far + (near - far) * depth
+    scene += 9 * np.stack([_smooth_noise(size, 4, rng) for _ in range(3)], axis=-1)
+    for _ in range(int(rng.integers(3, 11))):
+        _add_light(scene, light, rng)
     return np.clip(scene, 0, 255).astype(np.uint8)
+
+
+def _smooth_noise(size: Size, cells: int, rng: np.random.Generator) -> np.ndarray:
+    """Noise with `cells` bumps along the long side, about -2..2, `float32 [h w]`."""
+    grid = rng.normal(size=tuple(max(2, round(cells * s / max(size))) for s in size))
+    layer = Image.fromarray(grid.astype(np.float32))
+    layer = layer.resize((size.width, size.height), Image.Resampling.BICUBIC)
+    return np.asarray(layer)
 
 
 def _add_light(scene: np.ndarray, hue: np.ndarray, rng: np.random.Generator) -> None:
     height, width = scene.shape[:2]
-    radius = max(2.0, min(height, width) * rng.uniform(0.06, 0.2))
+    radius = max(2.0, min(height, width) * rng.uniform(0.05, 0.16))
     y, x = rng.uniform(0, height), rng.uniform(0, width)
     top, left = max(0, int(y - radius - 1)), max(0, int(x - radius - 1))
     bottom, right = min(height, int(y + radius + 2)), min(width, int(x + radius + 2))
     rows, cols = np.ogrid[top:bottom, left:right]
-    alpha = np.clip(radius - np.hypot(rows - y, cols - x), 0, 1.5) / 1.5 * rng.uniform(0.15, 0.5)
+    alpha = np.clip(radius - np.hypot(rows - y, cols - x), 0, 1.5) / 1.5 * rng.uniform(0.15, 0.55)
     patch = scene[top:bottom, left:right]
-    patch += (np.maximum(hue, 140) + 40 - patch) * alpha[..., None].astype(np.float32)
+    patch += (hue - patch) * alpha[..., None].astype(np.float32)
 
 
 def _dim(scene: np.ndarray) -> np.ndarray:

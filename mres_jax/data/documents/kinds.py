@@ -1,203 +1,121 @@
 """How an invoice, a table, a sign and a screen look around their text.
 
-For each kind, `frame_*` draws what surrounds the text and returns what is left of the rectangle,
-and `dress_*` draws what belongs to the cells. Both leave out what has no room.
+For each kind, `frame_*` draws what surrounds the text and returns what is left of the rectangle;
+`dress_*` draws what belongs to the cells and fills what they leave free. Whatever has no room is
+left out. Grey bars stand for small print: a patch of them has nothing to read.
 """
 
-import dataclasses
-import random
-
-from mres_jax.data.documents.fonts import Face, face
-from mres_jax.data.documents.grounds import Colour, Ground, contrast, ink_on, mix
-from mres_jax.data.documents.layout import Arrangement, Type
-from mres_jax.data.documents.render import Fill, Plan, Run
+from mres_jax.data.documents.draft import Draft
+from mres_jax.data.documents.fonts import face
+from mres_jax.data.documents.grounds import ink_on, mix
+from mres_jax.data.documents.layout import Arrangement
+from mres_jax.data.documents.shapes import ARROWS
 from mres_jax.geometry import Box
 
-HEADINGS = {
-    "invoice": ("INVOICE", "RECEIPT", "BILL"),
-    "table": ("LIST", "DATA", "REPORT"),
-    "screen": ("HOME", "STATUS", "PANEL"),
-}
+INVOICE_HEADINGS = ("INVOICE", "RECEIPT", "BILL")
+TABLE_HEADINGS = ("LIST", "DATA", "REPORT")
 
 
-@dataclasses.dataclass(kw_only=True)
-class Draft:
-    """A document being drawn.
-
-    Attributes:
-      ground: what the text stands on: the picture's own, or a sheet of paper that lies on it.
-      accent: colour of bands and lines.
-    """
-
-    rng: random.Random
-    plan: Plan
-    ground: Ground
-    accent: Colour
-    type_: Type
-    family: str
-
-    @property
-    def line(self) -> int:
-        """Height of a text line, px."""
-        return self.type_.line
-
-    def fill(self, box: Box, colour: Colour, *, radius: int = 0, share: float = 1.0) -> None:
-        """Paints a rectangle, cut at the picture's border; nothing where it is empty."""
-        height, width = self.plan.size
-        box = Box(max(0, box.top), max(0, box.left), min(height, box.bottom), min(width, box.right))
-        if box.size.height > 0 and box.size.width > 0:
-            self.plan.things.append(Fill(box=box, colour=colour, radius=radius, share=share))
-
-    def soften(self, box: Box, *, radius: int = 0) -> None:
-        """Sets a part of the ground slightly off; on a photo away from the ink, for contrast."""
-        if self.ground.style == "photo":
-            self.fill(box, self.ground.base, radius=radius, share=0.45)
-        else:
-            self.fill(box, self.ground.ink, radius=radius, share=0.07)
-
-    def rule(self, box: Box, share: float = 0.4) -> None:
-        """A line in the colour of the ink."""
-        self.fill(box, self.ground.ink, share=share)
-
-    def outline(self, box: Box, width: int, colour: Colour, share: float = 1.0) -> None:
-        """Four lines inside a box."""
-        top, left, bottom, right = box
-        for part in (
-            Box(top, left, top + width, right),
-            Box(bottom - width, left, bottom, right),
-            Box(top + width, left, bottom - width, left + width),
-            Box(top + width, right - width, bottom - width, right),
-        ):
-            self.fill(part, colour, share=share)
-
-    def grey_text(self, rect: Box, lines: int, height: int) -> None:
-        """Bars that stand for print too small to read."""
-        pitch = 2 * height + 1
-        for i in range(min(lines, rect.size.height // pitch)):
-            top = rect.top + i * pitch
-            width = int(rect.size.width * self.rng.uniform(0.45, 1.0))
-            self.rule(Box(top, rect.left, top + height, rect.left + width), 0.16)
-
-    def heading(self, left: int, baseline: int, text: str, face_: Face, colour: Colour) -> None:
-        """Writes text that no question asks for."""
-        self.plan.runs.append(
-            Run(text=text, left=left, baseline=baseline, face=face_, colour=colour)
-        )
-
-
-PAPER: Colour = (253, 253, 250)
-
-
-def shrink(box: Box, by: int) -> Box:
-    """Returns a box without a margin."""
-    return Box(box.top + by, box.left + by, box.bottom - by, box.right - by)
-
-
-def accent_on(rng: random.Random, ground: Ground) -> Colour:
-    """Draws a colour for bands: apart from the ground, and fit to carry text."""
-    choices: tuple[Colour, ...] = (
-        *((28, 62, 120), (140, 30, 44), (20, 92, 84), (64, 54, 110), (46, 52, 62)),
-        *((240, 196, 60), (120, 190, 240), (236, 236, 232), (150, 220, 170)),
-    )
-    fit = [c for c in choices if contrast(c, ground.base) > 3 and contrast(c, ink_on(c)) > 4.6]
-    return rng.choice(fit)
-
-
-# Invoice ---------------------------------------------------------------------------------------
+def _rests(draft: Draft, rect: Box, used: Box) -> tuple[Box, Box]:
+    """Returns what the cells leave free to their right and below."""
+    gap = draft.line // 2
+    right = Box(used.top, used.right + 2 * gap, used.bottom, rect.right)
+    return right, Box(used.bottom + gap, rect.left, rect.bottom, rect.right)
 
 
 def frame_invoice(draft: Draft, rect: Box) -> Box:
-    """A heading over a band, small print at the foot."""
+    """A heading on or over a band, with small print beside it."""
     line, (height, width) = draft.line, rect.size
-    if height < 5 * line or width < 7 * line:
+    title = face(draft.family, True, min(22, round(draft.type_.value_face.cap_height * 1.35)))
+    text = draft.rng.choice(INVOICE_HEADINGS)
+    on_band = draft.rng.random() < 0.5
+    if height < 5 * line or width < title.width(text) + line:
         return rect
-    top = rect.top + _headline(draft, rect)
-    bottom = rect.bottom
-    if height > 9 * line:
-        foot = max(2, line // 6)
-        count = min(4, (height // (2 * line)) - 3)
-        bottom -= (2 * foot + 1) * count + line // 3
-        left = rect.left + 1
-        draft.grey_text(Box(bottom + line // 3, left, rect.bottom, left + width // 2), count, foot)
-    return Box(top, rect.left, bottom, rect.right)
-
-
-def _headline(draft: Draft, rect: Box) -> int:
-    """Writes a heading with a thick line; returns the height it takes."""
-    kind_face = face(draft.family, True, min(22, round(draft.type_.value_face.cap_height * 1.35)))
-    text = draft.rng.choice(HEADINGS["invoice"])
-    line = draft.line
-    baseline = rect.top + kind_face.ascent + line // 4
+    baseline = rect.top + title.ascent + line // 4
     band = max(2, line // 6)
-    if draft.rng.random() < 0.5 and draft.ground.style != "photo":  # on a band
-        tall = kind_face.line + line // 2
+    if on_band:
+        tall = title.line + line // 2
         draft.fill(Box(rect.top, rect.left, rect.top + tall, rect.right), draft.accent)
-        draft.heading(rect.left + line // 2, baseline, text, kind_face, ink_on(draft.accent))
+        draft.heading(rect.left + line // 2, baseline, text, title, ink_on(draft.accent))
     else:
-        tall = kind_face.line + line // 4 + band
-        draft.heading(rect.left, baseline, text, kind_face, draft.ground.ink)
-        box = Box(rect.top + tall - band, rect.left, rect.top + tall, rect.right)
-        draft.fill(box, draft.accent)
-        if rect.size.width > 20 * line:
-            side = Box(rect.top + line // 3, rect.right - 5 * line, rect.top + tall, rect.right)
-            draft.grey_text(side, 2, max(2, line // 6))
-    return tall + line // 2
+        tall = title.line + line // 4 + band
+        draft.heading(rect.left, baseline, text, title, draft.ground.ink)
+        draft.fill(
+            Box(rect.top + tall - band, rect.left, rect.top + tall, rect.right), draft.accent
+        )
+        if width > title.width(text) + 8 * line:
+            middle = rect.top + line // 3
+            draft.paragraph(Box(middle, rect.right - 5 * line, rect.top + tall, rect.right), 2)
+    return Box(rect.top + tall + line // 2, rect.left, rect.bottom, rect.right)
 
 
-def dress_invoice(draft: Draft, arrangement: Arrangement) -> None:
-    """A thin line under each row, the last cell set off."""
-    if arrangement.cells[0].size.height < 1.25 * draft.line:
-        return
-    cells, box = arrangement.cells, arrangement.box
-    if draft.rng.random() < 0.7:
-        for cell in cells[-1:]:
-            draft.soften(cell)
-    for row in range(arrangement.rows):
-        bottom = arrangement.cells[row * arrangement.columns].bottom
-        draft.rule(Box(bottom - 1, box.left, bottom, box.right))
-
-
-# Table -----------------------------------------------------------------------------------------
+def dress_invoice(draft: Draft, arrangement: Arrangement, rect: Box) -> None:
+    """A thin line under each row, the last row set off; grey items fill the sheet."""
+    cells, box, line = arrangement.cells, arrangement.box, draft.line
+    if cells[0].size.height >= 1.25 * line:
+        if draft.rng.random() < 0.7:
+            draft.soften(Box(cells[-1].top, box.left, cells[-1].bottom, box.right))
+        for row in range(arrangement.rows):
+            bottom = cells[row * arrangement.columns].bottom
+            draft.rule(Box(bottom - 1, box.left, bottom, box.right))
+    right, below = _rests(draft, rect, box)
+    if right.size.width > 6 * line:
+        draft.paragraph(right._replace(right=min(right.right, right.left + 14 * line)), 5)
+    pitch = round(1.3 * line)
+    for i in range(min(12, below.size.height // pitch)):
+        middle = below.top + i * pitch + pitch // 2
+        draft.bar(below.left, middle, int(below.size.width * draft.rng.uniform(0.25, 0.55)))
+        side = max(6, int(below.size.width * draft.rng.uniform(0.08, 0.16)))
+        draft.bar(below.right - side, middle, side)
+        draft.rule(Box(middle + pitch // 2, below.left, middle + pitch // 2 + 1, below.right), 0.12)
 
 
 def frame_table(draft: Draft, rect: Box) -> Box:
-    """A heading, where there is room."""
+    """A heading over the table."""
     line, (height, width) = draft.line, rect.size
-    if height < 6 * line or width < 7 * line or draft.rng.random() < 0.3:
-        return rect
     title = face(draft.family, True, min(20, round(draft.type_.value_face.cap_height * 1.2)))
-    text = draft.rng.choice(HEADINGS["table"])
-    baseline = rect.top + title.ascent + line // 5
-    left = rect.left + (width - title.width(text)) // 2
-    draft.heading(left, baseline, text, title, draft.ground.ink)
-    return Box(rect.top + title.line + line // 3, rect.left, rect.bottom, rect.right)
+    text = draft.rng.choice(TABLE_HEADINGS)
+    if height < 6 * line or width < title.width(text) + line or draft.rng.random() < 0.3:
+        return rect
+    draft.heading(rect.left + 1, rect.top + title.ascent + line // 5, text, title, draft.ground.ink)
+    return Box(rect.top + title.line + line // 2, rect.left, rect.bottom, rect.right)
 
 
-def dress_table(draft: Draft, arrangement: Arrangement) -> None:
-    """Lines around all cells and between keys and values; the keys' side is set off."""
-    cells, box = arrangement.cells, arrangement.box
-    room = cells[0].size.height >= 1.1 * draft.line
-    for i, cell in enumerate(cells):
-        if arrangement.style == "stacked":
-            middle = cell.top + cell.size.height // 2
-            draft.soften(Box(cell.top, cell.left, middle, cell.right))
-            draft.rule(Box(middle, cell.left, middle + 1, cell.right))
-        elif arrangement.style == "split":
-            tab = cell.left + arrangement.tab - max(2, draft.type_.gap // 2)
-            if (i // arrangement.columns) % 2 == 0:
-                draft.soften(cell)
-            draft.rule(Box(cell.top, tab, cell.bottom, tab + 1))
-        if room:
-            draft.outline(
-                Box(cell.top, cell.left, cell.bottom + 1, cell.right + 1), 1, draft.ground.ink, 0.4
-            )
-    if room and cells[0].size.height > 1.6 * draft.line:
+def dress_table(draft: Draft, arrangement: Arrangement, rect: Box) -> None:
+    """Lines around all cells, the keys' side set off, and more rows in grey below."""
+    cells, box, line = arrangement.cells, arrangement.box, draft.line
+    tall, wide = cells[0].size
+    split = arrangement.style == "split"
+    lines = line if split else 2 * line  # of text in a cell
+    has_lines = tall >= 1.1 * lines
+    rows = arrangement.rows
+    if has_lines:
+        rows += max(0, min(8, (rect.bottom - box.bottom - 2) // tall))
+    for i in range(rows * arrangement.columns):
+        row, column = divmod(i, arrangement.columns)
+        top, left = box.top + row * tall, box.left + column * wide
+        tab = arrangement.tab - max(2, draft.type_.gap // 2)
+        middle = top + tall // 2
+        if split:
+            if row % 2 == 0:
+                draft.soften(Box(top, left, top + tall, left + wide))
+            draft.rule(Box(top, left + tab, top + tall, left + tab + 1))
+        else:
+            draft.soften(Box(top, left, middle, left + wide))
+            if has_lines:
+                draft.rule(Box(middle, left, middle + 1, left + wide))
+        if has_lines:
+            draft.outline(Box(top, left, top + tall + 1, left + wide + 1), 1, 0.35)
+        if i >= len(cells):
+            key = left + arrangement.pad, top + (tall // 2 if split else tall // 4)
+            value = (left + arrangement.tab, key[1]) if split else (key[0], top + 3 * tall // 4)
+            room = (tab, wide - arrangement.tab) if split else (wide, wide)
+            for (x, y), space in zip((key, value), room, strict=True):
+                draft.bar(x, y, max(4, int((space - 2 * arrangement.pad) * 0.6)))
+    if has_lines and tall > 1.25 * lines:
         draft.outline(
-            Box(box.top - 1, box.left - 1, box.bottom + 2, box.right + 2), 2, draft.ground.ink, 0.8
+            Box(box.top - 1, box.left - 1, box.top + rows * tall + 2, box.right + 2), 2, 0.8
         )
-
-
-# Sign ------------------------------------------------------------------------------------------
 
 
 def frame_sign(draft: Draft, rect: Box) -> Box:
@@ -205,55 +123,68 @@ def frame_sign(draft: Draft, rect: Box) -> Box:
     return rect
 
 
-def dress_sign(draft: Draft, arrangement: Arrangement) -> None:
-    """A bar between the lines of a sign."""
-    if arrangement.rows < 2 or arrangement.cells[0].size.height < 1.5 * draft.line:
-        return
-    box = arrangement.box
-    for row in range(1, arrangement.rows):
-        top = arrangement.cells[row * arrangement.columns].top
-        draft.rule(Box(top - 1, box.left, top + 1, box.right), 0.5)
-
-
-# Screen ----------------------------------------------------------------------------------------
+def dress_sign(draft: Draft, arrangement: Arrangement, rect: Box) -> None:
+    """A line between the rows, an arrow below where there is room."""
+    box, line = arrangement.box, draft.line
+    if arrangement.cells[0].size.height >= 1.4 * line:
+        for row in range(1, arrangement.rows):
+            top = arrangement.cells[row * arrangement.columns].top
+            draft.rule(Box(top - 1, box.left, top + 1, box.right), 0.5)
+    _, below = _rests(draft, rect, box)
+    side = min(round(below.size.height * 0.7), round(rect.size.width * 0.4), 8 * line)
+    if draft.is_free and side > 1.5 * line and draft.rng.random() < 0.75:
+        top = below.top + (below.size.height - side) // 2
+        left = below.left + (below.size.width - side) // 2
+        shape = draft.rng.choice(ARROWS)
+        draft.mark(Box(top, left, top + side, left + side), shape, draft.ground.ink)
 
 
 def frame_screen(draft: Draft, rect: Box) -> Box:
-    """A title bar over the whole width with three dots, a chart at the foot."""
+    """A title bar over the whole width with three dots."""
     line, (height, width) = draft.line, rect.size
-    if height < 5 * line or width < 5 * line:
+    if height < 4 * line or width < 5 * line:
         return rect
-    tall = round(1.1 * line)
+    tall = round(1.2 * line)
+    if rect.top > 3 * tall:  # a logo stands above
+        return rect
     bar = Box(0, 0, tall, draft.plan.size.width)
     draft.fill(bar, mix(draft.ground.base, draft.ground.ink, 0.2))
     dot = max(4, tall // 3)
     for i, colour in enumerate(((236, 94, 84), (244, 190, 76), (98, 200, 84))):
-        left = dot + i * (dot + dot // 2 + 1)
-        top = (tall - dot) // 2
+        left, top = dot + i * (dot + dot // 2 + 1), (tall - dot) // 2
         draft.fill(Box(top, left, top + dot, left + dot), colour, radius=dot // 2)
-    bottom = rect.bottom
-    if height > 9 * line and width > 7 * line:
-        chart = min(height // 4, 4 * line)
-        bottom -= chart + line // 2
-        _chart(draft, Box(rect.bottom - chart, rect.left, rect.bottom, rect.right))
-    return Box(max(rect.top, tall + line // 3), rect.left, bottom, rect.right)
+    return Box(max(rect.top, tall + line // 2), rect.left, rect.bottom, rect.right)
+
+
+def dress_screen(draft: Draft, arrangement: Arrangement, rect: Box) -> None:
+    """A rounded card under each cell; a chart below, a list beside."""
+    line = draft.line
+    if arrangement.cells[0].size.height >= 1.2 * line:
+        for cell in arrangement.cells:
+            draft.soften(cell, radius=max(2, line // 3))
+    right, below = _rests(draft, rect, arrangement.box)
+    if right.size.width > 6 * line:
+        draft.paragraph(right._replace(right=min(right.right, right.left + 12 * line)), 6)
+    if below.size.height > 3 * line:
+        chart = below._replace(bottom=min(below.bottom, below.top + 10 * line))
+        _chart(draft, chart)
+        rest = chart.bottom + line
+        draft.paragraph(Box(rest, below.left, below.bottom, below.right), 8)
 
 
 def _chart(draft: Draft, rect: Box) -> None:
-    step = max(8, draft.line // 2)
+    """Bars over a base line, at most 24."""
+    step = max(8, draft.line // 2, rect.size.width // 24)
     draft.rule(Box(rect.bottom - 1, rect.left, rect.bottom, rect.right), 0.4)
+    height = draft.rng.uniform(0.3, 0.7)
     for left in range(rect.left, rect.right - step // 2, step):
-        tall = int(rect.size.height * draft.rng.uniform(0.15, 0.95))
-        box = Box(rect.bottom - tall, left, rect.bottom - 1, left + step - 3)
-        draft.fill(box, draft.accent, share=0.75)
-
-
-def dress_screen(draft: Draft, arrangement: Arrangement) -> None:
-    """A rounded card under each cell."""
-    if arrangement.cells[0].size.height < 1.2 * draft.line:
-        return
-    for cell in arrangement.cells:
-        draft.soften(cell, radius=max(2, draft.line // 4))
+        height = min(0.95, max(0.12, height + draft.rng.uniform(-0.25, 0.25)))
+        tall = int(rect.size.height * height)
+        draft.fill(
+            Box(rect.bottom - tall, left, rect.bottom - 1, left + step - max(2, step // 4)),
+            draft.accent,
+            share=0.8,
+        )
 
 
 FRAMES = {

