@@ -139,6 +139,8 @@ class Run:
       seed: of weights, data and policies.
       log_every: steps.
       aux_loss_weight: of the loss that names the character under each patch; 0 leaves it out.
+      init: checkpoint directory of an earlier run of the same model to start from; its tokenizer
+        goes with it. None starts from random weights.
       smoke: overrides that `mres train --smoke` applies, dotted name -> text.
     """
 
@@ -153,6 +155,7 @@ class Run:
     seed: int = 0
     log_every: int = 20
     aux_loss_weight: float = 0.0
+    init: str | None = None
     smoke: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):

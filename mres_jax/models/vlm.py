@@ -6,7 +6,9 @@ m rows of a cache, d vision width, e text width, V vocabulary.
 
 from typing import Any
 
+import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, UInt8
 
 from mres_jax import nn, ops
@@ -19,6 +21,16 @@ class PackedVLM(nnx.Module):
     config: Any
     vision: Any
     text: Any
+
+    def __init__(
+        self,
+        config: Any,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        remat: nn.Remat = "none",
+        rngs: nnx.Rngs,
+    ):
+        raise NotImplementedError(f"{type(self).__name__} builds no parts.")
 
     def project(self, visual: Float[Array, "v d"]) -> Float[Array, "v e"]:
         """Visual tokens at the decoder's width."""

@@ -78,9 +78,9 @@ def make_step(
         (_, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params, pack)
         params, grads = nnx.to_pure_dict(state.params), nnx.to_pure_dict(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, params)
-        new = state.params
-        nnx.replace_by_pure_dict(new, optax.apply_updates(params, updates))
+        new: Any = optax.apply_updates(params, updates)
+        nnx.replace_by_pure_dict(state.params, new)
         metrics["grad_norm"] = optax.global_norm(grads)
-        return TrainState(state.step + 1, new, opt_state), metrics
+        return state._replace(step=state.step + 1, opt_state=opt_state), metrics
 
     return jax.jit(step, donate_argnums=0)

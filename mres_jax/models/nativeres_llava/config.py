@@ -20,7 +20,8 @@ class NativeResLlavaConfig:
     def __post_init__(self):
         if self.mm_projector_type != "mlp2x_gelu":
             raise ValueError(
-                f"NativeResLlavaConfig: mm_projector_type={self.mm_projector_type!r}; have mlp2x_gelu."
+                f"NativeResLlavaConfig: mm_projector_type={self.mm_projector_type!r}; "
+                "have mlp2x_gelu."
             )
         if self.text_config.mrope_section is not None:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What the host side must know of a NativeRes-LLaVA: visual tokens stand bare, positions are plain."""
+"""What the host side must know of a NativeRes-LLaVA: bare visual tokens, plain positions."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

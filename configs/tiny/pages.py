@@ -1,0 +1,24 @@
+"""mres-tiny, stage 1: learns to read from dense pages of text.
+
+mres train configs/tiny/pages.py
+"""
+
+from mres_jax.config import CheckpointConfig, DataConfig, OptimizerConfig, Run, Schedule
+from mres_jax.data.types import Rung
+from mres_jax.models.nativeres_llava.presets import mres_tiny
+
+
+def get_config() -> Run:
+    return Run(
+        name="mres-tiny-pages",
+        model=mres_tiny(),
+        data=DataConfig(kinds={"page": 1.0}, questions={"rc": 1.0}, questions_per_image=2),
+        policies={"native": 1.0},
+        ladder=(Rung(max_patches=2_048, max_tokens=896, max_views=32, max_examples=32),),
+        optimizer=OptimizerConfig(name="muon", learning_rate=6e-3, weight_decay=0.01, b2=0.98),
+        schedule=Schedule(num_steps=2_500, warmup_steps=50, kind="constant"),
+        checkpoint=CheckpointConfig(dir="runs/tiny-pages", every_steps=250),
+        aux_loss_weight=2.0,
+        log_every=25,
+        smoke={"schedule.num_steps": "4", "schedule.warmup_steps": "2"},
+    )

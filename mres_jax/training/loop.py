@@ -1,0 +1,238 @@
+"""A training run: packs in, checkpoints and metrics out; a restart goes on where it stopped."""
+
+import json
+import pathlib
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import tokenizers
+from etils import epath
+from flax import nnx
+
+from mres_jax.config import Run, to_json
+from mres_jax.data.documents import VOCABULARY
+from mres_jax.data.spec import ProcessorSpec
+from mres_jax.data.tokenizer import FILE as TOKENIZER_FILE, Tokenizer, build_tiny_tokenizer
+from mres_jax.data.types import Pack
+from mres_jax.errors import ConfigError, RunError
+from mres_jax.models.checkpoint_io import read_assets
+from mres_jax.models.manifest import list_steps, step_directory
+from mres_jax.models.registry import family_of
+from mres_jax.models.vlm import PackedVLM
+from mres_jax.training.checkpoints import Checkpoints
+from mres_jax.training.learner import Learner, TrainState, init_state, make_step
+from mres_jax.training.optimizer import make_optimizer
+from mres_jax.training.stream import PATCH_CLASSES, DocumentStream
+
+TEMPLATE_WORDS = ("You", "are", "a", "helpful", "assistant", "system", "user")
+AHEAD = 3  # packs drawn before they are needed
+
+
+class Trained(NamedTuple):
+    """What a run leaves in memory."""
+
+    model: PackedVLM
+    spec: ProcessorSpec
+    tokenizer: Tokenizer
+    step: int
+
+
+def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
+    """Trains to `run.schedule.num_steps`, on from the newest checkpoint in `run.checkpoint.dir`.
+
+    Writes `run.json`, `metrics.jsonl` and checkpoints. SIGTERM and Ctrl-C save before they end it.
+
+    Raises:
+      RunError: the loss is not finite, or the disk is full.
+      ConfigError: the directory holds a run of another model.
+    """
+    directory = pathlib.Path(run.checkpoint.dir)
+    directory.mkdir(parents=True, exist_ok=True)
+    tokenizer = _tokenizer(run)
+    family = family_of(run.model)
+    _check_tokenizer(run.model, tokenizer)
+    spec = family.make_spec(run.model, tokenizer.token_id)
+    optimizer = make_optimizer(run.optimizer, run.schedule)
+    rngs = nnx.Rngs(run.seed)
+    learner = Learner(
+        family.Model(run.model, rngs=rngs),
+        patch_classes=PATCH_CLASSES if run.aux_loss_weight else {},
+        auxiliary_weight=run.aux_loss_weight,
+        rngs=rngs,
+    )
+    graphdef, state = init_state(learner, optimizer)
+    checkpoints = Checkpoints(
+        directory / "checkpoints", keep=run.checkpoint.keep, assets=_assets(tokenizer)
+    )
+    restored = checkpoints.restore_latest(state)
+    if restored is None and run.init:
+        earlier = Checkpoints(run.init, keep=1).restore_latest(state)
+        if earlier is None:
+            raise ConfigError(f"run: init={run.init} has no complete checkpoint.")
+        state = state._replace(params=earlier.params)
+    state = restored or state
+    (directory / "run.json").write_text(to_json(run))
+    stream = DocumentStream(
+        run.data,
+        policies=run.policies,
+        ladder=run.ladder,
+        spec=spec,
+        tokenizer=tokenizer,
+        seed=run.seed,
+    )
+    state = _run_steps(run, state, make_step(graphdef, optimizer), stream, checkpoints, log)
+    model = nnx.merge(graphdef, state.params).model
+    return Trained(model, spec, tokenizer, int(state.step))
+
+
+def _tokenizer(run: Run) -> Tokenizer:
+    """The tokenizer of the run this one starts from, else one built from the documents' words."""
+    if run.init:
+        root = epath.Path(run.init)
+        steps = list_steps(root)
+        if not steps:
+            raise ConfigError(f"run: init={run.init} has no complete checkpoint.")
+        assets = read_assets(step_directory(root, steps[-1]))
+        return Tokenizer(tokenizers.Tokenizer.from_str(assets[TOKENIZER_FILE].decode()))
+    words = {word for word in (*VOCABULARY, *TEMPLATE_WORDS) if word.isalpha()}
+    return Tokenizer(build_tiny_tokenizer(sorted(words)))
+
+
+def _check_tokenizer(model: Any, tokenizer: Tokenizer) -> None:
+    rows, image = model.text_config.vocab_size, tokenizer.token_id("<|image_pad|>")
+    if tokenizer.vocab_size > rows or image != model.image_token_id:
+        raise ConfigError(
+            f"run: the tokenizer has {tokenizer.vocab_size} tokens and <|image_pad|> at {image}, "
+            f"the model vocab_size={rows} and image_token_id={model.image_token_id}. Make them agree."
+        )
+
+
+def _assets(tokenizer: Tokenizer) -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        return {TOKENIZER_FILE: tokenizer.save(folder).read_bytes()}
+
+
+def _run_steps(
+    run: Run,
+    state: TrainState,
+    step_fn: Callable[[TrainState, Pack], tuple[TrainState, Any]],
+    stream: DocumentStream,
+    checkpoints: Checkpoints,
+    log: Callable[[str], None],
+) -> TrainState:
+    first, last = int(state.step), run.schedule.num_steps
+    metrics_file = pathlib.Path(run.checkpoint.dir) / "metrics.jsonl"
+    meter, saved = _Meter(run.log_every), first
+    log(f"{run.name}: steps {first} to {last}, checkpoints in {run.checkpoint.dir}")
+    with _Stop() as stop, metrics_file.open("a") as file:
+        for step, pack in zip(range(first, last), prefetch(stream, first, last), strict=True):
+            meter.wait_ended()
+            state, metrics = step_fn(state, pack)
+            row = meter.add(step + 1, pack, metrics)
+            if row:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                log(_line(row))
+                if not _finite(row["loss"]):
+                    raise RunError(
+                        f"train: loss is {row['loss']} at step {step + 1}. Lower the learning "
+                        f"rate; the checkpoint of step {saved} is whole."
+                    )
+            if stop.asked or (step + 1) % run.checkpoint.every_steps == 0 or step + 1 == last:
+                checkpoints.save(state, step=step + 1, run=run)
+                saved = step + 1
+            if stop.asked:
+                log(f"{run.name}: stopped by {stop.asked} after step {step + 1}; saved")
+                break
+    return state
+
+
+def prefetch(stream: DocumentStream, first: int, last: int) -> Iterator[Pack]:
+    """Draws the packs of steps `first` to `last - 1` on a thread, a few ahead."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = [pool.submit(stream.pack, s) for s in range(first, min(first + AHEAD, last))]
+        try:
+            for step in range(first, last):
+                pack = waiting.pop(0).result()
+                if step + AHEAD < last:
+                    waiting.append(pool.submit(stream.pack, step + AHEAD))
+                yield pack
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _Meter:
+    """Sums metrics on the device and reads them every few steps, so that steps stay in flight."""
+
+    def __init__(self, every: int):
+        self.every, self.sums, self.count = every, None, 0
+        self.patches = self.tokens = 0
+        self.start = self.ended = time.perf_counter()
+        self.waited = 0.0
+
+    def wait_ended(self) -> None:
+        """A pack is there: what passed since the last step was waiting for data."""
+        self.waited += time.perf_counter() - self.ended
+
+    def add(self, step: int, pack: Pack, metrics: dict) -> dict | None:
+        """Returns a row of means when it is time."""
+        if self.sums is not None:
+            metrics = jax.tree.map(jax.numpy.add, self.sums, metrics)
+        self.sums = metrics
+        self.count += 1
+        self.patches += int((pack.patch_segment_ids > 0).sum())
+        self.tokens += int((pack.segment_ids > 0).sum())
+        if step % self.every:
+            self.ended = time.perf_counter()
+            return None
+        means = {name: float(value) / self.count for name, value in self.sums.items()}
+        seconds = time.perf_counter() - self.start
+        row = {"step": step, **means, "seconds_per_step": seconds / self.count}
+        row |= {"patches_per_s": self.patches / seconds, "tokens_per_s": self.tokens / seconds}
+        row |= {"data_wait_share": self.waited / seconds, "time": time.time()}
+        self.__init__(self.every)
+        return row
+
+
+class _Stop:
+    """Remembers SIGTERM and SIGINT instead of dying in the middle of a step."""
+
+    def __init__(self):
+        self.asked: str | None = None
+
+    def __enter__(self) -> "_Stop":
+        self.old: dict[int, Any] = {}
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                self.old[number] = signal.signal(number, self._remember)
+            except ValueError:  # not the main thread (a notebook, a test): nobody to listen
+                break
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.old.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, _: object) -> None:
+        self.asked = signal.Signals(number).name
+        print(f"{self.asked}: saving after this step", file=sys.stderr)
+
+
+def _line(row: dict) -> str:
+    shown = {k: v for k, v in row.items() if k in ("loss", "accuracy", "grad_norm")}
+    shown |= {k: v for k, v in row.items() if k.startswith("patch_") and k.endswith("0")}
+    text = " ".join(f"{name} {value:.3f}" for name, value in shown.items())
+    return (
+        f"step {row['step']:5d} {text} {row['seconds_per_step']:.2f} s/step "
+        f"wait {row['data_wait_share']:.0%}"
+    )
+
+
+def _finite(value: float) -> bool:
+    return value - value == 0
