@@ -8,7 +8,7 @@ import abc
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import PolicyError
@@ -50,7 +50,7 @@ class Policy(abc.ABC):
             )
 
     @classmethod
-    def parse(cls, value: str | None, options: Mapping[str, str]) -> Self:
+    def parse(cls, value: str | None, options: Mapping[str, str]) -> "Policy":
         """Builds the policy from the parts of its string.
 
         Raises:
