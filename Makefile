@@ -1,0 +1,54 @@
+# Works with GNU make 3.81 and later. Needs a Python from 3.11 to 3.14; PYTHON=... names one.
+VENV = .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+JOBS = 2
+HERE = not gpu and not tpu and not parity
+
+# Compiled programs are kept between runs: quicker, and nothing else changes without them.
+export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/.cache/jax
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help demo test lint types wheel parity nightly lock clean
+
+help:
+	@echo "make demo     set up, then see the main job done (SEED=1 changes all of it)"
+	@echo "make test     set up, then run the tests that this machine can run"
+	@echo "make lint types wheel parity nightly lock clean: see CONTRIBUTING.md"
+
+demo: $(READY)
+	$(BIN)/mres demo $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+test: $(READY)
+	JAX_PLATFORMS=cpu $(BIN)/pytest -n $(JOBS) -m "$(HERE) and not slow" $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(READY)
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# Builds the wheel, installs it where the source tree is not, and uses it from there.
+wheel: $(READY)
+	rm -rf build dist
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	scripts/check_wheel.sh dist/*.whl $(VENV)
+
+# Live transformers on torch, in an environment of their own.
+parity: $(READY)
+	scripts/setup.sh $(VENV)-parity dev parity
+	JAX_PLATFORMS=cpu $(VENV)-parity/bin/pytest -m parity tests/parity $(ARGS)
+
+nightly: $(READY)
+	scripts/nightly.sh
+
+lock: $(READY)
+	$(BIN)/python scripts/lock.py write
+
+clean:
+	rm -rf $(VENV) $(VENV)-* .cache build dist
+
+$(READY): pyproject.toml scripts/lock.py scripts/setup.sh
+	@scripts/setup.sh $(VENV) dev
+	@touch $@
