@@ -19,7 +19,7 @@ from flax import nnx
 from mres_jax import ops
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.types import Pack, Rung
-from mres_jax.errors import PromptError
+from mres_jax.errors import PromptError, RunError
 from mres_jax.inference import sampling as draws
 from mres_jax.inference.cache import cache_rows
 from mres_jax.nn import KVCache
@@ -107,6 +107,7 @@ class Generator:
 
         Raises:
           PromptError: a prompt does not fit the cache together with its answer.
+          RunError: the model's scores are not numbers.
         """
         prompts = Prompts.of(pack)
         if len(request_ids) != len(prompts.starts):
@@ -170,7 +171,7 @@ class Generator:
             size=size,
         )
         out = jax.device_get(out)
-        return [_completion(out, row) for row in range(len(rows))]
+        return [_completion(out, row, request_ids[i]) for row, (i, _) in enumerate(rows)]
 
 
 class _Out(NamedTuple):
@@ -183,9 +184,15 @@ class _Out(NamedTuple):
     stopped: Any
 
 
-def _completion(out: _Out, row: int) -> Completion:
+def _completion(out: _Out, row: int, name: str) -> Completion:
     kept = slice(0, int(out.counts[row]))
     columns = (out.tokens, out.logprobs, out.entropies)
+    bad = ~np.isfinite(out.logprobs[row, kept])
+    if bad.any():
+        raise RunError(
+            f"generate: request {name!r}: the scores of token {int(bad.argmax())} are not numbers. "
+            "Check the weights, or compute in float32 or bfloat16."
+        )
     return Completion(
         *(tuple(column[row, kept].tolist()) for column in columns),
         finish_reason="stop" if out.stopped[row] else "length",

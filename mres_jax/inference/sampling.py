@@ -36,7 +36,7 @@ class Knobs(NamedTuple):
     @classmethod
     def of(cls, sampling: Sampling) -> "Knobs":
         """The numbers of `sampling`; greedy decoding looks at the scores as they are."""
-        temperature = sampling.temperature or 1.0
+        temperature = max(sampling.temperature or 1.0, float(np.finfo(np.float32).tiny))
         return cls(np.float32(temperature), np.float32(sampling.top_p), np.int32(sampling.top_k))
 
 
@@ -57,9 +57,10 @@ def processed_logits(
 ) -> Float[Array, "*b V"]:
     """Scores whose softmax is the distribution that tokens are drawn from.
 
-    Forbidden tokens are removed, then the scores are divided by the temperature, then `top_k` and
-    last `top_p` remove tokens. Removed means `-inf`. Greedy decoding (`temperature=0`) takes the
-    mode of the scores at temperature 1 without filters, and reports its probability there.
+    Forbidden tokens are removed, the best of the others is shifted to 0, the scores are divided by
+    the temperature, then `top_k` and last `top_p` remove tokens. Removed means `-inf`. Greedy
+    decoding (`temperature=0`) takes the mode of the scores at temperature 1 without filters, and
+    reports its probability there.
 
     `top_p` keeps the smallest set of most probable tokens that together have at least that
     probability; tokens that tie with the last kept one are kept as well, by `top_k` too.
@@ -89,7 +90,9 @@ def apply_knobs(
     """`processed_logits` with the numbers as arrays; `filtered=False`: none of them filters."""
     temperature, top_p, top_k = (jnp.asarray(x) for x in knobs)
     forbidden = jnp.expand_dims(jnp.asarray(forbidden), tuple(range(logits.ndim - 1)))
-    scores = jnp.where(forbidden, -jnp.inf, logits.astype(jnp.float32)) / temperature
+    scores = jnp.where(forbidden, -jnp.inf, logits.astype(jnp.float32))
+    best = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
+    scores = (scores - best) / temperature  # no temperature overflows when the best is 0
     if not filtered:
         return scores
     threshold = _threshold(jax.lax.stop_gradient(scores), top_p, top_k)
