@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -230,19 +229,17 @@ def _fit_size_hf(height: int, width: int, stride: int, min_pixels: int, max_pixe
 
 def _nearest_grid(rows: float, columns: float, least: int, most: int) -> tuple[int, int]:
     """The whole grid next to an exact one: at most `most` visual tokens, at least `least` if so."""
-
-    def error(grid: tuple[int, int]) -> tuple[bool, float]:
-        tall, wide = math.log(grid[0] / rows), math.log(grid[1] / columns)
-        return grid[0] * grid[1] < least, 4 * (tall - wide) ** 2 + (tall + wide) ** 2
-
-    return min(_grids_around(rows, columns, most), key=error)
-
-
-def _grids_around(rows: float, columns: float, most: int) -> Iterator[tuple[int, int]]:
-    tall = max(1, math.floor(rows)), max(1, math.ceil(rows))
-    wide = max(1, math.floor(columns)), max(1, math.ceil(columns))
+    tall = {max(1, math.floor(rows)), max(1, math.ceil(rows))}
+    wide = {max(1, math.floor(columns)), max(1, math.ceil(columns))}
     inside = [(r, c) for r in tall for c in wide if r * c <= most]
-    yield from inside
-    # A strip may be one token thick and still too long: then its length is what the budget leaves.
-    if not inside:
-        yield (1, most) if columns > rows else (most, 1)
+    if not inside:  # a strip one token thick, and too long: its length is what the budget leaves
+        return (1, most) if columns > rows else (most, 1)
+    ratio, area = math.log(rows / columns), math.log(rows * columns)
+    return min(
+        inside,
+        key=lambda grid: (
+            grid[0] * grid[1] < least,
+            4 * (math.log(grid[0] / grid[1]) - ratio) ** 2
+            + (math.log(grid[0] * grid[1]) - area) ** 2,
+        ),
+    )

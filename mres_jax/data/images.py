@@ -91,8 +91,8 @@ def decode_image(
     """
     name = _name(source) if name is None else name
     with _opened(source, name, max_pixels) as image:
-        orientation = _orientation(image)
         pixels = _to_rgb(image, background)
+        orientation = _orientation(image)  # behind the pixels of a PNG there may be metadata
         # JPEGs of several pictures (MPO) hold previews and gain maps behind the photograph.
         animated = image.format != "MPO" and getattr(image, "is_animated", False)
     if animated:
@@ -117,6 +117,8 @@ def read_size(source: Source, *, max_pixels: float = MAX_PIXELS, name: str | Non
     """
     with _opened(source, _name(source) if name is None else name, max_pixels) as image:
         width, height = image.size
+        if image.format == "PNG" and _has_late_metadata(image):
+            image.load()
         return Size(width, height) if _orientation(image) >= 5 else Size(height, width)
 
 
@@ -187,6 +189,7 @@ def _damage(error: Exception) -> str:
 
 
 def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> np.ndarray:
+    _scale_colour_key(image)
     image.load()
     if image.mode.startswith("I;16"):
         return _grey16_to_rgb(image, background)
@@ -196,6 +199,16 @@ def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> np.ndarray:
     elif image.mode not in ("1", "L", "P", "RGB", "CMYK"):
         raise _Refused(f"pixels of mode {image.mode} are not supported. Save it as RGB")
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _scale_colour_key(image: Image.Image) -> None:
+    """Brings the transparent colour of a PNG to the 8 bits that its samples are unpacked to."""
+    key, tiles = image.info.get("transparency"), getattr(image, "tile", None)
+    raw_mode = tiles[0].args if tiles else None
+    if raw_mode in ("L;2", "L;4") and isinstance(key, int):
+        image.info["transparency"] = key * {"L;2": 85, "L;4": 17}[raw_mode]
+    elif raw_mode == "RGB;16B" and isinstance(key, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in key)
 
 
 def _grey16_to_rgb(image: Image.Image, background: tuple[int, int, int]) -> np.ndarray:
@@ -216,6 +229,26 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # unreadable metadata does not spoil the pixels
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _has_late_metadata(image: Image.Image) -> bool:
+    """Whether a PNG says something about its orientation behind its pixels."""
+    stream: IO[bytes] = image.fp  # type: ignore[attr-defined]
+    position, behind = stream.tell(), False
+    stream.seek(8)
+    while len(header := stream.read(8)) == 8 and header[4:] != b"IEND":
+        length, kind = int.from_bytes(header[:4], "big"), header[4:]
+        behind = behind or kind == b"IDAT"
+        if behind and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+            keyword = stream.read(min(length, 32))
+            if kind == b"eXIf" or keyword.startswith((b"Raw profile type exif", b"XML:com.adobe")):
+                break
+            length -= len(keyword)
+        stream.seek(length + 4, io.SEEK_CUR)
+    else:
+        header = b""
+    stream.seek(position)
+    return len(header) == 8
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
