@@ -1,0 +1,197 @@
+"""`mres_jax.load(...)`: a model that is asked with files and words."""
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+from jax.typing import DTypeLike
+from PIL import Image, ImageOps
+
+from mres_jax.data.images import decode_image
+from mres_jax.data.spec import ProcessorSpec
+from mres_jax.data.tokenizer import Tokenizer
+from mres_jax.errors import BadImageError, MresError
+from mres_jax.inference.answer import LocalAnswerer
+from mres_jax.models.registry import LoadedModel, load_model
+from mres_jax.models.vlm import PackedVLM
+from mres_jax.protocols import Answer, Request, Sampling
+
+Picture = str | os.PathLike[str] | bytes | np.ndarray | Image.Image
+
+
+class VLM:
+    """A vision-language model, ready to be asked.
+
+    Attributes:
+      name: what it was loaded as.
+      answerer: answers many requests at once.
+      facts: what was kept with the weights, for example what the model is made for.
+    """
+
+    def __init__(self, name: str, answerer: LocalAnswerer, facts: Mapping[str, Any] | None = None):
+        self.name, self.answerer, self.facts = name, answerer, dict(facts or {})
+
+    @property
+    def model(self) -> PackedVLM:
+        """The NNX module."""
+        return self.answerer.model
+
+    @property
+    def spec(self) -> ProcessorSpec:
+        """How pictures and text become its input."""
+        return self.answerer.spec
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to ids and back."""
+        return self.answerer.tokenizer
+
+    @overload
+    def answer(
+        self,
+        images: Picture | Sequence[Picture],
+        question: str,
+        *,
+        policy: str | None = None,
+        n: Literal[1] = 1,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        seed: int = 0,
+    ) -> Answer: ...
+
+    @overload
+    def answer(
+        self,
+        images: Picture | Sequence[Picture],
+        question: str,
+        *,
+        policy: str | None = None,
+        n: int,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        seed: int = 0,
+    ) -> Answer | list[Answer]: ...
+
+    def answer(
+        self,
+        images: Picture | Sequence[Picture],
+        question: str,
+        *,
+        policy: str | None = None,
+        n: int = 1,
+        max_new_tokens: int = 64,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        seed: int = 0,
+    ) -> Answer | list[Answer]:
+        """Answers one question.
+
+        Args:
+          images: one picture or several: paths, the bytes of files, `uint8 [h w 3]`, Pillow's.
+          question: the user's text. Control tokens typed in it stay text.
+          policy: resolution policy, for example `budget:256`; None takes the model's own.
+          n: answers; a list of them when not 1.
+          max_new_tokens: of the answer.
+          temperature: 0 is greedy.
+          top_p: smallest probability that the kept tokens have together.
+          top_k: tokens kept, 0 = all.
+          seed: of drawn tokens.
+
+        Raises:
+          MresError: a bad picture, policy, prompt or number; one line that says what to do.
+        """
+        pictures = [images] if isinstance(images, _SINGLE) else list(images)
+        request = Request(
+            id="ask",
+            images=[to_pixels(picture, name=f"{i}") for i, picture in enumerate(pictures)],
+            question=question,
+            policy=policy,
+        )
+        try:
+            sampling = Sampling(
+                temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens
+            )
+        except ValueError as error:
+            raise MresError(str(error)) from None
+        (answers,) = self.answer_batch([request], n=n, sampling=sampling, seed=seed)
+        return answers[0] if n == 1 else answers
+
+    def answer_batch(
+        self,
+        requests: Sequence[Request],
+        *,
+        n: int = 1,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+    ) -> list[list[Answer]]:
+        """Answers many requests; see `mres_jax.protocols.Answerer`."""
+        return self.answerer.answer(requests, n=n, sampling=sampling, seed=seed)
+
+
+_SINGLE = (str, bytes, os.PathLike, np.ndarray, Image.Image)
+
+
+def to_pixels(picture: Picture, *, name: str) -> np.ndarray:
+    """Returns `uint8 [h w 3]`, upright.
+
+    Args:
+      picture: a path, the bytes of a file, an array, or a picture of Pillow's.
+      name: what errors call a picture that has no path.
+
+    Raises:
+      BadImageError: it cannot be decoded, or an array is not `uint8 [h w 3]`.
+    """
+    if isinstance(picture, Image.Image):
+        return decode_image(_png(picture), name=name)
+    if isinstance(picture, bytes):
+        return decode_image(picture, name=name)
+    if isinstance(picture, str | os.PathLike):
+        return decode_image(picture)
+    array = np.asarray(picture)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise BadImageError(
+            f"picture {name}: an array of {array.dtype} {list(array.shape)}; give uint8 "
+            "[height, width, 3], or a file."
+        )
+    return array
+
+
+def from_loaded(name: str, loaded: LoadedModel, **options: Any) -> VLM:
+    """Returns the handle of a model in memory; `options` are `LocalAnswerer`'s."""
+    options = {"policy": loaded.policy or "native"} | options
+    answerer = LocalAnswerer(loaded.model, loaded.spec, loaded.tokenizer, **options)
+    return VLM(name, answerer, loaded.extra)
+
+
+def load(model: str | os.PathLike[str], *, dtype: DTypeLike = np.float32, **options: Any) -> VLM:
+    """Loads a model and returns its handle.
+
+    Args:
+      model: directory, either of Hugging Face's layout or a checkpoint of ours.
+      dtype: of weights and arithmetic.
+      **options: `policy`, `ladder`, `max_context` and `rows` of `LocalAnswerer`.
+
+    Raises:
+      CheckpointError: no such model, or a damaged one.
+
+    Example:
+      `mres_jax.load("Qwen2-VL-2B-Instruct").answer("bill.png", "What is the total?").text`
+    """
+    return from_loaded(str(model), load_model(model, dtype=dtype), **options)
+
+
+def _png(picture: Image.Image) -> bytes:
+    """A picture of Pillow's as a file, so that one decoder alone decides what is seen."""
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+        upright = upright.convert("RGB")
+    file = io.BytesIO()
+    upright.save(file, "PNG", compress_level=0)
+    return file.getvalue()
