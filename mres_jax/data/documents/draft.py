@@ -53,7 +53,7 @@ class Draft:
         if self.ground.style == "photo":
             self.fill(box, self.ground.base, radius=radius, share=0.5)
         else:
-            self.fill(box, self.ground.ink, radius=radius, share=0.07)
+            self.fill(box, self.ground.ink, radius=radius, share=0.06)
 
     def rule(self, box: Box, share: float = 0.4) -> None:
         """A line in the colour of the ink."""

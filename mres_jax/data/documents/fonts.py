@@ -54,10 +54,32 @@ def font_folder() -> pathlib.Path:
     raise MresError("documents: no DejaVu fonts found; install matplotlib, which carries them.")
 
 
+class GlyphCache(dict[str, Glyph]):
+    """Glyphs of one font by character, drawn when first asked for."""
+
+    def __init__(self, font: ImageFont.FreeTypeFont):
+        super().__init__()
+        self._font = font
+
+    def __missing__(self, character: str) -> Glyph:
+        advance = max(1, round(self._font.getlength(character)))
+        core, (left, top) = self._font.getmask2(character, mode="L", anchor="ls")
+        mask = np.array(core, np.uint8).reshape(core.size[1], core.size[0])
+        rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        glyph = Glyph(np.zeros((0, 0), np.uint8), 0, 0, advance)
+        if rows.size:
+            tight = mask[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+            glyph = Glyph(tight, int(left + cols[0]), int(top + rows[0]), advance)
+        self[character] = glyph
+        return glyph
+
+
 class Face:
     """One family, weight and size. Get it from `face`, which caches it.
 
     Attributes:
+      glyphs: the mask of each character.
+      size: of the font, px.
       cap_height: height of a capital letter, px.
       ascent, descent: reach of the usual characters above and below the baseline, px.
       line: height of one line of text, px.
@@ -65,35 +87,23 @@ class Face:
 
     def __init__(self, family: str, bold: bool, font_size: int):
         name = FAMILIES[family] + ("-Bold" if bold else "") + ".ttf"
-        self._font = ImageFont.truetype(
+        font = ImageFont.truetype(
             str(font_folder() / name), font_size, layout_engine=ImageFont.Layout.BASIC
         )
-        self._glyphs: dict[str, Glyph] = {}
+        self.glyphs = GlyphCache(font)
         self.size = font_size
-        self.cap_height = -self.glyph("H").top
-        self.ascent = max(-self.glyph(c).top for c in "bdhlkH")
-        self.descent = max(g.top + g.mask.shape[0] for g in map(self.glyph, "gpyJQ/"))
+        self.cap_height = -self.glyphs["H"].top
+        self.ascent = max(-self.glyphs[c].top for c in "bdhlkH")
+        self.descent = max(self.glyphs[c].top + self.glyphs[c].mask.shape[0] for c in "gpyJQ/")
         self.line = self.ascent + self.descent
 
     def glyph(self, character: str) -> Glyph:
         """Returns the mask of one character."""
-        if character not in self._glyphs:
-            self._glyphs[character] = self._draw(character)
-        return self._glyphs[character]
-
-    def _draw(self, character: str) -> Glyph:
-        advance = max(1, round(self._font.getlength(character)))
-        core, (left, top) = self._font.getmask2(character, mode="L", anchor="ls")
-        mask = np.array(core, np.uint8).reshape(core.size[1], core.size[0])
-        rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if not rows.size:
-            return Glyph(np.zeros((0, 0), np.uint8), 0, 0, advance)
-        tight = mask[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-        return Glyph(tight, int(left + cols[0]), int(top + rows[0]), advance)
+        return self.glyphs[character]
 
     def width(self, text: str) -> int:
         """Way of the pen over a string, px."""
-        return sum(self.glyph(c).advance for c in text)
+        return sum(self.glyphs[c].advance for c in text)
 
 
 @functools.cache

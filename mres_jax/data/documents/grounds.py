@@ -80,7 +80,7 @@ def luminance(rgb: np.ndarray) -> np.ndarray:
     """WCAG relative luminance of sRGB `uint8 [... 3]`; black is 0, white 1."""
     shares = _linear_shares()
     rgb = np.asarray(rgb, np.uint8)
-    return shares[rgb[..., 0], 0] + shares[rgb[..., 1], 1] + shares[rgb[..., 2], 2]
+    return np.asarray(shares[rgb[..., 0], 0] + shares[rgb[..., 1], 1] + shares[rgb[..., 2], 2])
 
 
 @functools.lru_cache(maxsize=4096)
@@ -111,7 +111,7 @@ def draw_ground(rng: random.Random, style: str, colour: str) -> Ground:
         return Ground(style=style, colour=None, base=base, other=base, ink=ink, seed=seed)
     base = rng.choice(COLOURS[colour])
     ink = ink_on(base)
-    strength = 0.11 if colour == "white" else 0.14
+    strength = 0.11 if colour == "white" or ink[0] > 128 else 0.14
     other = mix(base, (0, 0, 0) if ink[0] < 128 else (255, 255, 255), strength)
     return Ground(style=style, colour=colour, base=base, other=other, ink=ink, seed=seed)
 

@@ -191,7 +191,7 @@ def _write_stacked(
 
 def write_bare(value: str, rect: Box, face: Face, colour: Colour) -> list[Run] | None:
     """Returns a value alone in the middle of a rectangle, or None where its ink does not fit."""
-    glyphs = [face.glyph(c) for c in value]
+    glyphs = [face.glyphs[c] for c in value]
     low, high = min(g.top for g in glyphs), max(g.top + g.mask.shape[0] for g in glyphs)
     first, last = glyphs[0], glyphs[-1]
     ink_width = face.width(value) - first.left - (last.advance - last.left - last.mask.shape[1])
@@ -204,7 +204,7 @@ def write_bare(value: str, rect: Box, face: Face, colour: Colour) -> list[Run] |
 
 def write_upright(value: str, rect: Box, face: Face, colour: Colour) -> list[Run] | None:
     """Returns a value with one character below the other, or None where it does not fit."""
-    glyphs = [face.glyph(c) for c in value]
+    glyphs = [face.glyphs[c] for c in value]
     space = max(2, face.cap_height // 4)
     heights = [g.mask.shape[0] for g in glyphs]
     total = sum(heights) + space * (len(value) - 1)

@@ -54,7 +54,7 @@ class Run:
         """Ink of each character but spaces, `int32 [n 4]`."""
         rows, pen = [], self.left
         for character in self.text:
-            glyph = self.face.glyph(character)
+            glyph = self.face.glyphs[character]
             if glyph.mask.size:
                 top, left = self.baseline + glyph.top, pen + glyph.left
                 height, width = glyph.mask.shape
@@ -146,5 +146,5 @@ def _write(image: np.ndarray, run: Run) -> None:
     shown = (c for c in run.text if c != " ")
     for (top, left, bottom, right), character in zip(run.boxes.tolist(), shown, strict=True):
         part = alpha[top - box.top : bottom - box.top, left - box.left : right - box.left]
-        np.maximum(part, run.face.glyph(character).mask, out=part)
+        np.maximum(part, run.face.glyphs[character].mask, out=part)
     _blend(image, box, alpha, run.colour)
