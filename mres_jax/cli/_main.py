@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from mres_jax.cli._parser import make_parser, parse
@@ -27,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parse(parser, sys.argv[1:] if argv is None else argv)
         command = importlib.import_module(f"mres_jax.cli.{args.command}")
-        code = command.run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code = command.run(args)
         sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
         return code
     except SystemExit as exit_:  # --help and --version end here
@@ -59,6 +62,12 @@ def describe(error: Exception) -> tuple[str, int]:
         )
     reason = _one_line(str(error)) or "no message"
     return f"unexpected {type(error).__name__}: {reason} (MRES_DEBUG=1 shows where)", FAILED
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
+    """A user's warning as one line, without the line of source that raised it."""
+    if issubclass(category, UserWarning):
+        print(f"mres: warning: {_one_line(str(message))}", file=sys.stderr)
 
 
 def _one_line(text: str) -> str:

@@ -9,6 +9,8 @@ _NUMBER = re.compile(r"-|[\d.,]+ ?%?")
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title: str = "") -> None:
     """Prints rows under headers; columns whose cells are all numbers stand to the right."""
+    headers, rows = [printable(h) for h in headers], [[printable(c) for c in row] for row in rows]
+    title = printable(title)
     if sys.stdout.isatty():
         _print_rich(headers, rows, title)
     else:
@@ -35,6 +37,16 @@ def plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, title:
         ]
         lines.append("  ".join(padded).rstrip())
     return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    """Returns a text that cannot move the cursor: what a model writes is not trusted.
+
+    Example:
+      >>> printable("a\\nb\\x1b[2J")
+      'a b\\ufffd[2J'
+    """
+    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
 
 
 def _is_number_column(cells: Sequence[str]) -> bool:

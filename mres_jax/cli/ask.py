@@ -7,9 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from mres_jax.cli._report import Loaded, load_model, progress, versions
+from mres_jax.cli._report import find_model, progress, versions
+from mres_jax.cli._table import print_table
 from mres_jax.data.images import decode_image
+from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import ConfigError, PromptError
+from mres_jax.files import write_together
+from mres_jax.inference import VLM, load
+from mres_jax.inference.domain import Domain
+from mres_jax.inference.show import show_views
 from mres_jax.protocols import Answer, Request, Sampling
 from mres_jax.resolution.policies import check_policy, parse_policy
 
@@ -22,19 +28,19 @@ def run(args: argparse.Namespace) -> int:
     question = place_pictures(args.question, len(args.images))
     policies = [str(parse_policy(text)) for text in args.policy or ()]
     images = [decode_image(path) for path in args.images]
-    loaded = load_model(args.model)
-    policies = policies or [loaded.answerer.policy]
+    place = find_model(args.model)
+    vlm = load(place.directory)
+    vlm.name = place.name
+    policies = policies or [vlm.answerer.policy]
     for policy in policies:
-        check_policy(parse_policy(policy), loaded.answerer.spec)
-    answers = [
-        _answer(loaded, images, question, policy, sampling, args.seed) for policy in policies
-    ]
+        check_policy(parse_policy(policy), vlm.spec)
+    answers = [_answer(vlm, images, question, policy, sampling, args.seed) for policy in policies]
     rows = [
-        to_json(answer, policy, loaded, question)
+        to_json(answer, policy, vlm, question)
         for policy, answer in zip(policies, answers, strict=True)
     ]
     if args.save:
-        _save(args.save, images, answers, policies, loaded.answerer.spec)
+        _save(args.save, images, answers, policies, vlm.spec)
     if args.json:
         _print_json(rows)
     else:
@@ -79,7 +85,7 @@ def place_pictures(question: str, num_images: int) -> str:
 
 
 def _answer(
-    loaded: Loaded,
+    vlm: VLM,
     images: Sequence[np.ndarray],
     question: str,
     policy: str,
@@ -88,8 +94,7 @@ def _answer(
 ) -> Answer:
     """One answer, timed without compilation where that does not take long."""
     request = Request(id="ask", images=images, question=question, policy=policy)
-    ask = lambda: loaded.answerer.answer([request], sampling=sampling, seed=seed)[0][0]  # noqa: E731
-    progress(f"{policy}: answering")
+    ask = lambda: vlm.answerer.answer([request], sampling=sampling, seed=seed)[0][0]  # noqa: E731
     first = ask()
     if sum(first.cost.ms.values()) < 1e3 * WARM_SECONDS:
         return ask()
@@ -97,13 +102,14 @@ def _answer(
     return first
 
 
-def to_json(answer: Answer, policy: str, loaded: Loaded, question: str) -> dict[str, Any]:
+def to_json(answer: Answer, policy: str, vlm: VLM, question: str) -> dict[str, Any]:
     """Returns an answer as the object that `--json` prints."""
-    spec, cost = loaded.answerer.spec, answer.cost
-    note = loaded.domain and loaded.domain.note(question, answer, loaded.answerer.tokenizer)
+    spec, cost = vlm.spec, answer.cost
+    domain = Domain.of(vlm.facts)
+    note = domain and domain.note(question, answer, vlm.tokenizer)
     return {
         "answer": answer.text,
-        "model": loaded.name,
+        "model": vlm.name,
         "policy": policy,
         "views": [
             {

@@ -4,25 +4,26 @@ import argparse
 import functools
 import time
 
-from mres_jax.cli._report import progress
+from mres_jax.cli._report import find_model, progress
 from mres_jax.cli._table import print_table
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the demo; what it finds goes to stdout and to `--out`."""
     start = time.monotonic()
-    progress(f"demo: seed {args.seed}, loading")
+    place = find_model(args.model)
+    progress(f"demo: seed {args.seed}, loading {place.name}")
     # said before the heavy imports, which take seconds on a fresh machine
-    from mres_jax.cli._report import load_model
     from mres_jax.evaluation.demo import run_demo, tally_rows
+    from mres_jax.inference import load
 
-    loaded = load_model(args.model)
+    vlm = load(place.directory)
     result = run_demo(
-        loaded.answerer,
+        vlm.answerer,
         out=args.out,
         seed=args.seed,
         num_questions=args.questions,
-        model_name=loaded.name,
+        model_name=place.name,
         say=functools.partial(print, flush=True),
         progress=progress,
     )

@@ -18,7 +18,7 @@ from mres_jax.evaluation.figures import Panel, draw_policies
 from mres_jax.evaluation.trials import Tally, Trial, draw_questions, run_trials, tally
 from mres_jax.files import write_together
 from mres_jax.inference.answer import LocalAnswerer
-from mres_jax.protocols import Request
+from mres_jax.protocols import Request, Sampling
 
 POLICIES = ("native", "fixed:256", "scale:0.5", "budget:128")
 PAGES = (  # kind, area bin, ratio bin, type of question
@@ -31,6 +31,7 @@ PAGES = (  # kind, area bin, ratio bin, type of question
     ("sign", "C", "AH", "sc"),
     ("screen", "E", "NM", "rc"),
 )
+SAMPLING = Sampling(max_new_tokens=32)
 SHOWN = 4  # the page of the picture: a wide invoice
 QUESTIONS, TABLE = 1_000, 2_000  # distance of the seeds of pages and table from the user's
 
@@ -155,20 +156,26 @@ def _ask_warm(
     request = Request(
         id=page.question.id, images=[page.image], question=page.question.text, policy=policy
     )
-    answer = answerer.answer([request])[0][0]
+    answer = answerer.answer([request], sampling=SAMPLING)[0][0]
     if sum(answer.cost.ms.values()) > 1e3:  # it compiled: time it again
         progress("compiled for a new length")
-        answer = answerer.answer([request])[0][0]
+        answer = answerer.answer([request], sampling=SAMPLING)[0][0]
     return Trial(page.question, policy, answer)
 
 
 def _line(trial: Trial) -> str:
     cost = trial.answer.cost
     return (
-        f"  {trial.policy:<11} {trial.answer.text or '(nothing)':<12} "
+        f"  {trial.policy:<11} {shown(trial.answer.text):<12} "
         f"{'right' if trial.is_right else 'WRONG':<6} {cost.visual_tokens:>5} visual tokens  "
         f"retention {cost.retention_ratio:4.2f}  {sum(cost.ms.values()):6.0f} ms"
     )
+
+
+def shown(text: str) -> str:
+    """An answer as a cell: at most 24 characters, none that moves the cursor."""
+    text = "".join(c if c.isprintable() else "\ufffd" for c in text) or "(nothing)"
+    return text if len(text) <= 24 else text[:21] + "..."
 
 
 def _ask_live(

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 
 from mres_jax.inference.show import draw_token_grid
 
 RIGHT, WRONG, INK, FAINT = "#009E73", "#D55E00", "#222222", "#767676"  # Okabe-Ito, then greys
+FONT = "DejaVu Sans"  # comes with matplotlib
 WIDTH = 9.0  # inches
 MARGIN, CAPTION, GAP, HEAD = 0.35, 0.48, 0.22, 0.95  # inches
 MAX_PANEL = 2.0  # inches, height of one picture
@@ -51,7 +53,7 @@ def draw_policies(
     """
     sizes = [_panel_size(panel.pixels) for panel in panels]
     height = HEAD + sum(h + CAPTION + GAP for h, _ in sizes) + (0.25 if note else 0.0)
-    with mpl.rc_context({"font.family": "DejaVu Sans", "svg.fonttype": "none"}):
+    with mpl.rc_context({"font.family": FONT, "svg.fonttype": "none"}):
         figure = Figure(figsize=(WIDTH, height), dpi=150, facecolor="white")
         _head(figure, height, question, expected)
         top = height - HEAD
@@ -113,4 +115,10 @@ def _cost(panel: Panel) -> str:
 
 def _text(figure: Figure, height: float, x: float, y: float, text: str, **style: Any) -> None:
     style = {"color": INK, "parse_math": False} | style
-    figure.text(x / WIDTH, y / height, text, **style)
+    figure.text(x / WIDTH, y / height, _drawable(text), **style)
+
+
+def _drawable(text: str) -> str:
+    """What the font can draw; a box stands for the rest."""
+    known = get_font(findfont(FONT)).get_charmap()
+    return "".join(c if ord(c) in known else "\u25a1" for c in text)

@@ -7,7 +7,7 @@ import numpy as np
 
 from mres_jax.data.documents import Document, Question, item_seed, make_document
 from mres_jax.data.documents.bins import BINS
-from mres_jax.protocols import Answer, Answerer, Request
+from mres_jax.protocols import Answer, Answerer, Request, Sampling
 from mres_jax.scoring import Interval, exact_match, wilson_interval
 
 
@@ -79,6 +79,7 @@ def run_trials(
     policies: Sequence[str],
     *,
     batch: int = 32,
+    max_new_tokens: int = 32,
     seed: int = 0,
     report: Callable[[int], None] = lambda done: None,
 ) -> list[Trial]:
@@ -89,17 +90,19 @@ def run_trials(
       questions: picture (`uint8 [h w 3]`, upright) and question.
       policies: strings.
       batch: questions held at a time.
+      max_new_tokens: of an answer.
       seed: of the answerer.
       report: called with the number of answers so far.
     """
     trials: list[Trial] = []
+    sampling = Sampling(max_new_tokens=max_new_tokens)
     for group in _batches(questions, batch):
         for policy in policies:
             requests = [
                 Request(id=f"{q.id}/{i}", images=[image], question=q.text, policy=policy)
                 for i, (image, q) in enumerate(group)
             ]
-            answers = answerer.answer(requests, seed=seed)
+            answers = answerer.answer(requests, sampling=sampling, seed=seed)
             trials += [
                 Trial(question, policy, some[0])
                 for (_, question), some in zip(group, answers, strict=True)

@@ -1,6 +1,6 @@
 """Whether a question is one that a small model was made for, and what to use when it is not.
 
-A model that knows one narrow domain carries `domain.json` beside its weights. A question counts as
+A model that knows one narrow domain says so among the facts kept with it. A question counts as
 outside when one of two things holds; both are plain and both can be wrong:
 
 1. more than half of its words are not in the model's vocabulary (they are spelled out);
@@ -9,15 +9,15 @@ outside when one of two things holds; both are plain and both can be wrong:
 """
 
 import dataclasses
-import json
-import pathlib
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.errors import CheckpointError
 from mres_jax.protocols import Answer
 
-FILE = "domain.json"
+FACT = "domain"  # among the facts kept with a model
 MAX_UNKNOWN_WORDS = 0.5
 REAL_MODELS = (
     "Qwen/Qwen2-VL-2B-Instruct (2.2 B parameters, 4.4 GB of memory in bfloat16)",
@@ -40,25 +40,23 @@ class Domain:
     min_logprob: float
 
     @classmethod
-    def load(cls, directory: str | pathlib.Path) -> "Domain | None":
-        """Reads `domain.json` of a model directory; None for a model without one.
+    def of(cls, facts: Mapping[str, Any]) -> "Domain | None":
+        """Reads `domain` of the facts kept with a model; None for a model without a narrow one.
 
         Raises:
-          CheckpointError: the file is not what it should be.
+          CheckpointError: it is not what it should be.
         """
-        path = pathlib.Path(directory) / FILE
-        if not path.is_file():
+        content = facts.get(FACT)
+        if content is None:
             return None
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: not a domain file ({error}).") from None
+            return cls(**content)
+        except TypeError as error:
+            raise CheckpointError(f"model: its {FACT!r} does not read: {error}.") from None
 
-    def save(self, directory: str | pathlib.Path) -> pathlib.Path:
-        """Writes `domain.json`."""
-        path = pathlib.Path(directory) / FILE
-        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
-        return path
+    def to_facts(self) -> dict[str, Any]:
+        """Returns what is to be kept with the model."""
+        return {FACT: dataclasses.asdict(self)}
 
     def note(self, question: str, answer: Answer, tokenizer: Tokenizer) -> str | None:
         """Returns a line for the reader when the question looks outside, or None."""

@@ -1,0 +1,45 @@
+"""`mres doctor`: a report of the machine and, with `--model`, of a model."""
+
+import argparse
+import json
+from collections.abc import Iterator
+
+from mres_jax.cli._report import Place, find_model, progress
+from mres_jax.errors import MresError
+from mres_jax.inference import load
+from mres_jax.inference.doctor import Check, check_machine, check_model, is_healthy
+from mres_jax.inference.oracle import check_parity
+from mres_jax.models.registry import detect
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints one line per check; 1 when one failed."""
+    place = find_model(args.model) if args.model else None
+    if place:
+        detect(place.directory)  # no model directory at all is bad usage, not a finding
+    checks = []
+    for check in _checks(place):
+        checks.append(check)
+        if not args.json:
+            print(check, flush=True)
+    healthy = is_healthy(checks)
+    if args.json:
+        content = {"healthy": healthy, "checks": [check._asdict() for check in checks]}
+        print(json.dumps(content, indent=2))
+    failed = [check.name for check in checks if check.state == "failed"]
+    progress("all well" if healthy else f"failed: {', '.join(failed)}")
+    return 0 if healthy else 1
+
+
+def _checks(place: Place | None) -> Iterator[Check]:
+    yield from check_machine()
+    if place is None:
+        return
+    progress(f"loading {place.name}")
+    try:
+        vlm = load(place.directory)
+    except MresError as error:
+        yield Check("keys", "failed", str(error))
+        return
+    yield from check_model(vlm.answerer)
+    yield check_parity(place.directory, vlm.answerer)

@@ -1,0 +1,164 @@
+"""What is installed, and whether a model loads, reads and agrees with its reference.
+
+Every check is one line with a verdict, so that the first user of released weights has a report to
+trust or to send.
+"""
+
+import os
+import pathlib
+import platform
+import shutil
+import socket
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Literal, NamedTuple
+
+import jax
+from flax import nnx
+
+from mres_jax.data.documents import make_document
+from mres_jax.errors import MresError
+from mres_jax.geometry import Size
+from mres_jax.inference.answer import LocalAnswerer
+from mres_jax.protocols import Request
+from mres_jax.scoring import exact_match
+
+PACKAGES = (
+    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow"),
+    *("safetensors", "tokenizers", "huggingface-hub"),
+)
+LOW_DISK = 5e9  # bytes
+HUB = ("huggingface.co", 443)
+PAGE_SEED, PAGE_BIN = 20_250_617, "E"  # the shipped page: one document, the same everywhere
+
+
+class Check(NamedTuple):
+    """One verdict. `skipped` is no failure: the line says what it would take."""
+
+    name: str
+    state: Literal["ok", "failed", "skipped"]
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.state:<8} {self.name:<14} {self.detail}"
+
+
+def check_machine() -> Iterator[Check]:
+    """Yields verdicts about versions, devices, memory, disk and the hub."""
+    yield Check("python", "ok", f"{platform.python_version()} on {platform.platform()}")
+    yield _packages()
+    yield _devices()
+    yield _memory()
+    yield _disk()
+    yield _hub()
+
+
+def check_model(answerer: LocalAnswerer) -> Iterator[Check]:
+    """Yields verdicts about a model that loaded: sizes, pixel limits, a page read."""
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(answerer.model)))
+    gigabytes = 4 * num_parameters / 1e9
+    yield Check(
+        "keys",
+        "ok",
+        f"{num_parameters:,} parameters, none missing, none unexpected "
+        f"({gigabytes:.2f} GB in float32, {gigabytes / 2:.2f} GB in bfloat16)",
+    )
+    yield _pixel_limits(answerer)
+    yield _page(answerer)
+
+
+def is_healthy(checks: list[Check]) -> bool:
+    """Whether nothing failed."""
+    return all(check.state != "failed" for check in checks)
+
+
+def _packages() -> Check:
+    found, absent = [], []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            absent.append(name)
+    if absent:
+        return Check("packages", "failed", f"not installed: {', '.join(absent)}")
+    return Check("packages", "ok", ", ".join(found))
+
+
+def _devices() -> Check:
+    try:
+        devices = jax.devices()
+    except RuntimeError as error:  # a plug-in without its driver
+        return Check("devices", "failed", str(error).splitlines()[0])
+    kinds = [f"{device.platform} {device.device_kind}" for device in devices]
+    counted = ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return Check("devices", "ok", f"{counted}; {cores} CPU cores")
+
+
+def _memory() -> Check:
+    free = free_memory()
+    if free is None:
+        return Check("memory", "skipped", "this system does not tell how much is free")
+    return Check("memory", "ok", f"{free / 1e9:.1f} GB free")
+
+
+def free_memory() -> float | None:
+    """Returns bytes of memory that a new process can have, or None where nobody tells."""
+    try:
+        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    values = dict(line.split(":", 1) for line in lines)
+    return 1024.0 * int(values["MemAvailable"].split()[0]) if "MemAvailable" in values else None
+
+
+def _disk() -> Check:
+    free = shutil.disk_usage(".").free
+    state = "ok" if free > LOW_DISK else "failed"
+    hint = "" if free > LOW_DISK else "; free some, checkpoints are large"
+    return Check("disk", state, f"{free / 1e9:.1f} GB free here{hint}")
+
+
+def _hub() -> Check:
+    try:
+        with socket.create_connection(HUB, timeout=2):
+            return Check("hub", "ok", f"{HUB[0]} answers")
+    except OSError:
+        return Check("hub", "skipped", f"{HUB[0]} is not reachable; directories work without it")
+
+
+def _pixel_limits(answerer: LocalAnswerer) -> Check:
+    spec = answerer.spec
+    tokens = (spec.min_pixels // spec.stride**2, spec.max_pixels // spec.stride**2)
+    context = answerer.generator.max_context
+    detail = (
+        f"{spec.min_pixels} to {spec.max_pixels} px a view, {tokens[0]} to {tokens[1]} visual "
+        f"tokens of {spec.stride} px; {context} tokens of prompt and answer"
+    )
+    if not 0 < spec.min_pixels <= spec.max_pixels:
+        return Check("pixel limits", "failed", f"{detail}: the smallest is above the largest")
+    return Check("pixel limits", "ok", detail)
+
+
+def _page(answerer: LocalAnswerer) -> Check:
+    page = make_document(PAGE_SEED, kind="invoice", area_bin=PAGE_BIN, ratio_bin="NM")
+    question = next(q for q in page.questions if q.type == "rc")
+    request = Request(id="page", images=[page.image], question=question.text)
+    size = Size(*page.image.shape[:2])
+    asked = f"{question.text} on a page of {size.width} x {size.height} px"
+    try:
+        answer = answerer.answer([request])[0][0]
+    except MresError as error:
+        return Check("page", "failed", f"{asked}: {error}")
+    state = "ok" if _holds(answer.text, question.answer) else "failed"
+    return Check(
+        "page",
+        state,
+        f"{asked}: {answer.text!r}, there: {question.answer!r}; "
+        f"{answer.cost.visual_tokens} visual tokens",
+    )
+
+
+def _holds(text: str, expected: str) -> bool:
+    """A chatty model may put the value into a sentence."""
+    return exact_match(text, [expected]) == 1.0 or expected in text.split()
