@@ -8,8 +8,6 @@ import numpy as np
 from mres_jax.data.types import ExampleSize, Rung
 from mres_jax.errors import PackingError
 
-SLACK = 1.015  # tokens per patch above the data's mean: patches are the dearer resource
-
 
 def fit_ladder(
     sizes: Sequence[ExampleSize],
@@ -46,7 +44,7 @@ def fit_ladder(
         rungs.append(
             Rung(
                 max_patches=rung,
-                max_tokens=_up(max(share * tokens * SLACK, floor), multiple),
+                max_tokens=_up(max(share * tokens, floor), multiple),
                 max_views=_up(max(2 * share * views, most_views), 8),
                 max_examples=_up(2 * share * len(table), 8),
             )

@@ -8,7 +8,7 @@ drops one. Everything here is a pure function of its arguments.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,18 +25,18 @@ class PackPlan(NamedTuple):
 
 
 def plan_packs(
-    sizes: Sequence[ExampleSize], ladder: Sequence[Rung], *, lookahead: int = 256
+    sizes: Sequence[ExampleSize] | np.ndarray, ladder: Sequence[Rung], *, lookahead: int = 256
 ) -> list[PackPlan]:
     """Returns packs that hold every example exactly once.
 
-    Each pack is opened with the example that waits longest and filled with the best fit among the
-    next `lookahead` ones: the one that leaves least of the scarcer resource. A pack gets
-    the smallest rung that holds it.
+    Each pack is opened with the example that waits longest, then takes the best fit among the
+    `lookahead` waiting ones again and again: the one that leaves least of the scarcer resource.
+    At last its two final choices are revised together. A pack gets the smallest rung that holds it.
 
     Args:
-      sizes: one per example, in the order they are to be used.
+      sizes: one per example, in the order they are to be used; an `int [examples 3]` array will do.
       ladder: static lengths; every field grows from rung to rung.
-      lookahead: examples that may wait at a time. An example is at most this much out of order.
+      lookahead: examples that wait at a time; a pack never holds more.
 
     Raises:
       PackingError: an example is larger than the top rung, or the ladder is no ladder.
@@ -46,38 +46,88 @@ def plan_packs(
         raise PackingError(f"pack: lookahead={lookahead} must be at least 1.")
     table = _table(sizes)
     check_fits(sizes, ladder[-1])
-    top = np.array(_limits(ladder[-1]), np.int64)
+    scarcity = _scarcity(table, ladder[-1])
+    capacity = np.array(_limits(ladder[-1]), np.int64)
     plans = []
-    waiting, following = np.arange(min(lookahead, len(table))), min(lookahead, len(table))
+    following = min(lookahead, len(table))
+    waiting = np.arange(following)
     while len(waiting):
-        taken = _fill(table[waiting], top)
+        taken = _fill(table[waiting], capacity, scarcity)
         chosen = waiting[taken]
-        keep = np.ones(len(waiting), bool)
-        keep[taken] = False
         refill = np.arange(following, min(following + len(taken), len(table)))
         following += len(refill)
-        waiting = np.concatenate([waiting[keep], refill])
+        waiting = np.concatenate([np.delete(waiting, taken), refill])
         plans.append(PackPlan(_smallest(ladder, table[chosen].sum(0)), tuple(chosen.tolist())))
     return plans
 
 
-def _fill(waiting: np.ndarray, capacity: np.ndarray) -> list[int]:
-    """Rows of `waiting` that go into one pack, the first always among them."""
-    scale = 1.0 / np.maximum(capacity[:2], 1)
-    left = capacity - waiting[0]
+class _Scarcity(NamedTuple):
+    """What a remainder is measured against: the share of each resource that the data can use up.
+
+    Where a rung has more tokens per patch than the data, the surplus stays empty whatever one does,
+    and must not hide what is left of the other resource.
+    """
+
+    unused: np.ndarray  # [2] patches and tokens that stay empty in a perfect pack
+    scale: np.ndarray  # [2] 1 / usable
+
+    def left_over(self, remainder: np.ndarray) -> np.ndarray:
+        """The larger of both remainders, as fractions; `remainder` is `[... 2 or more]`."""
+        return ((remainder[..., :2] - self.unused) * self.scale).max(-1)
+
+
+def _scarcity(table: np.ndarray, rung: Rung) -> _Scarcity:
+    patches, tokens = (max(float(n), 1.0) for n in table[:, :2].sum(0))
+    given = np.array([rung.max_patches, rung.max_tokens], np.float64)
+    packs = max(patches / max(given[0], 1.0), tokens / given[1])  # at the least
+    usable = np.array([patches, tokens]) / packs
+    return _Scarcity(given - usable, 1.0 / usable)
+
+
+def _fill(waiting: np.ndarray, capacity: np.ndarray, scarcity: _Scarcity) -> list[int]:
+    """Rows of `waiting` that go into one pack, the first always among them; nothing more fits."""
+    taken = _take(waiting, [0], capacity, scarcity)
+    if len(taken) < 3:
+        return taken
+    pair = _best_pair(waiting, taken, capacity, scarcity)
+    return _take(waiting, [*taken[:-2], *pair], capacity, scarcity)
+
+
+def _take(
+    waiting: np.ndarray, taken: list[int], capacity: np.ndarray, scarcity: _Scarcity
+) -> list[int]:
+    """Adds the best fit until nothing fits."""
+    left = capacity - waiting[taken].sum(0)
     free = np.ones(len(waiting), bool)
-    free[0] = False
-    taken = [0]
+    free[taken] = False
+    taken = list(taken)
     while True:
-        remaining = left - waiting
-        fits = free & (remaining >= 0).all(1)
-        if not fits.any():
+        fitting = np.flatnonzero(free & (waiting <= left).all(1))
+        if not len(fitting):
             return taken
-        score = (remaining[:, :2] * scale).max(1)
-        best = int(np.argmin(np.where(fits, score, np.inf)))
+        best = int(fitting[scarcity.left_over(left - waiting[fitting]).argmin()])
         taken.append(best)
         free[best] = False
         left = left - waiting[best]
+
+
+def _best_pair(
+    waiting: np.ndarray, taken: list[int], capacity: np.ndarray, scarcity: _Scarcity
+) -> tuple[int, int]:
+    """The pair to end a pack with: the last two taken, or a better one of the longest-waiting."""
+    room = capacity - waiting[taken[:-2]].sum(0)
+    free = np.ones(len(waiting), bool)
+    free[taken[:-2]] = False
+    candidates = np.flatnonzero(free & (waiting <= room).all(1))[:_PAIR_CANDIDATES]
+    candidates = np.union1d(candidates, taken[-2:])
+    first, second = np.triu_indices(len(candidates), 1)
+    remainder = room - waiting[candidates[first]] - waiting[candidates[second]]
+    wasted = np.where((remainder >= 0).all(1), scarcity.left_over(remainder), np.inf)
+    best = int(wasted.argmin())
+    return int(candidates[first[best]]), int(candidates[second[best]])
+
+
+_PAIR_CANDIDATES = 32  # more gains nothing that could be measured
 
 
 def check_ladder(ladder: Sequence[Rung]) -> tuple[Rung, ...]:
@@ -135,7 +185,7 @@ def _limits(rung: Rung) -> tuple[int, int, int, int]:
 
 def _table(sizes: Sequence[ExampleSize]) -> np.ndarray:
     """`int64 [examples 4]`: patches, tokens, views, one."""
-    table = np.array(sizes, np.int64).reshape(len(sizes), 3)
+    table = np.asarray(sizes, np.int64).reshape(len(sizes), 3)
     return np.concatenate([table, np.ones((len(sizes), 1), np.int64)], axis=1)
 
 
@@ -239,36 +289,3 @@ def _shifted(values: np.ndarray) -> np.ndarray:
 def _labels(example: Example, name: str) -> np.ndarray:
     unlabelled = np.full(len(example.patches), -1, np.int32)
     return example.patch_labels.get(name, unlabelled).astype(np.int32)
-
-
-class PackingReport(NamedTuple):
-    """How full the packs of a plan are."""
-
-    num_packs: int
-    num_examples: int
-    patch_efficiency: float  # patches / patch rows of the buffers
-    token_efficiency: float  # tokens / positions of the buffers
-    packs_per_rung: Mapping[Rung, int]
-
-    def __str__(self) -> str:
-        rungs = ", ".join(f"{r.max_patches}: {n}" for r, n in self.packs_per_rung.items())
-        return (
-            f"{self.num_examples} examples in {self.num_packs} packs (by patches: {rungs}); "
-            f"{self.patch_efficiency:.3f} of patches, {self.token_efficiency:.3f} of tokens used"
-        )
-
-
-def packing_report(sizes: Sequence[ExampleSize], plans: Sequence[PackPlan]) -> PackingReport:
-    """Counts what a plan uses of its buffers; a resource of which there is none counts as full."""
-    used = _table([sizes[i] for plan in plans for i in plan.indices]).sum(0)
-    given = np.array([_limits(plan.rung) for plan in plans]).reshape(-1, 4).sum(0)
-    per_rung: dict[Rung, int] = {}
-    for plan in plans:
-        per_rung[plan.rung] = per_rung.get(plan.rung, 0) + 1
-    return PackingReport(
-        num_packs=len(plans),
-        num_examples=sum(len(plan.indices) for plan in plans),
-        patch_efficiency=float(used[0] / given[0]) if given[0] else 1.0,
-        token_efficiency=float(used[1] / given[1]) if given[1] else 1.0,
-        packs_per_rung=dict(sorted(per_rung.items())),
-    )
