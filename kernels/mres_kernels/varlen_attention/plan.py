@@ -4,15 +4,17 @@ Axes: t rows of the pack, n segments, x query blocks, y key blocks.
 """
 
 import dataclasses
+import math
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Int, Int32
 
 ROW_MULTIPLE = 16  # rows; the smallest tile that any implementation works on
-DEFAULT_BLOCK = 128  # rows
+DEFAULT_BLOCKS = ((2048, 128), (math.inf, 192))  # up to this length, this block (rows)
 
 
 @jax.tree_util.register_dataclass
@@ -26,6 +28,9 @@ class Plan:
 
     starts: Int32[Array, " t"]
     ends: Int32[Array, " t"]
+    row_starts: Int32[Array, " t"]  # key `j` is seen by the rows from row_starts[j] ...
+    row_ends: Int32[Array, " t"]  # ... to row_ends[j]
+    segment_ends: Int32[Array, " t"]  # where the segment of each row ends; 0 for padding
     kv_range: Int32[Array, "x 2"]  # key blocks that a query block meets
     q_range: Int32[Array, "y 2"]  # query blocks that meet a key block
     block_q: int = dataclasses.field(metadata={"static": True})
@@ -67,17 +72,21 @@ def make_plan(
         raise ValueError(f"make_plan: window={window} hides every key; it must be at least 1.")
     if spans is not None and not causal:
         raise ValueError("make_plan: spans lift the causal mask, but causal=False.")
-    starts, ends = _segment_bounds(segment_ids, cu_seqlens, length)
-    starts, ends = _narrow(starts, ends, causal, window, spans)
     block_q = _check_block("block_q", block_q, length)
     block_kv = _check_block("block_kv", block_kv, length)
-    kv_range = _kv_range(starts, ends, block_q, block_kv)
-    q_range = _q_range(kv_range, -(-length // block_kv))
+    segment_starts, segment_ends = _segment_bounds(segment_ids, cu_seqlens, length)
+    starts, ends = _narrow(segment_starts, segment_ends, causal, window)
+    if spans is not None:
+        starts, ends = _widen(starts, ends, spans, segment_starts)
+    row_starts, row_ends = _transpose(starts, ends)
     return Plan(
         starts=starts,
         ends=ends,
-        kv_range=kv_range,
-        q_range=q_range,
+        row_starts=row_starts,
+        row_ends=row_ends,
+        segment_ends=segment_ends,
+        kv_range=_block_range(starts, ends, block_q, block_kv),
+        q_range=_block_range(row_starts, row_ends, block_kv, block_q),
         block_q=block_q,
         block_kv=block_kv,
     )
@@ -104,7 +113,7 @@ def _check_length(segment_ids, cu_seqlens, length: int | None) -> int:
 
 def _check_block(name: str, block: int | None, length: int) -> int:
     if block is None:
-        return min(DEFAULT_BLOCK, length)
+        return min(length, next(size for top, size in DEFAULT_BLOCKS if length <= top))
     if block < ROW_MULTIPLE or block % ROW_MULTIPLE or length % block:
         raise ValueError(
             f"make_plan: {name}={block} must be a multiple of {ROW_MULTIPLE} that divides "
@@ -149,8 +158,8 @@ def _runs(ids: Int32[Array, " t"]) -> tuple[Int32[Array, " t"], Int32[Array, " t
     return starts, ends
 
 
-def _narrow(starts, ends, causal: bool, window: int | None, spans):
-    """Applies causality, the window and the spans to intervals that are whole segments."""
+def _narrow(starts, ends, causal: bool, window: int | None):
+    """Applies causality and the window to intervals that are whole segments."""
     row = jnp.arange(starts.shape[0], dtype=jnp.int32)
     real = ends > starts
     if window is not None:
@@ -158,36 +167,41 @@ def _narrow(starts, ends, causal: bool, window: int | None, spans):
         ends = jnp.minimum(ends, row + window)
     if causal:
         ends = jnp.minimum(ends, row + 1)
-    if spans is not None:
-        spans = jnp.asarray(spans).astype(jnp.int32)
-        span_starts, span_ends = _runs(spans)
-        inside = spans > 0
-        starts = jnp.where(inside, jnp.minimum(starts, span_starts), starts)
-        ends = jnp.where(inside, jnp.maximum(ends, span_ends), ends)
     return jnp.where(real, starts, 0), jnp.where(real, ends, 0)
 
 
-def _kv_range(starts, ends, block_q: int, block_kv: int) -> Int32[Array, "x 2"]:
-    """The key blocks between the first and the last key that a query block sees."""
+def _widen(starts, ends, spans, segment_starts):
+    """Lets the rows of a span see all of it."""
+    if _concrete(spans):
+        segments = np.asarray(segment_starts) if _concrete(segment_starts) else None
+        check_spans(np.asarray(spans), segments)
+    spans = jnp.asarray(spans).astype(jnp.int32)
+    span_starts, span_ends = _runs(spans)
+    inside = (spans > 0) & (ends > starts)
+    starts = jnp.where(inside, jnp.minimum(starts, span_starts), starts)
+    return starts, jnp.where(inside, jnp.maximum(ends, span_ends), ends)
+
+
+def _transpose(starts, ends):
+    """The rows that see each key: an interval too, as starts and ends never fall."""
     length = starts.shape[0]
-    pad = -length % block_q
+    key = jnp.arange(length, dtype=jnp.int32)
     real = ends > starts
-    starts = jnp.pad(jnp.where(real, starts, length), (0, pad), constant_values=length)
-    ends = jnp.pad(jnp.where(real, ends, 0), (0, pad))
-    first = starts.reshape(-1, block_q).min(axis=1) // block_kv
-    last = -(-ends.reshape(-1, block_q).max(axis=1) // block_kv)
-    return jnp.stack([jnp.minimum(first, last), last], axis=1)
+    row_starts = jnp.searchsorted(jnp.where(real, ends, length), key, side="right")
+    row_ends = jnp.searchsorted(jnp.where(real, starts, length), key, side="right")
+    row_starts, row_ends = row_starts.astype(jnp.int32), row_ends.astype(jnp.int32)
+    return jnp.where(real, row_starts, 0), jnp.where(real, row_ends, 0)
 
 
-def _q_range(kv_range: Int32[Array, "x 2"], num_kv: int) -> Int32[Array, "y 2"]:
-    """The query blocks between the first and the last that meet a key block."""
-    num_q = kv_range.shape[0]
-    block = jnp.arange(num_kv, dtype=jnp.int32)[:, None]
-    meets = (kv_range[None, :, 0] <= block) & (block < kv_range[None, :, 1])
-    q_block = jnp.arange(num_q, dtype=jnp.int32)[None]
-    first = jnp.where(meets, q_block, num_q).min(axis=1)
-    last = jnp.where(meets, q_block + 1, 0).max(axis=1)
-    return jnp.stack([jnp.minimum(first, last), last], axis=1)
+def _block_range(starts, ends, block: int, other: int) -> Int32[Array, "x 2"]:
+    """The blocks of the other side between the first and the last that a block meets."""
+    length = starts.shape[0]
+    pad = (0, -length % block)
+    real = ends > starts
+    starts = jnp.pad(jnp.where(real, starts, length), pad, constant_values=length)
+    first = starts.reshape(-1, block).min(axis=1) // other
+    end = -(-jnp.pad(ends, pad).reshape(-1, block).max(axis=1) // other)
+    return jnp.stack([jnp.minimum(first, end), end], axis=1)
 
 
 def check_segment_ids(ids: np.ndarray) -> None:
@@ -223,3 +237,25 @@ def check_cu_seqlens(cu: np.ndarray, length: int) -> None:
             f"make_plan: cu_seqlens ends at {cu[-1]}, but length={length} (over by "
             f"{cu[-1] - length})."
         )
+
+
+def check_spans(spans: np.ndarray, segment_starts: np.ndarray | None) -> None:
+    """Raises `ValueError` unless each span is one run of rows inside one segment."""
+    if spans.min() < 0:
+        row = int(spans.argmin())
+        raise ValueError(f"make_plan: spans[{row}]={spans[row]} is negative.")
+    begins = np.flatnonzero(np.diff(spans, prepend=0) & (spans > 0))
+    ids, counts = np.unique(spans[begins], return_counts=True)
+    if (counts > 1).any():
+        span = ids[counts > 1][0]
+        rows = begins[spans[begins] == span].tolist()
+        raise ValueError(f"make_plan: span {span} begins at rows {rows}; a span is one run.")
+    if segment_starts is None:
+        return
+    for begin in begins:
+        owners = np.unique(segment_starts[spans == spans[begin]])
+        if owners.size > 1:
+            raise ValueError(
+                f"make_plan: span {spans[begin]} from row {begin} lies in {owners.size} segments, "
+                f"which begin at rows {owners.tolist()}."
+            )

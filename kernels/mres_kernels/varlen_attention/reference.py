@@ -10,7 +10,8 @@ def varlen_attention(q, k, v, plan: Plan, *, scale: float) -> np.ndarray:
     q, k, v = (np.asarray(x).astype(np.float64) for x in (q, k, v))
     group = q.shape[1] // k.shape[1]
     out = np.zeros_like(q)
-    for row, (start, end) in enumerate(zip(np.asarray(plan.starts), np.asarray(plan.ends))):
+    intervals = np.stack([plan.starts, plan.ends], axis=1)
+    for row, (start, end) in enumerate(intervals):
         for head in range(q.shape[1] if end > start else 0):
             keys, values = k[start:end, head // group], v[start:end, head // group]
             scores = keys @ q[row, head] * scale

@@ -1,6 +1,12 @@
-"""Blockwise version in plain XLA, with its own backward: the CPU path, and right on any device.
+"""Tiled version in plain XLA, with its own backward: the CPU path, and right on any device.
 
-Axes: g key/value heads, r query heads per key/value head, t rows, k head width.
+The cost is the sum of squared segment lengths, up to the last tile of each: a tile visits the
+keys that all its rows see without a mask, those that only some see in smaller masked tiles, and
+nothing else. Tiles are cut from `[t h k]` and turned heads first one at a time: on the CPU,
+turning whole arrays costs more than it saves.
+
+Axes: t rows, h query heads, g key/value heads, k head width, b and o rows of a tile and of the
+tiles it visits, q query rows of one key/value head (heads of the group times rows), s keys.
 """
 
 import functools
@@ -8,13 +14,26 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jax import lax
-from jaxtyping import Array, Float
+from jax import Array, lax
+from jax.ad_checkpoint import checkpoint_name
+from jaxtyping import Float, Float32
 
+from mres_kernels.varlen_attention._tiles import (
+    Rows,
+    for_each_seen,
+    for_each_tile,
+    heads_first,
+    rows_first,
+)
 from mres_kernels.varlen_attention.plan import Plan
 
 LOG2_E = math.log2(math.e)
 HIDDEN = -1e30  # score of a hidden key; finite, so that no difference of two is NaN
+SAVED = "varlen_attention"  # what the backward needs, for `jax.checkpoint` policies
+
+_TAYLOR = tuple(math.log(2) ** n / math.factorial(n) for n in range(7))  # of 2 ** x
+
+_dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 def varlen_attention(
@@ -35,147 +54,135 @@ def _attend(q, k, v, plan, scale):
 
 
 def _attend_fwd(q, k, v, plan, scale):
-    out, lse = jax.custom_batching.sequential_vmap(functools.partial(_forward, scale=scale))(
-        q, k, v, plan
-    )
+    # Under vmap one pack after the other: batched loop bounds would run all to the longest.
+    forward = jax.custom_batching.sequential_vmap(functools.partial(_forward, scale=scale))
+    out, lse = (checkpoint_name(x, SAVED) for x in forward(q, k, v, plan))
     return out, (q, k, v, plan, out, lse)
 
 
 def _attend_bwd(scale, saved, d_out):
     backward = jax.custom_batching.sequential_vmap(functools.partial(_backward, scale=scale))
-    return *backward(*saved, d_out), None
+    return *backward(*saved, d_out), None  # the plan is integers
 
 
 _attend.defvjp(_attend_fwd, _attend_bwd)
 
 
-def _tile(x, i, size, axis):
-    return lax.dynamic_slice_in_dim(x, i * size, size, axis)
+def _exp2(x: Float32[Array, "..."]) -> Float32[Array, "..."]:
+    """`2 ** x` of what is not above 0, exactly 0 from -127 down; error about 1e-7 relative.
+
+    A Taylor polynomial around the nearest integer, which is then added to the exponent bits:
+    a third less work than the CPU's own `exp2`, which also serves the whole range.
+    """
+    x = jnp.maximum(x, -127)
+    whole = jnp.round(x)
+    power = jnp.full_like(x, _TAYLOR[-1])
+    for coefficient in _TAYLOR[-2::-1]:
+        power = power * (x - whole) + coefficient
+    bits = lax.bitcast_convert_type(power, jnp.int32) + (whole.astype(jnp.int32) << 23)
+    return lax.bitcast_convert_type(bits, jnp.float32)
 
 
-def _heads_first(x, num_kv: int, rows: int):
-    """`[t (g r) k] -> [g r rows k]`, padding rows added."""
-    t, h, k = x.shape
-    x = jnp.pad(x, ((0, rows - t), (0, 0), (0, 0)))
-    return x.reshape(rows, num_kv, h // num_kv, k).transpose(1, 2, 0, 3)
+def _hide_queries_first(scores, seen):
+    """Scores `[g q s]` with hidden keys set back."""
+    if seen is None:
+        return scores
+    g, _, s = scores.shape
+    split = scores.reshape(g, -1, *seen.shape)
+    return jnp.where(seen[None, None], split, HIDDEN).reshape(g, -1, s)
 
 
-def _rows_first(x, t: int):
-    g, r, _, k = x.shape
-    return x[:, :, :t].transpose(2, 0, 1, 3).reshape(t, g * r, k)
+def _hide_keys_first(weights, seen):
+    """Weights `[g s q]` with those of hidden rows set to zero."""
+    if seen is None:
+        return weights
+    g, s, _ = weights.shape
+    split = weights.reshape(g, s, -1, seen.shape[1])
+    return jnp.where(seen[None, :, None], split, 0).reshape(g, s, -1)
 
 
-def _pad_rows(x, rows):
-    return jnp.pad(x, (0, rows - x.shape[0]))
-
-
-def _blocked(plan: Plan):
-    """Starts and ends padded to whole query blocks, and the padded lengths."""
-    rows_q = plan.kv_range.shape[0] * plan.block_q
-    rows_kv = plan.q_range.shape[0] * plan.block_kv
-    rows = max(rows_q, rows_kv)
-    return _pad_rows(plan.starts, rows), _pad_rows(plan.ends, rows), rows
-
-
-def _seen(starts, ends, i, j, plan):
-    key = j * plan.block_kv + jnp.arange(plan.block_kv, dtype=jnp.int32)
-    starts, ends = (_tile(x, i, plan.block_q, 0)[:, None] for x in (starts, ends))
-    return (starts <= key[None]) & (key[None] < ends)
-
-
-def _clean(x, real):
-    return jnp.where(real[:, None, None], x, 0)
-
-
-def _forward(q, k, v, plan, *, scale):
-    t, h, head_dim = q.shape
+def _forward(
+    q: Float[Array, "t h k"],
+    k: Float[Array, "t g k"],
+    v: Float[Array, "t g k"],
+    plan: Plan,
+    *,
+    scale: float,
+) -> tuple[Float[Array, "t h k"], Float32[Array, "h t"]]:
+    """The output, and the logarithms to base 2 of the softmax denominators."""
+    t, h, _ = q.shape
     g = k.shape[1]
-    r = h // g
-    starts, ends, rows = _blocked(plan)
-    real = plan.ends > plan.starts
-    bq, bk = plan.block_q, plan.block_kv
-    q, k, v = (_heads_first(_clean(x, real), g, rows) for x in (q, k, v))
-    k, v = k[:, 0], v[:, 0]
-    factor = scale * LOG2_E
 
-    def q_block(_, i):
-        q_tile = _tile(q, i, bq, 2)
+    def visit(tile: Rows, carry):
+        out, lse = carry
+        starts, ends = tile.cut(plan.starts), tile.cut(plan.ends)
+        queries = heads_first(tile.cut(q), g, scale * LOG2_E)
 
-        def kv_block(j, carry):
-            top, total, acc = carry
-            k_tile, v_tile = _tile(k, j, bk, 1), _tile(v, j, bk, 1)
-            s = factor * jnp.einsum(
-                "grqk,gyk->grqy", q_tile, k_tile, preferred_element_type=jnp.float32
-            )
-            s = jnp.where(_seen(starts, ends, i, j, plan)[None, None], s, HIDDEN)
-            new_top = jnp.maximum(top, s.max(axis=-1))
-            p = jnp.exp2(s - new_top[..., None])
+        def attend(keys: Rows, state):
+            top, total, acc = state
+            scores = _dot("gqk,gsk->gqs", queries, heads_first(keys.clear(k), g))
+            scores = _hide_queries_first(scores, keys.seen(starts, ends))
+            new_top = jnp.maximum(top, scores.max(axis=2))
+            weights = _exp2(scores - new_top[..., None])
             shrink = jnp.exp2(top - new_top)
-            acc = acc * shrink[..., None] + jnp.einsum(
-                "grqy,gyk->grqk", p.astype(v.dtype), v_tile, preferred_element_type=jnp.float32
+            new = _dot("gqs,gsk->gqk", weights, heads_first(keys.clear(v), g))
+            return (
+                new_top,
+                total * shrink + weights.sum(axis=2),
+                acc * shrink[..., None] + new,
             )
-            return new_top, total * shrink + p.sum(axis=-1), acc
 
-        init = (
-            jnp.full((g, r, bq), HIDDEN / 2, jnp.float32),  # above HIDDEN: hidden keys weigh 0
-            jnp.zeros((g, r, bq), jnp.float32),
-            jnp.zeros((g, r, bq, head_dim), jnp.float32),
-        )
-        top, total, acc = lax.fori_loop(plan.kv_range[i, 0], plan.kv_range[i, 1], kv_block, init)
-        safe = jnp.where(total > 0, total, 1)
-        return None, ((acc / safe[..., None]).astype(q.dtype), top + jnp.log2(safe))
+        zeros = jnp.zeros(queries.shape[:2], jnp.float32)
+        # Begins above HIDDEN, so that hidden keys weigh nothing in a row that has seen no other.
+        state = zeros + HIDDEN / 2, zeros, jnp.zeros_like(queries)
+        top, total, acc = for_each_seen(tile, plan.starts, plan.ends, plan.block_kv, attend, state)
+        total = jnp.where(total > 0, total, 1)
+        tile_lse = (top + jnp.log2(total)).reshape(h, tile.size)
+        out = tile.put(out, rows_first(acc / total[..., None], tile.size))
+        return out, tile.put(lse, tile_lse, axis=1)
 
-    num_q = plan.kv_range.shape[0]
-    _, (out, lse) = lax.scan(q_block, None, jnp.arange(num_q, dtype=jnp.int32))
-    out = jnp.moveaxis(out, 0, 2).reshape(g, r, num_q * bq, head_dim)
-    lse = jnp.moveaxis(lse, 0, 2).reshape(g, r, num_q * bq)
-    return _rows_first(out, t), lse
+    carry = jnp.zeros_like(q), jnp.zeros((h, t), jnp.float32)
+    return for_each_tile(plan.segment_ends, plan.block_q, visit, carry)
 
 
-def _backward(q, k, v, plan, out, lse, d_out, *, scale):
-    t, h, head_dim = q.shape
+def _backward(q, k, v, plan: Plan, out, lse, d_out, *, scale: float):
+    """Gradients of q, k and v: for each tile of keys, over the rows that see it.
+
+    Scores are kept keys first, where all products have the layouts that CPU matmuls like. Sums
+    are added to in a fixed order, so repeated runs agree to the bit.
+    """
     g = k.shape[1]
-    starts, ends, rows = _blocked(plan)
-    real = plan.ends > plan.starts
-    bq, bk = plan.block_q, plan.block_kv
-    dtypes = q.dtype, k.dtype, v.dtype
-    q, k, v, out, d_out = (_heads_first(_clean(x, real), g, rows) for x in (q, k, v, out, d_out))
-    k, v = k[:, 0], v[:, 0]
-    delta = jnp.einsum("grtk,grtk->grt", out, d_out, preferred_element_type=jnp.float32)
-    lse = jnp.pad(lse, ((0, 0), (0, 0), (0, rows - lse.shape[2])))
-    factor = scale * LOG2_E
-    dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+    delta = _dot("thk,thk->ht", out, d_out)
 
-    def kv_block(d_q, j):
-        k_tile, v_tile = _tile(k, j, bk, 1), _tile(v, j, bk, 1)
+    def visit(tile: Rows, carry):
+        d_q, d_k, d_v = carry
+        starts, ends = tile.cut(plan.row_starts), tile.cut(plan.row_ends)
+        # A dead key repeats a live one: its weights stay finite, and it adds nothing to d_q.
+        keys, values = heads_first(tile.fill(k), g), heads_first(tile.clear(v), g)
+        keys_turned = jnp.swapaxes(heads_first(tile.clear(k), g, scale), 1, 2)
 
-        def q_block(i, carry):
-            d_q, d_k, d_v = carry
-            q_tile, d_out_tile = _tile(q, i, bq, 2), _tile(d_out, i, bq, 2)
-            seen = _seen(starts, ends, i, j, plan)[None, None]
-            s = factor * dot("grqk,gyk->grqy", q_tile, k_tile)
-            p = jnp.where(seen, jnp.exp2(s - _tile(lse, i, bq, 2)[..., None]), 0)
-            d_v += dot("grqy,grqk->gyk", p.astype(d_out.dtype), d_out_tile)
-            d_p = dot("grqk,gyk->grqy", d_out_tile, v_tile)
-            d_s = jnp.where(seen, p * (d_p - _tile(delta, i, bq, 2)[..., None]), 0)
-            d_s = (scale * d_s).astype(q.dtype)
-            d_k += dot("grqy,grqk->gyk", d_s, q_tile)
-            d_q_tile = _tile(d_q, i, bq, 2) + dot("grqy,gyk->grqk", d_s, k_tile)
-            return lax.dynamic_update_slice_in_dim(d_q, d_q_tile, i * bq, 2), d_k, d_v
+        def attend(rows: Rows, state):
+            d_q, d_keys, d_values = state
+            queries = heads_first(rows.clear(q), g, scale * LOG2_E)
+            d_outs = heads_first(rows.clear(d_out), g)
+            row_lse, row_delta = (rows.clear(x, axis=1).reshape(g, 1, -1) for x in (lse, delta))
+            weights = jnp.exp2(_dot("gsk,gqk->gsq", keys, queries) - row_lse)
+            weights = _hide_keys_first(weights, rows.seen(starts, ends))
+            d_scores = weights * (_dot("gsk,gqk->gsq", values, d_outs) - row_delta)
+            d_queries = jnp.swapaxes(_dot("gks,gsq->gkq", keys_turned, d_scores), 1, 2)
+            return (
+                rows.put(d_q, rows.cut(d_q) + rows_first(d_queries, rows.size)),
+                d_keys + _dot("gsq,gqk->gsk", d_scores, queries),
+                d_values + _dot("gsq,gqk->gsk", weights, d_outs),
+            )
 
-        zeros = jnp.zeros((g, bk, head_dim), jnp.float32)
-        d_q, d_k, d_v = lax.fori_loop(
-            plan.q_range[j, 0], plan.q_range[j, 1], q_block, (d_q, zeros, zeros)
+        state = d_q, jnp.zeros_like(keys), jnp.zeros_like(values)
+        d_q, d_keys, d_values = for_each_seen(
+            tile, plan.row_starts, plan.row_ends, plan.block_q, attend, state
         )
-        return d_q, (d_k, d_v)
+        d_keys = rows_first(d_keys / LOG2_E, tile.size)
+        return d_q, tile.put(d_k, d_keys), tile.put(d_v, rows_first(d_values, tile.size))
 
-    num_kv = plan.q_range.shape[0]
-    d_q, (d_k, d_v) = lax.scan(
-        kv_block, jnp.zeros(q.shape, jnp.float32), jnp.arange(num_kv, dtype=jnp.int32)
-    )
-
-    def join(x):
-        return jnp.moveaxis(x, 0, 1).reshape(g, 1, num_kv * bk, head_dim)
-
-    grads = d_q, join(d_k), join(d_v)
-    return tuple(_rows_first(x, t).astype(d) for x, d in zip(grads, dtypes))
+    carry = jnp.zeros(q.shape, jnp.float32), jnp.zeros_like(k), jnp.zeros_like(v)
+    d_q, d_k, d_v = for_each_tile(plan.segment_ends, plan.block_kv, visit, carry)
+    return d_q.astype(q.dtype), d_k, d_v
