@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from mres_jax.data.conversations import LabelMask, Message, Piece, tokenize_messages
+from mres_jax.data.conversations import Message, Piece, tokenize_messages
 from mres_jax.data.patches import patchify
 from mres_jax.data.positions import rotary_positions
 from mres_jax.data.spec import ProcessorSpec
@@ -26,7 +26,7 @@ def assemble(
     tokenizer: Tokenizer,
     *,
     generation_prompt: bool = False,
-    label_mask: LabelMask | None = None,
+    label_mask: str | None = None,
     patch_labels: Mapping[str, np.ndarray] | None = None,
 ) -> Example:
     """Returns one conversation, ready to be packed.

@@ -6,14 +6,14 @@ control tokens off, piece by piece. So nobody can forge a turn or a picture by t
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from mres_jax.data.spec import ChatTemplate
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.errors import PromptError
 
 ROLES = ("system", "user", "assistant")
-LabelMask = Literal["answer", "released"]
+LABEL_MASKS = ("answer", "released")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,11 @@ def prompt_messages(
 
 
 def place_images(
-    texts: Sequence[tuple[str, str]], *, num_images: int, placeholder: str = "<image>"
+    texts: Sequence[tuple[str, str]],
+    *,
+    num_images: int,
+    placeholder: str = "<image>",
+    pictures_first: bool = False,
 ) -> list[Message]:
     """Returns messages for turns whose texts mark the places of pictures, as LLaVA's rows do.
 
@@ -88,6 +92,7 @@ def place_images(
       texts: `(role, text)` of each turn.
       num_images: pictures that came with the row.
       placeholder: the mark; it counts in user turns only and stays text elsewhere.
+      pictures_first: put the pictures of a turn before its text, as LLaVA's training does.
 
     Raises:
       PromptError: more or fewer placeholders than pictures.
@@ -105,6 +110,8 @@ def place_images(
                 chunk = chunk.rstrip("\n")
             if chunk:
                 parts.append(chunk)
+        if pictures_first:
+            parts.sort(key=lambda part: isinstance(part, str))
         messages.append(Message(role=role, parts=tuple(parts)))
     if placed != num_images:
         raise PromptError(
@@ -120,7 +127,7 @@ def tokenize_messages(
     tokenizer: Tokenizer,
     *,
     generation_prompt: bool = False,
-    label_mask: LabelMask | None = None,
+    label_mask: str | None = None,
 ) -> list[Piece]:
     """Returns the pieces of a conversation, in order.
 
@@ -175,9 +182,9 @@ def check_messages(messages: Sequence[Message]) -> None:
 class _Writer:
     """Collects the pieces of one conversation."""
 
-    def __init__(self, template: ChatTemplate, tokenizer: Tokenizer, label_mask: LabelMask | None):
-        if label_mask not in (None, "answer", "released"):
-            raise PromptError(f"prompt: label_mask={label_mask!r}; have answer, released.")
+    def __init__(self, template: ChatTemplate, tokenizer: Tokenizer, label_mask: str | None):
+        if label_mask not in (None, *LABEL_MASKS):
+            raise PromptError(f"prompt: label_mask={label_mask!r}; have {', '.join(LABEL_MASKS)}.")
         self.template, self.tokenizer, self.label_mask = template, tokenizer, label_mask
         self.pieces: list[Piece] = []
         self.always = self._released_ids() if label_mask == "released" else frozenset()

@@ -55,13 +55,23 @@ class Tokenizer:
             raise CheckpointError(
                 f"tokenizer: {path} does not exist. Copy the model's {FILE} into that directory."
             )
+        return cls.parse(path.read_bytes(), path)
+
+    @classmethod
+    def parse(cls, content: bytes, where: object) -> "Tokenizer":
+        """Reads the bytes of a `tokenizer.json`; `where` names them in errors.
+
+        Raises:
+          CheckpointError: they are not a tokenizer.
+        """
         try:
-            source = path.read_text(encoding="utf-8")
+            source = content.decode()
             return cls(tokenizers.Tokenizer.from_str(source), source=source)
         except Exception as error:  # `tokenizers` raises bare Exception
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+            reason = " ".join(reason.split())
             raise CheckpointError(
-                f"tokenizer: {path} is not a tokenizer ({reason}). Copy the model's {FILE} again."
+                f"tokenizer: {where} is not a tokenizer ({reason}). Copy the model's {FILE} again."
             ) from None
 
     def encode_trusted(self, text: str) -> list[int]:

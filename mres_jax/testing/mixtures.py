@@ -53,7 +53,7 @@ def llava_like_sizes(num_rows: int, *, seed: int = 0) -> list[ExampleSize]:
                 *size, stride=stride, min_pixels=4 * stride**2, max_pixels=16_384 * stride**2
             )
             patches = fitted.area // patch**2
-        sizes.append(ExampleSize(patches, text_tokens + patches // merge**2, size is not None))
+        sizes.append(ExampleSize(patches, text_tokens + patches // merge**2, int(size is not None)))
     return sizes
 
 
