@@ -107,9 +107,9 @@ def fit_size(
 
     Ours: both sides are at least one stride and the area never exceeds `max_pixels`. A picture
     whose sides, each rounded to the nearest stride, lie within the limits gets that size, as with
-    Hugging Face. Any other is scaled onto the nearer limit; of the sizes around that exact one, the
-    one with the least error is taken (an error of the aspect ratio counts twice an error of the
-    area). `min_pixels` is met unless every such size that meets it is over the budget.
+    Hugging Face. Any other is scaled onto the nearer limit, and of the sizes around that exact one
+    the best is taken: within the budget always, above `min_pixels` if any is, and of those the one
+    with the least error (an error of the aspect ratio counts twice an error of the area).
 
     `hf_compat`: exactly what Hugging Face does, faults included: the area may exceed `max_pixels`
     for thin strips and fall below `min_pixels`.
@@ -144,7 +144,6 @@ def fit_size(
     rows, columns = max(1, round(exact[0])), max(1, round(exact[1]))
     if rows * columns > most:
         scale = min(1.0, math.sqrt(max_pixels / (height * width)))
-        least = 0  # a picture that had to shrink is as large as its ratio lets it be
     elif rows * columns < least:
         scale = max(1.0, math.sqrt(min_pixels / (height * width)))
     else:
@@ -229,17 +228,16 @@ def _fit_size_hf(height: int, width: int, stride: int, min_pixels: int, max_pixe
 
 def _nearest_grid(rows: float, columns: float, least: int, most: int) -> tuple[int, int]:
     """The whole grid next to an exact one: at most `most` visual tokens, at least `least` if so."""
-    tall = {max(1, math.floor(rows)), max(1, math.ceil(rows))}
-    wide = {max(1, math.floor(columns)), max(1, math.ceil(columns))}
-    inside = [(r, c) for r in tall for c in wide if r * c <= most]
-    if not inside:  # a strip one token thick, and too long: its length is what the budget leaves
-        return (1, most) if columns > rows else (most, 1)
-    ratio, area = math.log(rows / columns), math.log(rows * columns)
-    return min(
-        inside,
-        key=lambda grid: (
-            grid[0] * grid[1] < least,
-            4 * (math.log(grid[0] / grid[1]) - ratio) ** 2
-            + (math.log(grid[0] * grid[1]) - area) ** 2,
-        ),
+    tall, wide = (
+        [(n, math.log(n / exact)) for n in {max(1, math.floor(exact)), max(1, math.ceil(exact))}]
+        for exact in (rows, columns)
     )
+    around = [
+        (r * c < least, 4 * (dr - dc) ** 2 + (dr + dc) ** 2, r, c)
+        for r, dr in tall
+        for c, dc in wide
+        if r * c <= most
+    ]
+    if not around:  # a strip one token thick, and too long: its length is what the budget leaves
+        return (1, most) if columns > rows else (most, 1)
+    return min(around)[2:]
