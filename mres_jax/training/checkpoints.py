@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
+from flax import nnx
 
 from mres_jax.config import Run, to_json
 from mres_jax.errors import CheckpointError
@@ -71,7 +72,7 @@ def save_checkpoint(
     Raises:
       RunError: the disk is full or refuses; earlier steps are untouched.
     """
-    folder = epath.Path(root)
+    folder = _absolute(root)
     target = step_directory(folder, step)
     write_checkpoint(
         target, trees, config=config, step=step, policy=policy, extra=extra, assets=assets
@@ -104,7 +105,7 @@ def restore_checkpoint(
     Warns:
       UserWarning: a damaged step that `fallback` passed over.
     """
-    folder = epath.Path(root)
+    folder = _absolute(root)
     steps = list_steps(folder)
     if not steps:
         raise CheckpointError(f"{folder}: no complete checkpoint (step_*/{FILE}).")
@@ -140,7 +141,7 @@ class Checkpoints:
         keep: int,
         assets: Mapping[str, bytes] | None = None,
     ):
-        self.root, self.keep, self.assets = epath.Path(root), keep, dict(assets or {})
+        self.root, self.keep, self.assets = _absolute(root), keep, dict(assets or {})
 
     def save(self, state: TrainState, *, step: int, run: Run) -> epath.Path:
         """Saves a step; see `save_checkpoint`."""
@@ -160,19 +161,25 @@ class Checkpoints:
         if not list_steps(self.root):
             return None
         trees = restore_checkpoint(self.root, _trees(state), fallback=fallback).trees
-        params = type(state.params)({**trees["training"]["rest"], "model": trees["model"]})
-        return state._replace(
-            step=trees["training"]["step"], params=params, opt_state=trees["training"]["opt_state"]
-        )
+        rest = trees["training"]
+        model = [(("model", *path), leaf) for path, leaf in nnx.to_flat_state(trees["model"])]
+        params = nnx.from_flat_state([*model, *nnx.to_flat_state(rest["heads"])])
+        return TrainState(step=rest["step"], params=params, opt_state=rest["opt_state"])
+
+
+def _absolute(root: str | os.PathLike[str]) -> epath.Path:
+    """Orbax takes absolute paths only; a bucket's already is."""
+    text = os.fspath(root)
+    return epath.Path(text if "://" in text else os.path.abspath(text))
 
 
 def _trees(state: TrainState) -> dict[str, Any]:
     """The model apart from all that only training needs, so that it can be read alone."""
-    rest = {name: value for name, value in state.params.items() if name != "model"}
-    return {
-        "model": state.params["model"],
-        "training": {"step": state.step, "rest": rest, "opt_state": state.opt_state},
-    }
+    flat = list(nnx.to_flat_state(state.params))
+    heads = nnx.from_flat_state([(path, leaf) for path, leaf in flat if path[0] != "model"])
+    model = nnx.from_flat_state([(path[1:], leaf) for path, leaf in flat if path[0] == "model"])
+    training = {"step": state.step, "heads": heads, "opt_state": state.opt_state}
+    return {"model": model, "training": training}
 
 
 def _with_cure(error: DamagedError, older: list[int]) -> DamagedError:

@@ -1,0 +1,188 @@
+"""A model out of a directory of either kind."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+from flax import nnx
+from jax.typing import DTypeLike
+
+from mres_jax.data.spec import ProcessorSpec
+from mres_jax.data.tokenizer import FILE as TOKENIZER, Tokenizer
+from mres_jax.errors import CheckpointError
+from mres_jax.models._detect import checkpoint_directory, detect
+from mres_jax.models._families import Family, family_named
+from mres_jax.models.checkpoint_io import read_assets, read_checkpoint
+from mres_jax.models.files import parse_json, read_json
+from mres_jax.models.key_table import Parameters, variables
+from mres_jax.models.manifest import read_manifest
+from mres_jax.models.vlm import PackedVLM
+from mres_jax.models.weights import ShardingRule, fully_sharded, load_weights
+
+# Files of a model directory that are not weights; carried along unread unless they are needed.
+ASSETS = (
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "video_preprocessor_config.json",
+    "vocab.json",
+)
+PREPROCESSOR = "preprocessor_config.json"
+TRAITS = "mres.json"  # what config.json has no field for: policy, step, notes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model with all that it takes to use it.
+
+    Attributes:
+      model: parameters in place.
+      config: its sizes.
+      spec: what the host side needs.
+      tokenizer: text to ids and back.
+      family: how to convert it.
+      policy: resolution policy it was trained with, if its directory says.
+      step: training step, 0 where unknown.
+      extra: other facts kept with it.
+      assets: files of its directory beside the weights, by name.
+    """
+
+    model: PackedVLM
+    config: Any
+    spec: ProcessorSpec
+    tokenizer: Tokenizer
+    family: Family
+    policy: str | None = None
+    step: int = 0
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    assets: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
+
+
+def load_model(
+    directory: str | os.PathLike[str],
+    *,
+    dtype: DTypeLike = jnp.float32,
+    param_dtype: DTypeLike | Literal["stored"] | None = None,
+    mesh: jax.sharding.Mesh | None = None,
+    sharding: ShardingRule | None = None,
+) -> LoadedModel:
+    """Loads a model from either kind of directory.
+
+    Args:
+      directory: Hugging Face directory, checkpoint of ours, or a run's directory.
+      dtype: computations run in it.
+      param_dtype: parameters are kept in it; None takes `dtype`, `stored` the directory's own.
+      mesh: devices to spread the parameters over, each along its largest divisible axis.
+      sharding: a rule of one's own for that, from dotted path and shape.
+
+    Raises:
+      CheckpointError: a wrong directory, damaged files, keys or sizes that do not match.
+    """
+    if mesh is not None and sharding is None:
+        sharding = fully_sharded(mesh)
+    param_dtype = dtype if param_dtype is None else param_dtype
+    if detect(directory) == "huggingface":
+        return _load_huggingface(pathlib.Path(directory), dtype, param_dtype, sharding)
+    return _load_orbax(checkpoint_directory(directory), dtype, param_dtype, sharding)
+
+
+def _load_huggingface(
+    directory: pathlib.Path, dtype: Any, param_dtype: Any, sharding: ShardingRule | None
+) -> LoadedModel:
+    content = read_json(directory / "config.json")
+    family = family_named(content.get("model_type"), directory / "config.json")
+    paths = {name: directory / name for name in (*ASSETS, TRAITS)}
+    assets = {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
+    traits = _json(directory, assets, TRAITS)
+    assets.pop(TRAITS, None)
+    config = family.config_from_hf(content, _json(directory, assets, PREPROCESSOR))
+    skeleton = family.skeleton(config, dtype=dtype)
+    state = load_weights(
+        directory, skeleton, family.key_table(config), dtype=param_dtype, sharding=sharding
+    )
+    return LoadedModel(
+        model=_filled(skeleton, state),
+        config=config,
+        family=family,
+        policy=traits.get("policy"),
+        step=traits.get("step", 0),
+        extra=traits.get("extra", {}),
+        assets=assets,
+        **_host_side(directory, family, config, assets),
+    )
+
+
+def _load_orbax(
+    directory: epath.Path, dtype: Any, param_dtype: Any, sharding: ShardingRule | None
+) -> LoadedModel:
+    manifest = read_manifest(directory)
+    family = family_named(manifest.config.get("model_type"), directory)
+    config = family.config_from_hf(manifest.config)
+    skeleton = family.skeleton(config, dtype=dtype)
+    stored = manifest.arrays.get("model", {})
+    abstract = abstract_parameters(skeleton, stored, sharding)
+    state = read_checkpoint(directory, {"model": abstract})["model"]
+    if not (isinstance(param_dtype, str) and param_dtype == "stored"):
+        state = jax.tree.map(lambda x: x.astype(param_dtype), state)
+    assets = read_assets(directory)
+    return LoadedModel(
+        model=_filled(skeleton, state),
+        config=config,
+        family=family,
+        policy=manifest.policy,
+        step=manifest.step,
+        extra=manifest.extra,
+        assets=assets,
+        **_host_side(directory, family, config, assets),
+    )
+
+
+def abstract_parameters(
+    skeleton: PackedVLM, stored: Mapping[str, Any], sharding: ShardingRule | None
+) -> Parameters:
+    """The skeleton's parameters with the types a manifest states and the shardings of a rule."""
+    flat = []
+    for path, variable in variables(skeleton):
+        name, leaf = ".".join(map(str, path)), variable.get_value()
+        struct = jax.ShapeDtypeStruct(
+            leaf.shape,
+            jnp.dtype(stored[name][1]) if name in stored else leaf.dtype,
+            sharding=sharding(name, leaf.shape) if sharding else None,
+        )
+        flat.append((path, variable.replace(struct)))
+    return nnx.from_flat_state(flat)
+
+
+def _filled(skeleton: PackedVLM, state: Parameters) -> PackedVLM:
+    nnx.update(skeleton, state)
+    empty = [x for x in jax.tree.leaves(nnx.state(skeleton)) if isinstance(x, jax.ShapeDtypeStruct)]
+    assert not empty, f"{len(empty)} variables besides parameters were never filled"
+    return skeleton
+
+
+def _host_side(
+    directory: Any, family: Family, config: Any, assets: Mapping[str, bytes]
+) -> dict[str, Any]:
+    if TOKENIZER not in assets:
+        raise CheckpointError(
+            f"{directory}: no {TOKENIZER}; copy it from the model that the weights came from."
+        )
+    tokenizer = Tokenizer.parse(assets[TOKENIZER], f"{directory}/{TOKENIZER}")
+    preprocessor = _json(directory, assets, PREPROCESSOR)
+    spec = family.make_spec(config, tokenizer.token_id, preprocessor=preprocessor)
+    return {"tokenizer": tokenizer, "spec": spec}
+
+
+def _json(directory: Any, assets: Mapping[str, bytes], name: str) -> dict[str, Any]:
+    return parse_json(assets[name], f"{directory}/{name}") if name in assets else {}

@@ -1,0 +1,265 @@
+"""Our own checkpoints: trees of arrays through orbax, with assets and a verified manifest.
+
+```
+DIR/orbax/<tree>/...     arrays, one orbax checkpointable per tree (`model`, `training`)
+DIR/assets/...           tokenizer, chat template, preprocessor and generation settings
+DIR/mres_manifest.json   written last: what it is, and a checksum of every file
+```
+"""
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+from flax import nnx
+from jax.experimental import multihost_utils
+
+from mres_jax.errors import CheckpointError, RunError
+from mres_jax.models.manifest import (
+    ASSETS,
+    FILE,
+    TREES,
+    Manifest,
+    checksums,
+    list_files,
+    read_manifest,
+    verify,
+    write_manifest,
+)
+
+
+def write_checkpoint(
+    directory: epath.Path,
+    trees: Mapping[str, Any],
+    *,
+    config: Mapping[str, Any],
+    step: int = 0,
+    policy: str | None = None,
+    extra: Mapping[str, Any] | None = None,
+    assets: Mapping[str, bytes] | None = None,
+) -> None:
+    """Saves trees of arrays as `directory`; what stands there is removed first.
+
+    Every process of a run calls it; process 0 writes the manifest.
+
+    Args:
+      directory: of the checkpoint.
+      trees: pytrees by name; `model` holds the parameters of the model.
+      config: the model's `config.json`.
+      step: training step.
+      policy: resolution policy the model was trained with.
+      extra: more facts for the manifest, JSON.
+      assets: files by name, kept as they are.
+
+    Raises:
+      RunError: the disk is full or refuses; nothing is left behind.
+    """
+    arrays = {name: _leaves(tree) for name, tree in trees.items()}
+    described = {
+        tree: {name: [list(x.shape), str(x.dtype)] for name, x in leaves.items()}
+        for tree, leaves in arrays.items()
+    }
+    with _clean_failure(directory), _quiet():
+        _save_arrays(directory / TREES, arrays)
+        if jax.process_index() == 0:
+            for name, content in (assets or {}).items():
+                (directory / ASSETS).mkdir(parents=True, exist_ok=True)
+                (directory / ASSETS / name).write_bytes(content)
+            manifest = Manifest(
+                step=step,
+                config=config,
+                policy=policy,
+                extra=extra or {},
+                arrays=described,
+                files=checksums(list_files(directory)),
+            )
+            write_manifest(directory, manifest)
+        _barrier("saved")
+
+
+def read_checkpoint(directory: epath.Path, abstract: Mapping[str, Any]) -> dict[str, Any]:
+    """Verifies every file, then returns the named trees with the structure of `abstract`.
+
+    Args:
+      directory: of the checkpoint.
+      abstract: trees by name, any subset of those saved, of arrays or `jax.ShapeDtypeStruct`;
+        shapes and types must be those saved, shardings are the caller's.
+
+    Raises:
+      DamagedError: a changed file, by name.
+      CheckpointError: arrays that differ in name, shape or type; all by name.
+    """
+    manifest = read_manifest(directory)
+    verify(directory, manifest)
+    targets = {name: _leaves(tree) for name, tree in abstract.items()}
+    _compare(directory, manifest, targets)
+    structs = {
+        tree: {name: _struct(leaf) for name, leaf in leaves.items()}
+        for tree, leaves in targets.items()
+    }
+    with _quiet():
+        loaded = _load_arrays(directory / TREES, structs)
+    return {name: _rebuild(tree, loaded[name]) for name, tree in abstract.items()}
+
+
+def read_assets(directory: epath.Path) -> dict[str, bytes]:
+    """Returns the files that were kept beside the arrays, by name."""
+    folder = directory / ASSETS
+    if not folder.is_dir():
+        return {}
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def _save_arrays(path: epath.Path, arrays: Mapping[str, Any]) -> None:
+    import orbax.checkpoint.experimental.v1 as ocp  # 1.5 s, and only saving and restoring need it
+
+    ocp.save_checkpointables(path, dict(arrays))
+
+
+def _load_arrays(path: epath.Path, structs: Mapping[str, Any]) -> dict[str, Any]:
+    import orbax.checkpoint.experimental.v1 as ocp
+
+    return ocp.load_checkpointables(path, dict(structs))
+
+
+def _leaves(tree: Any) -> dict[str, Any]:
+    """Arrays of a pytree by dotted name; random keys as their words."""
+    leaves = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_variable)[0]:
+        name = ".".join(_entry(entry) for entry in path) or "value"
+        assert name not in leaves, name
+        leaves[name] = _array(leaf.get_value() if _is_variable(leaf) else leaf)
+    return leaves
+
+
+def _array(leaf: Any) -> Any:
+    if not hasattr(leaf, "dtype"):
+        return jnp.asarray(leaf)
+    if not _is_key(leaf):
+        return leaf
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.eval_shape(jax.random.key_data, leaf)
+    return jax.random.key_data(leaf)
+
+
+def _rebuild(tree: Any, loaded: Mapping[str, Any]) -> Any:
+    old, treedef = jax.tree_util.tree_flatten(tree, is_leaf=_is_variable)
+    new = []
+    for target, name in zip(old, _leaves(tree), strict=True):
+        value = loaded[name]
+        leaf = target.get_value() if _is_variable(target) else target
+        if _is_key(leaf):
+            value = jax.random.wrap_key_data(value, impl=_key_impl(leaf))
+        new.append(target.replace(value) if _is_variable(target) else value)
+    return jax.tree_util.tree_unflatten(treedef, new)
+
+
+def _key_impl(leaf: Any) -> str:
+    match = re.fullmatch(r"key<(\w+)>", str(leaf.dtype))
+    assert match is not None, leaf.dtype
+    return {"fry": "threefry2x32", "rbg": "rbg", "urbg": "unsafe_rbg"}[match[1]]
+
+
+def _is_key(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _is_variable(leaf: Any) -> bool:
+    return isinstance(leaf, nnx.Variable)
+
+
+def _entry(entry: Any) -> str:
+    for attribute in ("key", "name", "idx"):
+        if hasattr(entry, attribute):
+            return str(getattr(entry, attribute))
+    return str(entry)
+
+
+def _struct(leaf: Any) -> jax.ShapeDtypeStruct:
+    sharding = getattr(leaf, "sharding", None)
+    if sharding is None:
+        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _compare(
+    directory: epath.Path, manifest: Manifest, targets: Mapping[str, Mapping[str, Any]]
+) -> None:
+    problems = []
+    for tree, leaves in targets.items():
+        stored = manifest.arrays.get(tree)
+        if stored is None:
+            have = ", ".join(manifest.arrays)
+            raise CheckpointError(f"{directory}: no tree {tree!r} in the checkpoint; have {have}.")
+        expected = {name: [list(x.shape), str(x.dtype)] for name, x in leaves.items()}
+        problems += [
+            f"{tree}.{name}: expected, not found" for name in expected.keys() - stored.keys()
+        ]
+        problems += [
+            f"{tree}.{name}: found, not expected" for name in stored.keys() - expected.keys()
+        ]
+        problems += [
+            f"{tree}.{name}: expected {_text(expected[name])}; found {_text(stored[name])}"
+            for name in expected.keys() & stored.keys()
+            if expected[name] != list(stored[name])
+        ]
+    if problems:
+        raise CheckpointError(
+            f"{directory}: {len(problems)} arrays differ from the model: "
+            f"{'; '.join(sorted(problems))}."
+        )
+
+
+def _text(array: list[Any]) -> str:
+    return f"{array[1]} {tuple(array[0])}"
+
+
+@contextlib.contextmanager
+def _clean_failure(directory: epath.Path) -> Iterator[None]:
+    """Removes what a failed save left, and says in one line why it failed."""
+    try:
+        _remove(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        _barrier("cleared")
+        yield
+    except Exception as error:
+        _remove(directory)
+        if isinstance(error, CheckpointError | RunError):
+            raise
+        raise RunError(f"save {directory}: {_reason(error)}; nothing was left behind.") from error
+
+
+def _remove(directory: epath.Path) -> None:
+    if directory.exists() and jax.process_index() == 0:
+        (directory / FILE).unlink(missing_ok=True)  # from here on it is no checkpoint
+        directory.rmtree()
+
+
+def _barrier(name: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"mres checkpoint {name}")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = (str(error).splitlines() or [type(error).__name__])[0]
+    said = re.search(r": ([^:]+) \[os_error_code='\d+'", text)  # how tensorstore reports the system
+    return said[1] if said else text
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps orbax from printing a traceback of what is raised anyway."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,184 @@
+"""Weights in and out: safetensors into a (sharded) skeleton and back, bit-exactly, no torch."""
+
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
+from jax.typing import DTypeLike
+
+from mres_jax.errors import CheckpointError
+from mres_jax.models.files import new_directory
+from mres_jax.models.key_table import (
+    Key,
+    KeyTable,
+    Parameters,
+    Skeleton,
+    expected_shapes,
+    flatten,
+    layer_names,
+    match,
+    variables,
+)
+from mres_jax.models.safetensors_files import FLOATS, Planned, Stored, write_tensors
+
+ShardingRule = Callable[[str, tuple[int, ...]], Sharding]
+
+
+def load_weights(
+    model_dir: str | os.PathLike[str],
+    skeleton: Skeleton,
+    table: KeyTable,
+    *,
+    dtype: DTypeLike | Literal["stored"] | None = None,
+    sharding: Sharding | ShardingRule | None = None,
+) -> Parameters:
+    """Returns the parameters of a Hugging Face directory in the shape of `skeleton`.
+
+    Files are memory-mapped and read parameter by parameter, so the host holds at most one stacked
+    parameter beyond the result.
+
+    Args:
+      model_dir: directory with `model.safetensors`, or shards and their index.
+      skeleton: abstract model (`nnx.eval_shape`), or its `nnx.state(..., nnx.Param)`.
+      table: keys of the family.
+      dtype: of the parameters; None takes the skeleton's, `stored` the file's.
+      sharding: of every parameter, or a function of its dotted path and shape.
+
+    Raises:
+      CheckpointError: damaged or missing files; keys missing, unexpected or of the wrong shape, all
+        of them in one message; a value that `dtype` cannot hold.
+    """
+    directory = pathlib.Path(model_dir)
+    leaves = flatten(skeleton)
+    sources = match(directory, leaves, table)
+    loaded = []
+    for path, variable in variables(skeleton):
+        name = ".".join(map(str, path))
+        key, stored = sources[name]
+        leaf = leaves[name]
+        array = _assemble(key, stored, leaf.shape, _parameter_dtype(dtype, leaf, stored))
+        loaded.append((path, variable.replace(_place(name, array, sharding))))
+    return nnx.from_flat_state(loaded)
+
+
+def save_weights(
+    state: Skeleton,
+    table: KeyTable,
+    directory: str | os.PathLike[str],
+    *,
+    max_shard_bytes: float = 5e9,
+    dtype: DTypeLike | None = None,
+) -> None:
+    """Writes parameters as a new directory of safetensors in Hugging Face's layout.
+
+    The directory appears when it is whole. `dtype` None keeps each parameter's own.
+
+    Raises:
+      CheckpointError: `directory` holds something, or a value does not fit `dtype`.
+      RunError: the disk is full.
+    """
+    with new_directory(directory) as scratch:
+        write_weights(state, table, scratch, max_shard_bytes=max_shard_bytes, dtype=dtype)
+
+
+def write_weights(
+    state: Skeleton,
+    table: KeyTable,
+    directory: pathlib.Path,
+    *,
+    max_shard_bytes: float = 5e9,
+    dtype: DTypeLike | None = None,
+) -> None:
+    """`save_weights` into a directory that exists and that the caller makes appear whole."""
+    leaves = flatten(state)
+    shapes = expected_shapes(leaves, table)
+    planned = []
+    for key in table.keys:
+        if key.ours not in leaves:
+            continue
+        leaf = leaves[key.ours]
+        target = np.dtype(leaf.dtype if dtype is None else dtype)
+        for layer, name in enumerate(layer_names(key, leaf)):
+
+            def make(key=key, leaf=leaf, layer=layer, target=target) -> np.ndarray:
+                array = np.asarray(leaf[layer] if key.stacked else leaf)
+                return key.to_hf(cast(array, target, key.ours))
+
+            planned.append(Planned(name=name, shape=shapes[name], dtype=target, make=make))
+    planned.sort(key=_natural_order)  # whole layers stay in one shard
+    write_tensors(directory, planned, max_shard_bytes=max_shard_bytes)
+
+
+def fully_sharded(mesh: jax.sharding.Mesh) -> ShardingRule:
+    """Returns a rule that splits the largest divisible axis of each parameter over the whole mesh.
+
+    Parameters without such an axis are replicated. It balances memory; training and large-scale
+    inference bring rules of their own.
+    """
+
+    def rule(path: str, shape: tuple[int, ...]) -> Sharding:
+        del path
+        axes = [a for a in range(len(shape)) if shape[a] and shape[a] % mesh.size == 0]
+        spec: list[Any] = [None] * len(shape)
+        if axes:
+            spec[max(axes, key=lambda a: shape[a])] = mesh.axis_names
+        return NamedSharding(mesh, PartitionSpec(*spec))
+
+    return rule
+
+
+def cast(array: np.ndarray, dtype: Any, name: str) -> np.ndarray:
+    """`array` in another float type; refuses values that it cannot hold."""
+    dtype = np.dtype(dtype)
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore"):
+        out = array.astype(dtype)
+    if jnp.finfo(dtype).maxexp < jnp.finfo(array.dtype).maxexp:
+        lost = np.isinf(out) & np.isfinite(array)
+        if lost.any():
+            worst = float(np.abs(array[lost].astype(np.float64)).max())
+            raise CheckpointError(
+                f"{name}: {int(lost.sum())} values up to {worst:.4g} do not fit {dtype.name}. Use "
+                "bfloat16 or float32."
+            )
+    return out
+
+
+def _parameter_dtype(dtype: Any, leaf: Any, stored: Sequence[Stored]) -> np.dtype:
+    if dtype is None:
+        return np.dtype(leaf.dtype)
+    if isinstance(dtype, str) and dtype == "stored":
+        types = {FLOATS[tensor.dtype] for tensor in stored}
+        return types.pop() if len(types) == 1 else np.dtype(np.float32)  # holds all three exactly
+    return np.dtype(dtype)
+
+
+def _assemble(
+    key: Key, stored: Sequence[Stored], shape: tuple[int, ...], dtype: np.dtype
+) -> np.ndarray:
+    if not key.stacked:
+        return np.asarray(cast(key.to_ours(stored[0].read()), dtype, stored[0].name), order="C")
+    group = np.empty(shape, dtype)
+    for layer, tensor in enumerate(stored):
+        group[layer] = cast(key.to_ours(tensor.read()), dtype, tensor.name)
+    return group
+
+
+def _place(path: str, array: np.ndarray, sharding: Sharding | ShardingRule | None) -> jax.Array:
+    if sharding is None:
+        return jax.device_put(array)
+    if not isinstance(sharding, Sharding):
+        sharding = sharding(path, array.shape)
+    # Each process hands over the parts that its own devices hold.
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def _natural_order(tensor: Planned) -> list[tuple[int, str]]:
+    return [(int(p), "") if p.isdigit() else (-1, p) for p in tensor.name.split(".")]
