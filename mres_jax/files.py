@@ -5,7 +5,7 @@ import os
 import pathlib
 from collections.abc import Mapping
 
-from mres_jax.errors import RunError
+from mres_jax.errors import MresError, RunError
 
 
 def write_together(
@@ -24,9 +24,10 @@ def write_together(
       The paths, in the order of `contents`.
 
     Raises:
+      MresError: a file stands where the directory should.
       RunError: the disk is full or refuses; nothing was changed.
     """
-    directory = pathlib.Path(directory)
+    directory = check_directory(directory)
     made = [parent for parent in (directory, *directory.parents) if not parent.exists()]
     scratch = {name: directory / f".{name}.{os.getpid()}.tmp" for name in contents}
     try:
@@ -39,6 +40,19 @@ def write_together(
         _undo(scratch.values(), made)
         raise RunError(f"save {directory}: {disk_reason(error)}; nothing was written.") from error
     return [directory / name for name in contents]
+
+
+def check_directory(directory: str | os.PathLike) -> pathlib.Path:
+    """Returns the path of a directory that exists or can be made.
+
+    Raises:
+      MresError: it, or one of its parents, is a file.
+    """
+    directory = pathlib.Path(directory)
+    for path in (directory, *directory.parents):
+        if path.exists() and not path.is_dir():
+            raise MresError(f"save {directory}: {path} is a file; name a directory.")
+    return directory
 
 
 def disk_reason(error: OSError) -> str:

@@ -12,7 +12,7 @@ from mres_jax.cli._table import print_table
 from mres_jax.data.images import decode_image
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import ConfigError, PromptError
-from mres_jax.files import write_together
+from mres_jax.files import check_directory, write_together
 from mres_jax.inference import VLM, load
 from mres_jax.inference.domain import Domain
 from mres_jax.inference.show import show_views
@@ -27,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
     sampling = _sampling(args)
     question = place_pictures(args.question, len(args.images))
     policies = [str(parse_policy(text)) for text in args.policy or ()]
+    if args.save:
+        check_directory(args.save)  # before minutes of work
     images = [decode_image(path) for path in args.images]
     place = find_model(args.model)
     vlm = load(place.directory)
@@ -45,8 +47,9 @@ def run(args: argparse.Namespace) -> int:
         _print_json(rows)
     else:
         _print_rows(rows, question)
-    for note in {row["note"]: None for row in rows if "note" in row}:
-        progress(f"note: {note}")
+    notes = [row["note"] for row in rows if "note" in row]
+    if notes:
+        progress(f"note: {notes[0]}")  # the others say the same in other numbers
     return 0
 
 
@@ -143,7 +146,7 @@ def _print_rows(rows: Sequence[dict[str, Any]], question: str) -> None:
             row["answer"] or "(nothing)",
             str(row["visual_tokens"]),
             f"{row['retention_ratio']:.2f}",
-            f"{row['flops'] / 1e9:.2f}",
+            f"{row['flops'] / 1e9:.3g}",
             f"{sum(row['ms'].values()):.0f}",
             ", ".join(f"{width} x {height}" for height, width in _sizes(row)) or "no picture",
         )

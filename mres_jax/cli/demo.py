@@ -6,11 +6,13 @@ import time
 
 from mres_jax.cli._report import find_model, progress
 from mres_jax.cli._table import print_table
+from mres_jax.files import check_directory
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the demo; what it finds goes to stdout and to `--out`."""
     start = time.monotonic()
+    check_directory(args.out)
     place = find_model(args.model)
     progress(f"demo: seed {args.seed}, loading {place.name}")
     # said before the heavy imports, which take seconds on a fresh machine

@@ -1,0 +1,304 @@
+"""The command line: what scripts rely on, and the one line that each bad input gets."""
+
+import errno
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mres_jax.cli.ask
+from mres_jax.cli import main
+from mres_jax.inference import VLM
+from mres_jax.inference.answer import LocalAnswerer
+from mres_jax.testing.tiny import tiny_qwen2_vl
+
+FIELDS = {
+    "answer",
+    "model",
+    "policy",
+    "views",
+    "visual_tokens",
+    "text_tokens",
+    "retention_ratio",
+    "flops",
+    "ms",
+    "finish_reason",
+    "versions",
+}
+ASK = ["-m", "tiny", "--max-new-tokens", "4"]
+
+
+@pytest.fixture(scope="module")
+def tiny() -> VLM:
+    made = tiny_qwen2_vl()
+    return VLM("tiny", LocalAnswerer(made.model, made.spec, made.tokenizer))
+
+
+@pytest.fixture
+def model(tiny, monkeypatch) -> VLM:
+    """`-m tiny` is a small random model in memory; `tests/models` loads from disk."""
+    vlm = VLM("tiny", tiny.answerer)
+    monkeypatch.setattr(mres_jax.cli.ask, "load", lambda directory: vlm)
+    return vlm
+
+
+@pytest.fixture
+def picture(tmp_path) -> str:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 64, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    return str(tmp_path / "a.png")
+
+
+def test_one_policy_prints_one_object_with_exactly_the_fields_of_the_contract(
+    model, picture, capsys
+):
+    code = main(["ask", picture, "-q", "what is the total", "-p", "scale:0.5", "--json", *ASK])
+    out = capsys.readouterr().out
+    content = json.loads(out)
+    assert code == 0
+    assert set(content) == FIELDS
+    assert set(content["ms"]) == {"host", "vision", "prefill", "decode"}
+    (view,) = content["views"]
+    assert view["crop_px"] == [0, 0, 40, 64]
+    assert view["tokens"] == content["visual_tokens"] == np.prod(view["size_px"]) // 8**2
+    assert content["policy"] == "scale:0.5"
+
+
+def test_several_policies_are_rows_of_one_object(model, picture, capsys):
+    words = ["-p", "native", "-p", "scale:0.5"]
+    code = main(["ask", picture, "-q", "what is the total", *words, "--json", *ASK])
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert code == 0
+    assert [row["policy"] for row in rows] == ["native", "scale:0.5"]
+    assert rows[0]["retention_ratio"] == 1.0 > rows[1]["retention_ratio"]
+
+
+def test_plain_output_is_a_row_per_policy_and_nothing_a_terminal_would_obey(model, picture, capsys):
+    words = ["-p", "native", "-p", "budget:4"]
+    assert main(["ask", picture, "-q", "what is\n\x1b[31mthe total", *words, *ASK]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()[2:]] == ["native", "budget:4"]
+    assert "\x1b" not in out
+
+
+def test_saved_pictures_are_what_the_model_received(model, picture, tmp_path, capsys):
+    words = ["-p", "native", "-p", "fixed:16,mode=pad", "--save", str(tmp_path / "saw")]
+    assert main(["ask", picture, "-q", "what", *words, "--json", *ASK]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    names = sorted(path.name for path in (tmp_path / "saw").iterdir())
+    assert names == sorted(
+        f"{stem}-item0-{kind}.png"
+        for stem in ("native", "fixed-16-mode-pad")
+        for kind in ("view", "tokens", "crop")
+    )
+    for row, stem in zip(rows, ("native", "fixed-16-mode-pad"), strict=True):
+        with Image.open(tmp_path / "saw" / f"{stem}-item0-view.png") as view:
+            assert [view.height, view.width] == row["views"][0]["size_px"]
+
+
+def test_sampling_follows_its_seed(model, picture, capsys):
+    words = ["ask", picture, "-q", "what", "--json", "--temperature", "2", *ASK]
+    answers = []
+    for seed in ("1", "1", "2", "3"):
+        main([*words, "--seed", seed])
+        answers.append(json.loads(capsys.readouterr().out)["answer"])
+    assert answers[0] == answers[1]
+    assert len(set(answers)) > 1
+
+
+def test_a_text_only_question_has_no_views(model, capsys):
+    assert main(["ask", "-q", "what is the total", "--json", *ASK]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["views"] == []
+    assert content["visual_tokens"] == 0
+
+
+def test_pictures_may_stand_after_options(model, picture, capsys):
+    assert main(["ask", picture, "-q", "what", picture, "--json", *ASK]) == 0
+    assert [view["item"] for view in json.loads(capsys.readouterr().out)["views"]] == [0, 1]
+
+
+def test_a_narrow_model_says_when_it_is_asked_for_something_else(model, picture, capsys):
+    narrow = {"name": "tiny", "knows": "generated documents", "min_logprob": -1e9}
+    model.facts = {"domain": narrow}
+    assert main(["ask", picture, "-q", "what is the total", "--json", *ASK]) == 0
+    inside = capsys.readouterr()
+    assert "note" not in json.loads(inside.out)
+    assert main(["ask", picture, "-q", "why does that kitten sleep", "--json", *ASK]) == 0
+    outside = capsys.readouterr()
+    assert "100% of the question's words" in json.loads(outside.out)["note"]
+    assert "Qwen2-VL-2B-Instruct (2.2 B parameters, 4.4 GB" in outside.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["aks"], "no command 'aks'. Did you mean 'ask'?"),
+        (["ask"], "ask: the following arguments are required: -q/--question."),
+        (
+            ["ask", "-q", "x", "--polcy", "native"],
+            "unknown argument '--polcy'. Did you mean '--policy'?",
+        ),
+        (["ask", "-q", "x", "-p", "natve"], "unknown policy 'natve' (did you mean native?)"),
+        (["ask", "-q", "x", "-p", "scale:fast"], "policy scale: "),
+        (["ask", "nothing.png", "-q", "x"], "nothing.png"),
+        (["ask", "-q", "x", "-m", "nowhere"], "nowhere: no such directory."),
+        (["ask", "-q", "x", "-m", "http://h:1/v1#m"], "asking a server is not in this version"),
+        (["ask", "-q", "x", "--temperature", "-1"], "temperature=-1.0 must be >= 0"),
+        (["ask", "-q", "x", "--top-p", "0"], "top_p=0.0 in (0, 1]"),
+        (["ask", "-q", "x", "--max-new-tokens", "0"], "max_new_tokens=0 must be at least 1"),
+        (["ask", "-q", "x", "--seed", "one"], "argument --seed: invalid int value: 'one'"),
+        (["ask", "-q", "<image> x"], "1 <image> placeholders in the question, but 0 pictures"),
+        (["train", "configs/none.py"], "configs/none.py: no such run file."),
+        (["train", "x.py", "--smok"], "unknown argument '--smok'. Did you mean '--smoke'?"),
+        (["doctor", "-m", "nowhere"], "nowhere: no such directory."),
+        (["demo", "--questions", "many"], "argument --questions: invalid int value: 'many'"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err.splitlines()[-1]
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-q", "  "], "has an empty text. Write the question."),
+        (["-q", "what", "-p", "fixed:16,mode=sqash"], "policy fixed: "),
+        (["-q", "what " * 600], "tokens"),
+        (["-q", "what", "--max-new-tokens", "100000"], "tokens"),
+    ],
+)
+def test_what_the_model_cannot_take_is_one_line_and_exit_code_2(
+    model, picture, words, message, capsys
+):
+    assert main(["ask", picture, "-m", "tiny", *words]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err.splitlines()[-1]
+    assert captured.out == ""
+
+
+def test_a_picture_that_is_none_is_named(model, tmp_path, capsys):
+    bad = tmp_path / "page.png"
+    bad.write_text("<html>")
+    assert main(["ask", str(bad), "-q", "what", *ASK]) == 2
+    assert str(bad) in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_nothing_and_exits_1(model, picture, tmp_path, monkeypatch, capsys):
+    written, write = [], pathlib.Path.write_bytes
+
+    def full_after_two(path, content):
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written.append(path)
+        return write(path, content)
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", full_after_two)
+    target = tmp_path / "new" / "saw"
+    assert main(["ask", picture, "-q", "what", "--save", str(target), *ASK]) == 1
+    assert "no space left on device. Free space or choose another disk" in capsys.readouterr().err
+    assert len(written) == 2
+    assert not target.parent.exists()
+
+
+def test_a_full_disk_keeps_the_files_of_before(model, picture, tmp_path, monkeypatch, capsys):
+    assert main(["ask", picture, "-q", "what", "--save", str(tmp_path / "saw"), *ASK]) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "saw").iterdir()}
+
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", full)
+    words = ["-p", "scale:0.5", "--save", str(tmp_path / "saw")]
+    assert main(["ask", picture, "-q", "what", *words, *ASK]) == 1
+    assert {path.name: path.read_bytes() for path in (tmp_path / "saw").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (KeyboardInterrupt(), 130, "mres: interrupted"),
+        (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 1, "runs/x: no space left"),
+        (RuntimeError("RESOURCE_EXHAUSTED: 9 GB"), 1, "mres: out of memory."),
+        (KeyError("depth"), 1, "mres: unexpected KeyError: 'depth' (MRES_DEBUG=1 shows where)"),
+    ],
+)
+def test_a_failure_is_one_line(error, code, line, monkeypatch, capsys):
+    def fail(args):
+        raise error
+
+    monkeypatch.setattr(mres_jax.cli.ask, "run", fail)
+    assert main(["ask", "-q", "x"]) == code
+    err = capsys.readouterr().err
+    assert line in err
+    assert err.count("\n") == 1
+
+
+def test_debugging_lets_the_exception_through(monkeypatch):
+    def fail(args):
+        raise KeyError("depth")
+
+    monkeypatch.setattr(mres_jax.cli.ask, "run", fail)
+    monkeypatch.setenv("MRES_DEBUG", "1")
+    with pytest.raises(KeyError):
+        main(["ask", "-q", "x"])
+
+
+@pytest.mark.parametrize("words", [["--help"], ["ask", "--help"], ["train", "--help"]])
+def test_help_imports_nothing_heavy(words):
+    code = (
+        "import sys, time; start = time.perf_counter()\n"
+        "from mres_jax.cli import main\n"
+        f"code = main({words!r})\n"
+        "heavy = [m for m in ('jax', 'numpy', 'flax', 'PIL', 'rich') if m in sys.modules]\n"
+        "print(code, heavy, file=sys.stderr)"
+    )
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env
+    )
+    assert done.stderr.strip() == "0 []"
+    assert "usage: mres" in done.stdout
+
+
+def test_a_table_stops_quietly_when_its_reader_has_gone():
+    code = "from mres_jax.cli import main; import sys; sys.exit(main(['--help']))"
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    shell = f'{sys.executable} -c "{code}" | true; exit ${{PIPESTATUS[0]}}'
+    done = subprocess.run(
+        ["bash", "-c", shell], capture_output=True, text=True, check=False, env=env
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_the_resolved_run_is_printed_as_json_that_reads_back(tmp_path, capsys):
+    from mres_jax.config import Run, from_json
+
+    path = tmp_path / "tiny.py"
+    path.write_text(
+        "from mres_jax.config import *\n"
+        "from mres_jax.data.types import Rung\n"
+        "def get_config():\n"
+        "    return Run(name='x', model=Schedule(num_steps=1), data=DataConfig(),\n"
+        "        policies={'native': 1.0}, optimizer=OptimizerConfig(),\n"
+        "        ladder=(Rung(max_patches=4, max_tokens=4, max_views=1, max_examples=1),),\n"
+        "        schedule=Schedule(num_steps=9), checkpoint=CheckpointConfig(dir='runs/x'),\n"
+        "        smoke={'schedule.num_steps': '2'})\n"
+    )
+    words = ["train", str(path), "--smoke", "--seed=5", "policies.scale:0.5=1", "--print-config"]
+    assert main(words) == 0
+    run = from_json(capsys.readouterr().out)
+    assert isinstance(run, Run)
+    assert (run.schedule.num_steps, run.seed, run.policies["scale:0.5"]) == (2, 5, 1.0)
+    assert main([*words, "--schedule.nun_steps=1"]) == 2
+    assert "Did you mean 'num_steps'?" in capsys.readouterr().err

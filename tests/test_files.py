@@ -1,0 +1,41 @@
+"""Result files appear together or not at all."""
+
+import errno
+import pathlib
+
+import pytest
+
+from mres_jax.errors import MresError, RunError
+from mres_jax.files import write_together
+
+
+def test_files_are_written_and_older_ones_of_the_name_replaced(tmp_path):
+    write_together(tmp_path / "out", {"a": b"1", "b": b"2"})
+    paths = write_together(tmp_path / "out", {"b": b"3"})
+    assert paths == [tmp_path / "out" / "b"]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == {
+        "a": b"1",
+        "b": b"3",
+    }
+
+
+def test_a_failure_leaves_the_directory_as_it_was(tmp_path, monkeypatch):
+    write_together(tmp_path, {"a": b"old"})
+    write = pathlib.Path.write_bytes
+
+    def full(path, content):
+        if "b" in path.name:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, content)
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", full)
+    with pytest.raises(RunError, match=r"no space left on device\. Free space"):
+        write_together(tmp_path, {"a": b"new", "b": b"new"})
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"old")]
+
+
+def test_a_directory_that_is_a_file_is_bad_input(tmp_path):
+    (tmp_path / "x").write_text("")
+    for directory in (tmp_path / "x", tmp_path / "x" / "y"):
+        with pytest.raises(MresError, match="x is a file; name a directory"):
+            write_together(directory, {"a": b""})
