@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mres_jax.data.types import ExampleSize, Rung
+from mres_jax.data.packing import Sizes
+from mres_jax.data.types import Rung
 from mres_jax.errors import PackingError
 
 
 def fit_ladder(
-    sizes: Sequence[ExampleSize],
+    sizes: Sizes,
     patch_rungs: Sequence[int] = (1_024, 4_096, 16_384),
     *,
     multiple: int = 128,
@@ -28,7 +29,7 @@ def fit_ladder(
     Raises:
       PackingError: the data has no patches to derive a ratio from.
     """
-    table = np.array(sizes, np.int64).reshape(-1, 3)
+    table = np.asarray(sizes, np.int64).reshape(-1, 3)
     patches, tokens, views = (int(n) for n in table.sum(0))
     if not patches:
         raise PackingError(

@@ -16,6 +16,8 @@ import numpy as np
 from mres_jax.data.types import Example, ExampleSize, Pack, Rung
 from mres_jax.errors import PackingError
 
+Sizes = Sequence[ExampleSize] | np.ndarray  # an array is `int [examples 3]`
+
 
 class PackPlan(NamedTuple):
     """Which examples share a pack, and its static lengths."""
@@ -24,9 +26,7 @@ class PackPlan(NamedTuple):
     indices: tuple[int, ...]
 
 
-def plan_packs(
-    sizes: Sequence[ExampleSize] | np.ndarray, ladder: Sequence[Rung], *, lookahead: int = 256
-) -> list[PackPlan]:
+def plan_packs(sizes: Sizes, ladder: Sequence[Rung], *, lookahead: int = 256) -> list[PackPlan]:
     """Returns packs that hold every example exactly once.
 
     Each pack is opened with the example that waits longest, then takes the best fit among the
@@ -147,7 +147,7 @@ def check_ladder(ladder: Sequence[Rung]) -> tuple[Rung, ...]:
     return rungs
 
 
-def check_fits(sizes: Sequence[ExampleSize], rung: Rung) -> None:
+def check_fits(sizes: Sizes, rung: Rung) -> None:
     """Raises `PackingError` that names the first example which is larger than the rung."""
     table, limits = _table(sizes), np.array(_limits(rung))
     over = (table > limits).any(1)
@@ -183,7 +183,7 @@ def _limits(rung: Rung) -> tuple[int, int, int, int]:
     return rung.max_patches, rung.max_tokens, rung.max_views, rung.max_examples
 
 
-def _table(sizes: Sequence[ExampleSize]) -> np.ndarray:
+def _table(sizes: Sizes) -> np.ndarray:
     """`int64 [examples 4]`: patches, tokens, views, one."""
     table = np.asarray(sizes, np.int64).reshape(len(sizes), 3)
     return np.concatenate([table, np.ones((len(sizes), 1), np.int64)], axis=1)

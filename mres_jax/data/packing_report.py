@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from mres_jax.data.packing import PackPlan
-from mres_jax.data.types import ExampleSize, Rung
+from mres_jax.data.packing import PackPlan, Sizes
+from mres_jax.data.types import Rung
 
 
 class PackingReport(NamedTuple):
@@ -28,10 +28,10 @@ class PackingReport(NamedTuple):
         )
 
 
-def packing_report(sizes: Sequence[ExampleSize], plans: Sequence[PackPlan]) -> PackingReport:
+def packing_report(sizes: Sizes, plans: Sequence[PackPlan]) -> PackingReport:
     """Counts what a plan uses of its buffers; a resource of which there is none counts as full."""
     indices = [i for plan in plans for i in plan.indices]
-    patches, tokens = (sum(sizes[i][column] for i in indices) for column in (0, 1))
+    patches, tokens = (sum(int(sizes[i][column]) for i in indices) for column in (0, 1))
     max_patches = sum(plan.rung.max_patches for plan in plans)
     max_tokens = sum(plan.rung.max_tokens for plan in plans)
     return PackingReport(
