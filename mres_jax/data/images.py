@@ -15,7 +15,7 @@ import re
 import stat
 import warnings
 from collections.abc import Callable, Iterator
-from typing import IO
+from typing import Any
 
 import numpy as np
 from PIL import (
@@ -35,7 +35,7 @@ ORIENTATION_TAG = 0x0112  # EXIF 2.32, section 4.6.4
 
 Source = str | os.PathLike | bytes
 
-_PLUGINS: dict[str, Callable[[IO[bytes]], Image.Image]] = {
+_PLUGINS: dict[str, Callable[[Any], Image.Image]] = {
     "JPEG": JpegImagePlugin.jpeg_factory,
     "PNG": PngImagePlugin.PngImageFile,
     "WebP": WebPImagePlugin.WebPImageFile,
@@ -83,7 +83,7 @@ def decode_image(
       name: what errors call the picture; its path by default.
 
     Returns:
-      `uint8 [h w 3]`.
+      `uint8 [h w 3]`, read-only: its views share its memory.
 
     Raises:
       BadImageError: no such file; another format; too large, damaged or truncated. The message
@@ -101,7 +101,9 @@ def decode_image(
             "as pictures to use them.",
             stacklevel=2,
         )
-    return np.ascontiguousarray(_upright(pixels, orientation))
+    pixels = np.ascontiguousarray(_upright(pixels, orientation))
+    pixels.flags.writeable = False
+    return pixels
 
 
 def read_size(source: Source, *, max_pixels: float = MAX_PIXELS, name: str | None = None) -> Size:
@@ -148,7 +150,7 @@ class _Refused(Exception):
     """A reason of our own, in words."""
 
 
-def _stream(source: Source) -> IO[bytes]:
+def _stream(source: Source) -> io.BufferedIOBase:
     if isinstance(source, bytes):
         if not source:
             raise _Refused("it has no bytes")
@@ -168,7 +170,7 @@ def _stream(source: Source) -> IO[bytes]:
     return path.open("rb")
 
 
-def _read_header(stream: IO[bytes]) -> Image.Image:
+def _read_header(stream: io.BufferedIOBase) -> Image.Image:
     # The plugin is called by name: `Image.open` would try others and apply its own pixel limit.
     head = stream.read(_HEAD)
     stream.seek(0)
@@ -233,7 +235,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _has_late_metadata(image: Image.Image) -> bool:
     """Whether a PNG says something about its orientation behind its pixels."""
-    stream: IO[bytes] = image.fp  # type: ignore[attr-defined]
+    stream: io.BufferedIOBase = image.fp  # type: ignore[attr-defined]
     position, behind = stream.tell(), False
     stream.seek(8)
     while len(header := stream.read(8)) == 8 and header[4:] != b"IEND":

@@ -1,0 +1,105 @@
+"""Laws of rendering a view: exact where nothing is resized, blind to what lies outside the crop."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+from PIL import Image
+
+from mres_jax.data.views import render_view
+from mres_jax.errors import MresError
+from mres_jax.geometry import Box, Size, View
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def view(crop, size=None, **fields):
+    crop = Box(*crop)
+    return View(item=0, crop=crop, size=size or crop.size, **fields)
+
+
+@given(st.data(), st.integers(1, 30), st.integers(1, 30))
+def test_a_crop_at_its_own_size_is_bit_exact(data, height, width):
+    image = picture(height, width)
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    bottom = data.draw(st.integers(top + 1, height))
+    right = data.draw(st.integers(left + 1, width))
+    out = render_view(image, view((top, left, bottom, right)))
+    np.testing.assert_array_equal(out, image[top:bottom, left:right])
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_a_resized_view_has_the_pixels_of_pillows_bicubic_filter(height, width):
+    image = picture(23, 31)
+    out = render_view(image, view((0, 0, 23, 31), Size(height, width)))
+    expected = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(out, np.asarray(expected))
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_pixels_outside_the_crop_change_nothing(height, width):
+    one, other = picture(30, 40, seed=1), picture(30, 40, seed=2)
+    crop = Box(7, 9, 20, 33)
+    inside = (slice(crop.top, crop.bottom), slice(crop.left, crop.right))
+    other[inside] = one[inside]
+    seen = view(crop, Size(height, width))
+    np.testing.assert_array_equal(render_view(one, seen), render_view(other, seen))
+
+
+def test_a_canvas_holds_the_resized_crop_in_its_middle_on_grey():
+    image = picture(10, 20)
+    out = render_view(image, view((0, 0, 10, 20), Size(5, 10), canvas=Size(10, 10)))
+    assert out.shape == (10, 10, 3)
+    plain = render_view(image, view((0, 0, 10, 20), Size(5, 10)))
+    np.testing.assert_array_equal(out[2:7], plain)
+    assert (out[:2] == 128).all()
+    assert (out[7:] == 128).all()
+
+
+def test_the_canvas_takes_the_stated_background():
+    image = picture(4, 4)
+    out = render_view(image, view((0, 0, 4, 4), canvas=Size(4, 6)), background=(1, 2, 3))
+    assert out[:, 0].tolist() == [[1, 2, 3]] * 4
+    assert out[:, 5].tolist() == [[1, 2, 3]] * 4
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (
+            view((0, 0, 11, 20)),
+            "view: the crop of picture 0 spans rows 0 to 11 and columns 0 to 20, but the picture "
+            "has 10 rows and 20 columns.",
+        ),
+        (
+            view((5, -1, 8, 4)),
+            "view: the crop of picture 0 spans rows 5 to 8 and columns -1 to 4, but the picture "
+            "has 10 rows and 20 columns.",
+        ),
+        (
+            view((5, 5, 5, 9)),
+            "view: the crop of picture 0 spans rows 5 to 5 and columns 5 to 9, but the picture "
+            "has 10 rows and 20 columns.",
+        ),
+        (
+            view((0, 0, 10, 20), Size(0, 28)),
+            "view: picture 0 would be resized to 28 x 0 px; each side must be at least 1.",
+        ),
+        (
+            view((0, 0, 10, 20), Size(28, 56), canvas=Size(28, 28)),
+            "view: picture 0 at 56 x 28 px does not fit its canvas of 28 x 28 px.",
+        ),
+    ],
+)
+def test_impossible_views_are_named(bad, message):
+    with pytest.raises(MresError, match=f"^{re.escape(message)}$"):
+        render_view(picture(10, 20), bad)
+
+
+def test_an_array_that_is_no_picture_is_named():
+    message = "view: a picture must be uint8 [height, width, 3], got float64 [4, 4, 3]. Use "
+    with pytest.raises(MresError, match=re.escape(message)):
+        render_view(np.full((4, 4, 3), np.inf), view((0, 0, 4, 4)))
