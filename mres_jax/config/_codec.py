@@ -103,12 +103,24 @@ def _decode_dataclass(path: str, data: Mapping[str, Any]) -> Any:
         if name not in kinds:
             raise unknown_field(path, name, kinds)
         values[name] = _decode(f"{path}.{name}", value, kinds[name])
+    missing = [name for name in _required(cls) if name not in values]
+    if missing:
+        raise ConfigError(f"{path}: {cls.__name__} needs a value for {', '.join(missing)}.")
     try:
         return cls(**values)
     except MresError:
         raise
-    except (TypeError, ValueError) as error:
+    except ValueError as error:  # what a model's configuration raises when sizes do not fit
         raise ConfigError(f"{path}: {error}") from None
+
+
+def _required(cls: type) -> list[str]:
+    absent = dataclasses.MISSING
+    return [
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.default is absent and field.default_factory is absent
+    ]
 
 
 def _find_class(path: str, name: str) -> type:

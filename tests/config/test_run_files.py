@@ -208,7 +208,7 @@ def test_a_missing_run_file_names_the_nearest(run_file):
         ('{"type": "os:PathLike"}', "'os:PathLike' is no configuration class of mres_jax."),
         ('{"type": "mres_jax.config:load_run"}', "is no configuration class of mres_jax."),
         ('{"type": "mres_jax.config:Schedule", "x": 1}', "config: no field 'x'."),
-        ('{"type": "mres_jax.config:Schedule"}', "missing 1 required keyword-only argument"),
+        ('{"type": "mres_jax.config:Schedule"}', "config: Schedule needs a value for num_steps."),
         ('{"type": "mres_jax.config:Schedule", "num_steps": true}', "num_steps=True: not a whole"),
     ],
 )
