@@ -82,7 +82,10 @@ def _options(command: str) -> list[str]:
 
 
 def _version() -> str:
-    return f"mres {metadata.version('mres-jax')}"
+    try:
+        return f"mres {metadata.version('mres-jax')}"
+    except metadata.PackageNotFoundError:
+        return "mres (not installed, run from its source)"
 
 
 def _add_ask(parser: argparse.ArgumentParser) -> None:

@@ -26,10 +26,17 @@ def versions() -> dict[str, str]:
     import jax
 
     device = jax.devices()[0]
-    return {name: metadata.version(name) for name in PACKAGES} | {
+    return {name: _version(name) for name in PACKAGES} | {
         "python": platform.python_version(),
         "device": f"{device.platform}: {device.device_kind}",
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 class Place(NamedTuple):

@@ -56,12 +56,11 @@ def check_machine() -> Iterator[Check]:
 def check_model(answerer: LocalAnswerer) -> Iterator[Check]:
     """Yields verdicts about a model that loaded: sizes, pixel limits, a page read."""
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(answerer.model)))
-    gigabytes = 4 * num_parameters / 1e9
     yield Check(
         "keys",
         "ok",
         f"{num_parameters:,} parameters, none missing, none unexpected "
-        f"({gigabytes:.2f} GB in float32, {gigabytes / 2:.2f} GB in bfloat16)",
+        f"({_bytes(4 * num_parameters)} in float32, {_bytes(2 * num_parameters)} in bfloat16)",
     )
     yield _pixel_limits(answerer)
     yield _page(answerer)
@@ -127,6 +126,10 @@ def _hub() -> Check:
         return Check("hub", "skipped", f"{HUB[0]} is not reachable; directories work without it")
 
 
+def _bytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
 def _pixel_limits(answerer: LocalAnswerer) -> Check:
     spec = answerer.spec
     tokens = (spec.min_pixels // spec.stride**2, spec.max_pixels // spec.stride**2)
@@ -154,7 +157,7 @@ def _page(answerer: LocalAnswerer) -> Check:
     return Check(
         "page",
         state,
-        f"{asked}: {answer.text!r}, there: {question.answer!r}; "
+        f"{asked}: {answer.text[:40]!r}, there: {question.answer!r}; "
         f"{answer.cost.visual_tokens} visual tokens",
     )
 

@@ -22,6 +22,7 @@ from mres_jax.resolution.policies import parse_policy
 
 CLASSES = {"Qwen2VL": "Qwen2VLForConditionalGeneration"}  # ours -> Hugging Face's
 TOLERANCE = 1e-3  # of the largest logit, float32: rounding over some thirty layers stays far below
+MULTIPLE = 128  # of packed lengths
 POLICY, QUESTION = "budget:64", "What is the total?"
 
 
@@ -83,12 +84,12 @@ def _our_logits(model: Any, example: Example) -> np.ndarray:
     """`float32 [t V]`."""
     size = example.size
     rung = Rung(
-        max_patches=size.num_patches,
-        max_tokens=size.num_tokens,
+        max_patches=-(-size.num_patches // MULTIPLE) * MULTIPLE,
+        max_tokens=-(-size.num_tokens // MULTIPLE) * MULTIPLE,
         max_views=size.num_views,
         max_examples=1,
     )
-    hidden = model.hidden(pack([example], rung))
+    hidden = model.hidden(pack([example], rung))[: size.num_tokens]
     return np.asarray(model.logits(hidden), np.float32)
 
 
