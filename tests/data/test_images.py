@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image, ImageFile, ImageOps
 
+from mres_jax.data import images
 from mres_jax.data.images import decode_image, read_size
 from mres_jax.errors import BadImageError
 from mres_jax.geometry import Size
@@ -345,6 +346,16 @@ def test_what_is_neither_path_nor_bytes_is_refused():
         f"picture given: a picture is a path or bytes, got {kind}."
         for kind in ("NoneType", "list", "float")
     ]
+
+
+def test_memory_addresses_in_a_parsers_complaint_are_left_out(monkeypatch):
+    def parser(stream):
+        raise SyntaxError(f"cannot identify {object()!r}\nat 0x7f00deadbeef")
+
+    monkeypatch.setitem(images._PLUGINS, "PNG", parser)
+    message = "picture x: damaged or truncated (cannot identify at)."
+    with pytest.raises(BadImageError, match=f"^{re.escape(message)}$"):
+        decode_image(encode(picture()), name="x")
 
 
 def test_the_pixel_cap_is_exact_and_can_be_raised_above_pillows_own(monkeypatch):
