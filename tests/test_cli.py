@@ -4,17 +4,20 @@ import errno
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 import mres_jax.cli.ask
 from mres_jax.cli import main
-from mres_jax.inference import VLM
-from mres_jax.inference.answer import LocalAnswerer
+from mres_jax.cli._report import Place
+from mres_jax.inference import VLM, load
+from mres_jax.models.registry import LoadedModel, export_hf, family_of
 from mres_jax.testing.tiny import tiny_qwen2_vl
 
 FIELDS = {
@@ -30,20 +33,37 @@ FIELDS = {
     "finish_reason",
     "versions",
 }
-ASK = ["-m", "tiny", "--max-new-tokens", "4"]
+ASK = ["--max-new-tokens", "4"]
 
 
 @pytest.fixture(scope="module")
-def tiny() -> VLM:
+def directory(tmp_path_factory) -> pathlib.Path:
+    """A small random model as a Hugging Face directory."""
     made = tiny_qwen2_vl()
-    return VLM("tiny", LocalAnswerer(made.model, made.spec, made.tokenizer))
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    loaded = LoadedModel(
+        model=made.model,
+        config=made.model.config,
+        spec=made.spec,
+        tokenizer=made.tokenizer,
+        family=family_of(made.model.config),
+    )
+    export_hf(loaded, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def loaded_once(directory) -> VLM:
+    return load(directory)
 
 
 @pytest.fixture
-def model(tiny, monkeypatch) -> VLM:
-    """`-m tiny` is a small random model in memory; `tests/models` loads from disk."""
-    vlm = VLM("tiny", tiny.answerer)
-    monkeypatch.setattr(mres_jax.cli.ask, "load", lambda directory: vlm)
+def model(directory, loaded_once, monkeypatch) -> VLM:
+    """The model that `mres ask` uses when none is named; it is read from disk once."""
+    vlm = VLM("tiny", loaded_once.answerer)
+    place = Place("tiny", directory)
+    monkeypatch.setattr(mres_jax.cli.ask, "find_model", lambda name: place)
+    monkeypatch.setattr(mres_jax.cli.ask, "load", lambda path: vlm)
     return vlm
 
 
@@ -147,7 +167,7 @@ def test_a_narrow_model_says_when_it_is_asked_for_something_else(model, picture,
         (["ask", "-q", "x", "-p", "natve"], "unknown policy 'natve' (did you mean native?)"),
         (["ask", "-q", "x", "-p", "scale:fast"], "policy scale: "),
         (["ask", "nothing.png", "-q", "x"], "nothing.png"),
-        (["ask", "-q", "x", "-m", "nowhere"], "nowhere: no such directory."),
+        (["ask", "-q", "x", "-m", "nowhere"], "nowhere: no such directory"),
         (["ask", "-q", "x", "-m", "http://h:1/v1#m"], "asking a server is not in this version"),
         (["ask", "-q", "x", "--temperature", "-1"], "temperature=-1.0 must be >= 0"),
         (["ask", "-q", "x", "--top-p", "0"], "top_p=0.0 in (0, 1]"),
@@ -156,7 +176,7 @@ def test_a_narrow_model_says_when_it_is_asked_for_something_else(model, picture,
         (["ask", "-q", "<image> x"], "1 <image> placeholders in the question, but 0 pictures"),
         (["train", "configs/none.py"], "configs/none.py: no such run file."),
         (["train", "x.py", "--smok"], "unknown argument '--smok'. Did you mean '--smoke'?"),
-        (["doctor", "-m", "nowhere"], "nowhere: no such directory."),
+        (["doctor", "-m", "nowhere"], "nowhere: no such directory"),
         (["demo", "--questions", "many"], "argument --questions: invalid int value: 'many'"),
     ],
 )
@@ -181,7 +201,7 @@ def test_bad_usage_is_one_line_and_exit_code_2(words, message, capsys, tmp_path,
 def test_what_the_model_cannot_take_is_one_line_and_exit_code_2(
     model, picture, words, message, capsys
 ):
-    assert main(["ask", picture, "-m", "tiny", *words]) == 2
+    assert main(["ask", picture, *words]) == 2
     captured = capsys.readouterr()
     assert message in captured.err.splitlines()[-1]
     assert captured.out == ""
@@ -279,6 +299,63 @@ def test_a_table_stops_quietly_when_its_reader_has_gone():
         ["bash", "-c", shell], capture_output=True, text=True, check=False, env=env
     )
     assert "Traceback" not in done.stderr
+
+
+def test_a_model_on_disk_is_asked_converted_there_and_back_and_stays_the_same(
+    directory, picture, tmp_path, capsys
+):
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    assert main(["convert", str(directory), str(ours)]) == 0
+    assert main(["convert", str(ours), str(theirs)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{ours}: orbax checkpoint",
+        f"{theirs}: Hugging Face directory",
+    ]
+    rows = []
+    for path in (directory, ours, theirs):
+        assert main(["ask", picture, "-q", "what", "-m", str(path), "--json", *ASK]) == 0
+        rows.append(json.loads(capsys.readouterr().out))
+    assert rows[0]["model"] == str(directory)
+    assert len({row["answer"] for row in rows}) == 1
+    weights = "model.safetensors"
+    assert (theirs / weights).read_bytes() == (directory / weights).read_bytes()
+
+
+def test_converting_onto_something_is_refused_and_touches_nothing(directory, tmp_path, capsys):
+    (tmp_path / "kept").write_text("x")
+    assert main(["convert", str(directory), str(tmp_path)]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_a_model_without_its_tokenizer_is_one_line(directory, picture, tmp_path, capsys):
+    target = tmp_path / "model"
+    shutil.copytree(directory, target)
+    (target / "tokenizer.json").unlink()
+    assert main(["ask", picture, "-q", "what", "-m", str(target)]) == 2
+    assert "tokenizer.json" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_doctor_reports_a_random_model_as_one_that_cannot_read(directory, capsys):
+    assert main(["doctor", "-m", str(directory), "--json"]) == 1
+    content = json.loads(capsys.readouterr().out)
+    states = {check["name"]: check["state"] for check in content["checks"]}
+    assert states["keys"] == states["pixel limits"] == "ok"
+    assert states["page"] == "failed"
+    assert states["transformers"] in ("skipped", "ok")  # without torch and with it
+    assert not content["healthy"]
+
+
+def test_the_doctor_names_missing_keys(directory, tmp_path, capsys):
+    target = tmp_path / "model"
+    shutil.copytree(directory, target)
+    tensors = load_file(target / "model.safetensors")
+    del tensors["model.norm.weight"]
+    save_file(tensors, target / "model.safetensors")
+    assert main(["doctor", "-m", str(target)]) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if " keys " in line]
+    assert line.startswith("failed")
+    assert "model.norm.weight" in line
 
 
 def test_the_resolved_run_is_printed_as_json_that_reads_back(tmp_path, capsys):

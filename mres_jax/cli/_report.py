@@ -1,19 +1,15 @@
 """What the commands share: the model that was asked for, versions, progress."""
 
-import pathlib
+import os
 import platform
 import re
 import sys
 from importlib import metadata
 from typing import NamedTuple
 
-from mres_jax.errors import CheckpointError, ConfigError
+from mres_jax.errors import ConfigError
 
 PACKAGES = ("mres-jax", "jax", "flax", "numpy", "pillow")
-
-
-SHIPPED = "mres-tiny"
-SHIPPED_DIRECTORY = pathlib.Path(__file__).parents[1] / "weights" / SHIPPED
 
 
 def progress(line: str) -> None:
@@ -43,28 +39,26 @@ class Place(NamedTuple):
     """Where a model is, and what it is called in results."""
 
     name: str
-    directory: pathlib.Path
+    directory: os.PathLike[str]
 
 
 def find_model(model: str | None) -> Place:
     """Returns the place of a model, without loading it.
 
     Args:
-      model: a directory; None takes the shipped one.
+      model: a directory or a hub id; None takes the shipped one.
 
     Raises:
       ConfigError: an address of a server.
       CheckpointError: nothing is there.
     """
-    if model is None:
-        if not SHIPPED_DIRECTORY.is_dir():
-            raise CheckpointError(
-                f"model: {SHIPPED} is not part of this installation ({SHIPPED_DIRECTORY} is "
-                "missing); give --model DIR."
-            )
-        return Place(SHIPPED, SHIPPED_DIRECTORY)
-    if re.match(r"https?://", model):
+    if model and re.match(r"https?://", model):
         raise ConfigError(
-            f"model {model}: asking a server is not in this version; give a directory."
+            f"model {model}: asking a server is not in this version; give a directory or a hub id "
+            "org/name."
         )
-    return Place(model, pathlib.Path(model))
+    from mres_jax.models.registry import detect, resolve
+
+    directory = resolve(model)
+    detect(directory)
+    return Place(model or "mres-tiny", directory)

@@ -9,14 +9,11 @@ from mres_jax.errors import MresError
 from mres_jax.inference import load
 from mres_jax.inference.doctor import Check, check_machine, check_model, is_healthy
 from mres_jax.inference.oracle import check_parity
-from mres_jax.models.registry import detect
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints one line per check; 1 when one failed."""
     place = find_model(args.model) if args.model else None
-    if place:
-        detect(place.directory)  # no model directory at all is bad usage, not a finding
     checks = []
     for check in _checks(place):
         checks.append(check)
