@@ -264,6 +264,17 @@ def test_a_failure_is_one_line(error, code, line, monkeypatch, capsys):
     assert err.count("\n") == 1
 
 
+def test_an_unexpected_message_is_cut_and_shows_no_address(monkeypatch, capsys):
+    def fail(args):
+        raise RuntimeError(f"cannot read <_io.BytesIO object at 0x7f2fde404f10>\n{'x ' * 999}")
+
+    monkeypatch.setattr(mres_jax.cli.ask, "run", fail)
+    assert main(["ask", "-q", "x"]) == 1
+    err = capsys.readouterr().err
+    assert "cannot read <_io.BytesIO object at ...>" in err
+    assert len(err) < 400
+
+
 def test_debugging_lets_the_exception_through(monkeypatch):
     def fail(args):
         raise KeyError("depth")

@@ -2,7 +2,9 @@
 
 import importlib
 import os
+import re
 import sys
+import textwrap
 import warnings
 from collections.abc import Sequence
 
@@ -11,6 +13,7 @@ from mres_jax.errors import MresError, RunError
 from mres_jax.files import disk_reason
 
 _OUT_OF_MEMORY = "out of memory. Choose fewer pixels (--policy budget:256) or a smaller model."
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")  # where something lies in memory is nobody's business
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -60,8 +63,11 @@ def describe(error: Exception) -> tuple[str, int]:
             "out of memory. Choose fewer pixels (--policy budget:256) or a smaller model.",
             FAILED,
         )
-    reason = _one_line(str(error)) or "no message"
-    return f"unexpected {type(error).__name__}: {reason} (MRES_DEBUG=1 shows where)", FAILED
+    reason = textwrap.shorten(_ADDRESS.sub("...", str(error)), 300, placeholder=" ...")
+    return (
+        f"unexpected {type(error).__name__}: {reason or 'no message'} (MRES_DEBUG=1 shows where)",
+        FAILED,
+    )
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: object) -> None:
