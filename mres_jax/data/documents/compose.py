@@ -134,6 +134,9 @@ class Composer:
                 value = draw_value(rng, formats, length, True)
                 if runs := write(value, rect, value_face, draft.ground.ink):
                     draft.plan.runs += runs
+                    if self.kind == "sign":
+                        under = (rect.top + rect.bottom) // 2 + draft.line
+                        kinds.point_way(draft, rect._replace(top=under))
                     return self._finish(draft, ("",), {})
         return None
 

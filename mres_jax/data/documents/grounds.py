@@ -140,7 +140,7 @@ def _along(line: np.ndarray, size: Size, direction: int) -> np.ndarray:
 
 def _band(size: Size, rng: np.random.Generator) -> int:
     """Width of a stripe, px: wide enough to be seen in a picture of a quarter of the side."""
-    return int(np.clip(min(size) / rng.uniform(5, 9), 7, 56))
+    return int(np.clip(min(size) / rng.uniform(4, 7), 5, 72))
 
 
 def _striped(ground: Ground, size: Size, rng: np.random.Generator) -> np.ndarray:

@@ -62,7 +62,7 @@ def dress_invoice(draft: Draft, arrangement: Arrangement, rect: Box) -> None:
     if right.size.width > 6 * line:
         draft.paragraph(right._replace(right=min(right.right, right.left + 14 * line)), 5)
     pitch = round(1.3 * line)
-    for i in range(min(12, below.size.height // pitch)):
+    for i in range(min(20, below.size.height // pitch)):
         middle = below.top + i * pitch + pitch // 2
         draft.bar(below.left, middle, int(below.size.width * draft.rng.uniform(0.25, 0.55)))
         side = max(6, int(below.size.width * draft.rng.uniform(0.08, 0.16)))
@@ -131,10 +131,15 @@ def dress_sign(draft: Draft, arrangement: Arrangement, rect: Box) -> None:
             top = arrangement.cells[row * arrangement.columns].top
             draft.rule(Box(top - 1, box.left, top + 1, box.right), 0.5)
     _, below = _rests(draft, rect, box)
-    side = min(round(below.size.height * 0.7), round(rect.size.width * 0.4), 8 * line)
-    if draft.is_free and side > 1.5 * line and draft.rng.random() < 0.75:
-        top = below.top + (below.size.height - side) // 2
-        left = below.left + (below.size.width - side) // 2
+    point_way(draft, below)
+
+
+def point_way(draft: Draft, rect: Box) -> None:
+    """An arrow in the middle of a free part of a sign, often; none where a logo stands."""
+    side = min(round(rect.size.height * 0.7), round(rect.size.width * 0.4), 8 * draft.line)
+    if draft.is_free and side > 1.5 * draft.line and draft.rng.random() < 0.75:
+        top = rect.top + (rect.size.height - side) // 2
+        left = rect.left + (rect.size.width - side) // 2
         shape = draft.rng.choice(ARROWS)
         draft.mark(Box(top, left, top + side, left + side), shape, draft.ground.ink)
 
