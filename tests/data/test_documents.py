@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mres_jax.data import documents
-from mres_jax.data.documents import design, grounds, render, vocabulary
+from mres_jax.data.documents import design, grounds, render, shapes, vocabulary
 from mres_jax.errors import MresError
 from mres_jax.geometry import Box, Size, View
 
@@ -162,6 +162,23 @@ def test_every_text_stands_out_from_its_ground(designs):
             under = grounds.luminance(bare[box.top : box.bottom, box.left : box.right]) + 0.05
             ink = float(grounds.luminance(np.array(run.colour))) + 0.05
             assert min(np.maximum(under / ink, ink / under).ravel()) >= 4.5
+
+
+def test_every_logo_stands_out_from_its_ground(designs):
+    """A contrast of 2 against every pixel around and under the shape."""
+    checked = 0
+    for made, _, _ in designs[35:280]:
+        if "logo" not in made.facts:
+            continue
+        [logo] = [t for t in made.plan.things if getattr(t, "shape", "") in shapes.SHAPES]
+        rest = dataclasses.replace(made.plan, things=[t for t in made.plan.things if t != logo])
+        under = render.paint(rest, text=False)
+        under = under[logo.box.top : logo.box.bottom, logo.box.left : logo.box.right]
+        shine = grounds.luminance(under) + 0.05
+        ink = float(grounds.luminance(np.array([logo.colour]))[0]) + 0.05
+        assert min(np.maximum(shine / ink, ink / shine).ravel()) >= 2
+        checked += 1
+    assert checked > 50
 
 
 def test_capitals_are_at_least_8_px_and_values_as_long_as_stated(designs):
@@ -366,6 +383,11 @@ def test_a_written_set_can_be_read_back(tmp_path):
 def test_what_cannot_be_drawn_is_refused(call, message):
     with pytest.raises(MresError, match=message):
         call()
+
+
+def test_every_key_belongs_to_two_kinds():
+    counts = collections.Counter(k for keys in vocabulary.KEYS_OF_KIND.values() for k in keys)
+    assert counts == dict.fromkeys(documents.KEYS, 2)
 
 
 def test_values_have_the_stated_characters_and_length():

@@ -107,8 +107,11 @@ def draw_ground(rng: random.Random, style: str, colour: str) -> Ground:
     seed = rng.getrandbits(32)
     if style == "photo":
         dark = rng.random() < 0.6
-        base, ink = ((30, 32, 38), (255, 255, 255)) if dark else ((214, 214, 210), (16, 18, 24))
-        return Ground(style=style, colour=None, base=base, other=base, ink=ink, seed=seed)
+        if dark:  # typical and brightest, or darkest, shade: see _dim and _wash
+            base, other, ink = (30, 32, 38), (108, 108, 108), (255, 255, 255)
+        else:
+            base, other, ink = (214, 214, 210), (173, 173, 173), (16, 18, 24)
+        return Ground(style=style, colour=None, base=base, other=other, ink=ink, seed=seed)
     base = rng.choice(COLOURS[colour])
     ink = ink_on(base)
     strength = 0.11 if colour == "white" or ink[0] > 128 else 0.14

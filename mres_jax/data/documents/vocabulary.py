@@ -38,21 +38,21 @@ VALUE_FORMATS: dict[str, tuple[str, ...]] = {  # 9 digit, 8 digit from 1 up, A l
     "time": ("H:59", "H:59:59"),
 }
 KEYS = tuple(VALUE_FORMATS)  # key ids of `patch_labels` are 1 + the index here
-KEYS_OF_KIND: dict[str, tuple[str, ...]] = {
+KEYS_OF_KIND: dict[str, tuple[str, ...]] = {  # every key in two kinds, so all are as common
     "invoice": (
         *("total", "tax", "date", "number", "order", "account", "balance", "unit price"),
-        *("weight", "code", "time", "size"),
+        *("weight", "code", "time", "user"),
     ),
     "table": (
-        *("code", "stock", "weight", "batch", "size", "unit price", "order", "number"),
+        *("platform", "stock", "weight", "batch", "size", "unit price", "order", "number"),
         *("speed", "version", "tax", "balance"),
     ),
     "sign": (
         *("gate", "flight", "room", "platform", "bus", "floor", "seat", "time"),
-        *("speed", "code", "stock", "date"),
+        *("stock", "size", "date", "code"),
     ),
     "screen": (
-        *("user", "speed", "version", "time", "account", "batch", "room", "floor"),
+        *("user", "speed", "version", "account", "batch", "room", "floor", "bus"),
         *("flight", "gate", "seat", "total"),
     ),
 }
