@@ -63,7 +63,7 @@ def model(directory, loaded_once, monkeypatch) -> VLM:
     vlm = VLM("tiny", loaded_once.answerer)
     place = Place("tiny", directory)
     monkeypatch.setattr(mres_jax.cli.ask, "find_model", lambda name: place)
-    monkeypatch.setattr(mres_jax.cli.ask, "load", lambda path: vlm)
+    monkeypatch.setattr(mres_jax.cli.ask, "open_model", lambda place: vlm)
     return vlm
 
 

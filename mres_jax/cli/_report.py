@@ -5,10 +5,15 @@ import platform
 import re
 import sys
 from importlib import metadata
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mres_jax.errors import ConfigError
 
+if TYPE_CHECKING:
+    from mres_jax.inference import VLM
+
+SMALL = 100e6  # bytes of weights
+FREE_SHARE = 0.7  # of the free memory that weights may take
 PACKAGES = ("mres-jax", "jax", "flax", "numpy", "pillow")
 
 
@@ -62,3 +67,29 @@ def find_model(model: str | None) -> Place:
     directory = resolve(model)
     detect(directory)
     return Place(model or "mres-tiny", directory)
+
+
+def open_model(place: Place, *, exact: bool = False) -> "VLM":
+    """Loads a model in the type that suits this machine.
+
+    float32 on a CPU where it fits, and for small models everywhere; bfloat16 otherwise.
+
+    Args:
+      place: from `find_model`.
+      exact: float32 on accelerators too, where memory allows.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from mres_jax.inference import load
+    from mres_jax.inference.doctor import free_memory, stored_bytes
+
+    stored = stored_bytes(place.directory)  # of bfloat16, as released weights are
+    fits = 2 * stored < FREE_SHARE * (free_memory() or float("inf"))
+    wanted = exact or jax.default_backend() == "cpu" or stored < SMALL
+    dtype = jnp.float32 if wanted and fits else jnp.bfloat16
+    if stored > SMALL:
+        progress(f"loading {place.name} in {jnp.dtype(dtype).name}")
+    vlm = load(place.directory, dtype=dtype)
+    vlm.name = place.name
+    return vlm

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from mres_jax.cli._report import find_model, progress, versions
+from mres_jax.cli._report import find_model, open_model, progress, versions
 from mres_jax.cli._table import print_table
 from mres_jax.data.images import decode_image
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import ConfigError, PromptError
 from mres_jax.files import check_directory, write_together
-from mres_jax.inference import VLM, load
+from mres_jax.inference import VLM
 from mres_jax.inference.domain import Domain
 from mres_jax.inference.show import show_views
 from mres_jax.protocols import Answer, Request, Sampling
@@ -31,8 +31,7 @@ def run(args: argparse.Namespace) -> int:
         check_directory(args.save)  # before minutes of work
     images = [decode_image(path) for path in args.images]
     place = find_model(args.model)
-    vlm = load(place.directory)
-    vlm.name = place.name
+    vlm = open_model(place)
     policies = policies or [vlm.answerer.policy]
     for policy in policies:
         check_policy(parse_policy(policy), vlm.spec)

@@ -4,7 +4,7 @@ import argparse
 import functools
 import time
 
-from mres_jax.cli._report import find_model, progress
+from mres_jax.cli._report import find_model, open_model, progress
 from mres_jax.cli._table import print_table
 from mres_jax.files import check_directory
 
@@ -17,9 +17,8 @@ def run(args: argparse.Namespace) -> int:
     progress(f"demo: seed {args.seed}, loading {place.name}")
     # said before the heavy imports, which take seconds on a fresh machine
     from mres_jax.evaluation.demo import run_demo, tally_rows
-    from mres_jax.inference import load
 
-    vlm = load(place.directory)
+    vlm = open_model(place)
     result = run_demo(
         vlm.answerer,
         out=args.out,

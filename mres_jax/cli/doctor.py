@@ -4,9 +4,8 @@ import argparse
 import json
 from collections.abc import Iterator
 
-from mres_jax.cli._report import Place, find_model, progress
+from mres_jax.cli._report import Place, find_model, open_model, progress
 from mres_jax.errors import MresError
-from mres_jax.inference import load
 from mres_jax.inference.doctor import Check, check_machine, check_model, is_healthy
 from mres_jax.inference.oracle import check_parity
 
@@ -32,9 +31,8 @@ def _checks(place: Place | None) -> Iterator[Check]:
     yield from check_machine()
     if place is None:
         return
-    progress(f"loading {place.name}")
     try:
-        vlm = load(place.directory)
+        vlm = open_model(place, exact=True)
     except MresError as error:
         yield Check("keys", "failed", str(error))
         return

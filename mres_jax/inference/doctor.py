@@ -111,6 +111,13 @@ def free_memory() -> float | None:
     return 1024.0 * int(values["MemAvailable"].split()[0]) if "MemAvailable" in values else None
 
 
+def stored_bytes(directory: str | os.PathLike[str]) -> int:
+    """Returns the size of a model's weights on disk; 0 where that takes a network to know."""
+    path = pathlib.Path(directory)
+    files = list(path.glob("*.safetensors")) or list(path.rglob("*"))
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 def _disk() -> Check:
     free = shutil.disk_usage(".").free
     state = "ok" if free > LOW_DISK else "failed"

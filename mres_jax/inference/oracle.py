@@ -9,7 +9,9 @@ import os
 import pathlib
 from typing import Any
 
+import jax
 import numpy as np
+from flax import nnx
 
 from mres_jax.data.assemble import assemble
 from mres_jax.data.conversations import prompt_messages
@@ -17,7 +19,7 @@ from mres_jax.data.documents import make_document
 from mres_jax.data.packing import pack
 from mres_jax.data.types import Example, Rung
 from mres_jax.inference.answer import LocalAnswerer
-from mres_jax.inference.doctor import Check, free_memory
+from mres_jax.inference.doctor import Check, free_memory, stored_bytes
 from mres_jax.resolution.policies import parse_policy
 
 CLASSES = {"Qwen2VL": "Qwen2VLForConditionalGeneration"}  # ours -> Hugging Face's
@@ -57,14 +59,12 @@ def _why_not(directory: pathlib.Path, model: Any) -> str | None:
             return f"{name} is not installed; `pip install mres-jax[hf]` lets logits be compared"
     if type(model).__name__ not in CLASSES:
         return f"transformers has no {type(model).__name__}; tests/parity compares its parts"
-    needed, free = 2.5 * _stored_bytes(directory), free_memory()
+    if any(leaf.dtype != np.float32 for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))):
+        return "the model is not in float32 here, for want of memory"
+    needed, free = 2.5 * stored_bytes(directory), free_memory()
     if free is not None and needed > free:
         return f"a second copy in float32 needs {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
     return None
-
-
-def _stored_bytes(directory: pathlib.Path) -> int:
-    return sum(path.stat().st_size for path in directory.glob("*.safetensors"))
 
 
 def _example(answerer: LocalAnswerer) -> Example:
@@ -89,8 +89,9 @@ def _our_logits(model: Any, example: Example) -> np.ndarray:
         max_views=size.num_views,
         max_examples=1,
     )
-    hidden = model.hidden(pack([example], rung))[: size.num_tokens]
-    return np.asarray(model.logits(hidden), np.float32)
+    with jax.default_matmul_precision("float32"):  # accelerators round to less by themselves
+        hidden = model.hidden(pack([example], rung))[: size.num_tokens]
+        return np.asarray(model.logits(hidden), np.float32)
 
 
 def _their_logits(
