@@ -165,7 +165,7 @@ class LocalAnswerer:
             + cost.decode_flops(config.text_config, num_tokens, new_tokens)
         )
         return Answer(
-            text=self.tokenizer.decode(completion.token_ids).strip(),
+            text=self.tokenizer.decode(completion.token_ids),
             token_ids=completion.token_ids,
             logprobs=completion.logprobs,
             entropies=completion.entropies,

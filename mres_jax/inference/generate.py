@@ -26,7 +26,7 @@ from mres_jax.nn import KVCache
 from mres_jax.protocols import Sampling
 
 ROWS = (1, 4, 16, 64)  # rows of a cache; more answers than the last are decoded in turns
-MIN_CACHE = 128  # positions; longer caches double
+MIN_CACHE = 256  # positions; longer caches double
 Result = TypeVar("Result")
 
 

@@ -62,9 +62,9 @@ def test_filters_keep_what_their_definitions_keep(seed, temperature, top_k, top_
     processed = np.asarray(process(jnp.asarray(logits), sampling, NOTHING))
     for row, out in zip(logits, processed, strict=True):
         kept = set(np.flatnonzero(np.isfinite(out)))
-        expected = kept_by_definition(row, temperature, top_k, top_p)
-        # A sum of float32 may fall on the other side of top_p where the mass meets it: one token.
-        assert len(kept ^ expected) <= (1 if top_p < 1 else 0)
+        # Sums of 37 float32 probabilities are exact to 1e-5; the sets grow with top_p.
+        assert kept >= kept_by_definition(row, temperature, top_k, top_p - 1e-5)
+        assert kept <= kept_by_definition(row, temperature, top_k, top_p + 1e-5)
         shifted = (row - row.max()) / temperature
         np.testing.assert_allclose(out[sorted(kept)], shifted[sorted(kept)], rtol=1e-5)
 

@@ -1,0 +1,59 @@
+"""FLOPs computed from sizes against the parameters of the models themselves."""
+
+import jax
+import numpy as np
+from flax import nnx
+
+from mres_jax.geometry import Grid
+from mres_jax.inference import cost
+
+GRIDS = (Grid(1, 4, 6), Grid(1, 2, 2), Grid(1, 8, 2))  # 24, 4 and 16 patches
+
+
+def matrix_sizes(module):
+    """Entries of every matrix that activations are multiplied with, by name."""
+    paths = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(nnx.state(module, nnx.Param)))
+    sizes = {}
+    for path, leaf in paths:
+        if path[-1].key == "kernel":
+            sizes[".".join(str(step.key) for step in path)] = leaf.size
+    return sizes
+
+
+def test_encoder_flops_are_two_per_weight_and_row_plus_squared_views(maker):
+    model, vision = maker.tiny.model, maker.tiny.model.config.vision_config
+    per_patch = per_token = 0
+    for name, size in matrix_sizes(model.vision).items():
+        if name.startswith("merger"):
+            per_token += size
+        else:  # a still row meets the sum of the temporal weights
+            per_patch += size // (vision.temporal_patch_size if "embed" in name else 1)
+    if hasattr(model, "projector"):
+        per_token += sum(matrix_sizes(model.projector).values())
+    patches = [grid.num_patches for grid in GRIDS]
+    weights = 2 * (sum(patches) * per_patch + sum(patches) // 4 * per_token)
+    attention = 4 * vision.depth * vision.embed_dim * sum(p * p for p in patches)
+    assert cost.encoder_flops(model.config, GRIDS) == weights + attention
+
+
+def test_prefill_flops_are_two_per_weight_and_token_plus_the_pairs_that_look(maker):
+    model, config = maker.tiny.model, maker.tiny.model.config.text_config
+    sizes = matrix_sizes(model.text)
+    head = 2 * sizes.pop("lm_head.kernel")
+    pairs = sum(range(1, 11))
+    attention = 4 * config.num_hidden_layers * config.hidden_size * pairs
+    assert cost.prefill_flops(config, 10) == 20 * sum(sizes.values()) + attention + head
+
+
+def test_decoding_costs_what_reading_its_tokens_would_cost_and_a_head_per_token(qwen):
+    config = qwen.tiny.model.config.text_config
+    head = 2 * config.hidden_size * config.vocab_size
+    for prompt, new in ((10, 1), (10, 2), (300, 40)):
+        read = cost.prefill_flops(config, prompt + new - 1) - cost.prefill_flops(config, prompt)
+        assert cost.decode_flops(config, prompt, new) == read + (new - 1) * head
+
+
+def test_attention_grows_with_squared_views_and_not_with_the_pack(qwen):
+    one = cost.encoder_flops(qwen.tiny.model.config, GRIDS[:1])
+    assert cost.encoder_flops(qwen.tiny.model.config, GRIDS[:1] * 7) == 7 * one
+    assert np.isclose(cost.encoder_flops(qwen.tiny.model.config, ()), 0)
