@@ -114,8 +114,12 @@ class Tokenizer:
     def save(self, directory: str | pathlib.Path) -> pathlib.Path:
         """Writes `tokenizer.json`, the same bytes that were loaded; returns its path."""
         path = pathlib.Path(directory) / FILE
-        path.write_bytes(self._source.encode())
+        path.write_bytes(self.to_bytes())
         return path
+
+    def to_bytes(self) -> bytes:
+        """The contents of its `tokenizer.json`, the same bytes that were loaded."""
+        return self._source.encode()
 
 
 def _prepare(source: str) -> tokenizers.Tokenizer:

@@ -55,6 +55,10 @@ class Family:
         """File keys of the parameters."""
         return self._module("convert").key_table(config)
 
+    def check_export(self, config: Any) -> None:
+        """Raises `CheckpointError` for a variant that the Hugging Face family does not have."""
+        self._module("convert").check_export(config)
+
     def skeleton(self, config: Any, *, dtype: DTypeLike = jnp.float32) -> PackedVLM:
         """The model with shapes in place of arrays."""
         make: Any = self.Model  # each family narrows `config`

@@ -38,6 +38,7 @@ ASSETS = (
     "video_preprocessor_config.json",
     "vocab.json",
 )
+CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
 TRAITS = "mres.json"  # what config.json has no field for: policy, step, notes
 
@@ -100,9 +101,9 @@ def load_model(
 def _load_huggingface(
     directory: pathlib.Path, dtype: Any, param_dtype: Any, sharding: ShardingRule | None
 ) -> LoadedModel:
-    content = read_json(directory / "config.json")
-    family = family_named(content.get("model_type"), directory / "config.json")
-    paths = {name: directory / name for name in (*ASSETS, TRAITS)}
+    content = read_json(directory / CONFIG)
+    family = family_named(content.get("model_type"), directory / CONFIG)
+    paths = {name: directory / name for name in (*ASSETS, CONFIG, TRAITS)}
     assets = {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
     traits = _json(directory, assets, TRAITS)
     assets.pop(TRAITS, None)

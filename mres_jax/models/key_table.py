@@ -122,7 +122,7 @@ def match(
     problems = [
         *clashes,
         *_missing(missing, unexpected),
-        *_unexpected(unexpected, expected),
+        *_unexpected(unexpected, missing),
         *_mismatched({n: (tensors[n], s) for n, s in expected.items() if n in tensors}),
     ]
     if problems:
@@ -192,10 +192,10 @@ def _missing(missing: Sequence[str], unexpected: Sequence[str]) -> list[str]:
     return [f"{len(missing)} missing: {', '.join(hints)}"]
 
 
-def _unexpected(unexpected: Sequence[str], expected: Mapping[str, Any]) -> list[str]:
+def _unexpected(unexpected: Sequence[str], missing: Sequence[str]) -> list[str]:
     if not unexpected:
         return []
-    hints = _hints(unexpected, list(expected), "did you mean")
+    hints = _hints(unexpected, missing, "did you mean")
     return [f"{len(unexpected)} unexpected: {', '.join(hints)}"]
 
 

@@ -5,10 +5,16 @@ from mres_jax.models._detect import (
     checkpoint_directory as checkpoint_directory,
     detect as detect,
 )
+from mres_jax.models._export import (
+    convert as convert,
+    export_hf as export_hf,
+    save_model as save_model,
+)
 from mres_jax.models._families import (
     FAMILIES as FAMILIES,
     Family as Family,
     family_named as family_named,
     family_of as family_of,
 )
+from mres_jax.models._hub import resolve as resolve, shipped_directory as shipped_directory
 from mres_jax.models._loading import LoadedModel as LoadedModel, load_model as load_model

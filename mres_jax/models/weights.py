@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import NamedSharding, PartitionSpec, Sharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec, Sharding
 from jax.typing import DTypeLike
 
 from mres_jax.errors import CheckpointError
@@ -107,7 +107,7 @@ def write_weights(
         for layer, name in enumerate(layer_names(key, leaf)):
 
             def make(key=key, leaf=leaf, layer=layer, target=target) -> np.ndarray:
-                array = np.asarray(leaf[layer] if key.stacked else leaf)
+                array = _on_host(leaf, layer if key.stacked else None)
                 return key.to_hf(cast(array, target, key.ours))
 
             planned.append(Planned(name=name, shape=shapes[name], dtype=target, make=make))
@@ -115,7 +115,7 @@ def write_weights(
     write_tensors(directory, planned, max_shard_bytes=max_shard_bytes)
 
 
-def fully_sharded(mesh: jax.sharding.Mesh) -> ShardingRule:
+def fully_sharded(mesh: Mesh | AbstractMesh) -> ShardingRule:
     """Returns a rule that splits the largest divisible axis of each parameter over the whole mesh.
 
     Parameters without such an axis are replicated. It balances memory; training and large-scale
@@ -149,6 +149,14 @@ def cast(array: np.ndarray, dtype: Any, name: str) -> np.ndarray:
                 "bfloat16 or float32."
             )
     return out
+
+
+def _on_host(leaf: Any, layer: int | None) -> np.ndarray:
+    """A parameter, or one layer of it, without keeping a copy of whole stacks on the host."""
+    if layer is None:
+        return np.asarray(leaf)
+    near = isinstance(leaf, np.ndarray) or all(d.platform == "cpu" for d in leaf.devices())
+    return np.asarray(leaf)[layer] if near else np.asarray(leaf[layer])
 
 
 def _parameter_dtype(dtype: Any, leaf: Any, stored: Sequence[Stored]) -> np.dtype:

@@ -120,6 +120,20 @@ def config_to_hf(config: Qwen2VLConfig) -> dict[str, Any]:
     }
 
 
+def check_export(config: Qwen2VLConfig) -> None:
+    """Raises `CheckpointError` for a variant that `Qwen2VLForConditionalGeneration` cannot be."""
+    problems = []
+    if config.vision_config.merge != "patch_merger":
+        problems.append(f"merge={config.vision_config.merge}")
+    if config.text_config.mrope_section is None:
+        problems.append("plain rotary positions")
+    if problems:
+        raise CheckpointError(
+            f"export: {ARCHITECTURE} has no {' and no '.join(problems)}. Keep this model as a "
+            "checkpoint of ours."
+        )
+
+
 def vision_config_from_hf(fields: Fields, preprocessor: Mapping[str, Any]) -> VisionConfig:
     """Reads the tower's fields; mean and std of the pixels come from the preprocessor if there."""
     fields.expect("model_type", (MODEL_TYPE, "qwen2_vl_vision"))

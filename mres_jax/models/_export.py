@@ -1,0 +1,229 @@
+"""Models out: complete Hugging Face directories, checkpoints of ours, and one into the other."""
+
+import json
+import os
+import pathlib
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+from flax import nnx
+from jax.typing import DTypeLike
+
+from mres_jax.data.spec import ChatTemplate, ProcessorSpec
+from mres_jax.models._detect import Kind, detect
+from mres_jax.models._hub import resolve
+from mres_jax.models._loading import CONFIG, PREPROCESSOR, TRAITS, LoadedModel, load_model
+from mres_jax.models.checkpoint_io import write_checkpoint
+from mres_jax.models.files import check_vacant, new_directory, parse_json, write_json
+from mres_jax.models.weights import write_weights
+
+# One view per picture; `after_images` stands after the last picture of a turn if text follows it.
+_JINJA = (
+    "{%- for message in messages %}",
+    "{%- if loop.first and message['role'] != 'system' %}{{- @SYSTEM@ }}{%- endif %}",
+    "{{- @ROLE@ }}",
+    "{%- if message['content'] is string %}{{- message['content'] }}{%- else %}",
+    "{%- set turn = namespace(last=-1) %}",
+    "{%- for part in message['content'] %}",
+    "{%- if part['type'] == 'image' %}{%- set turn.last = loop.index0 %}{%- endif %}{%- endfor %}",
+    "{%- for part in message['content'] %}",
+    "{%- if part['type'] == 'image' %}{{- @VIEW@ }}",
+    "{%- if loop.index0 == turn.last and not loop.last %}{{- @AFTER@ }}{%- endif %}",
+    "{%- else %}{{- part['text'] }}{%- endif %}{%- endfor %}{%- endif %}",
+    "{{- @CLOSE@ }}{%- endfor %}",
+    "{%- if add_generation_prompt %}{{- @ANSWER@ }}{%- endif %}",
+)
+
+
+def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Kind:
+    """Turns a Hugging Face directory into a checkpoint of ours, or the other way round.
+
+    Weights keep the type they are stored in, so there and back is bit-exact.
+
+    Args:
+      source: directory or hub id; what it is decides the direction.
+      target: a new directory.
+
+    Returns:
+      What `target` has become, `huggingface` or `orbax`.
+
+    Raises:
+      CheckpointError: `source` is no model or damaged, or `target` holds something.
+      RunError: the disk is full; nothing is left behind.
+    """
+    directory = resolve(source)
+    kind = detect(directory)
+    if "://" not in os.fspath(target):
+        check_vacant(pathlib.Path(target))  # before the time it takes to load
+    loaded = load_model(directory, param_dtype="stored")
+    if kind == "orbax":
+        export_hf(loaded, target)
+        return "huggingface"
+    save_model(loaded, target)
+    return "orbax"
+
+
+def save_model(loaded: LoadedModel, directory: str | os.PathLike[str]) -> None:
+    """Writes a model, without any training state, as a checkpoint of ours.
+
+    Raises:
+      CheckpointError: `directory` holds something.
+      RunError: the disk is full; nothing is left behind.
+    """
+    if "://" not in os.fspath(directory):
+        check_vacant(pathlib.Path(directory))
+    write_checkpoint(
+        epath.Path(directory),
+        {"model": nnx.state(loaded.model, nnx.Param)},
+        config=loaded.family.config_to_hf(loaded.config),
+        step=loaded.step,
+        policy=loaded.policy,
+        extra=loaded.extra,
+        assets=complete_assets(loaded),
+    )
+
+
+def export_hf(
+    loaded: LoadedModel,
+    directory: str | os.PathLike[str],
+    *,
+    dtype: DTypeLike | None = None,
+    max_shard_bytes: float = 5e9,
+) -> None:
+    """Writes a complete Hugging Face directory: weights, configuration, tokenizer, processor.
+
+    Live `transformers` loads a Qwen2-VL out of it. It has no class for NativeRes-LLaVA: there the
+    keys are those of the released weights, and this library reads them back.
+
+    Args:
+      loaded: the model.
+      directory: a new directory, which appears when it is whole.
+      dtype: of the weights; None keeps each as it is.
+      max_shard_bytes: largest weight file.
+
+    Raises:
+      CheckpointError: `directory` holds something, or the model is a variant that its Hugging Face
+        family does not have.
+      RunError: the disk is full; nothing is left behind.
+    """
+    loaded.family.check_export(loaded.config)
+    state = nnx.state(loaded.model, nnx.Param)
+    with new_directory(directory) as scratch:
+        for name, content in complete_assets(loaded).items():
+            (scratch / name).write_bytes(content)
+        write_json(scratch / CONFIG, _config(loaded, _main_dtype(state, dtype)))
+        traits = {"policy": loaded.policy, "step": loaded.step, "extra": dict(loaded.extra)}
+        if any(traits.values()):
+            write_json(scratch / TRAITS, traits)
+        table = loaded.family.key_table(loaded.config)
+        write_weights(state, table, scratch, max_shard_bytes=max_shard_bytes, dtype=dtype)
+
+
+def complete_assets(loaded: LoadedModel) -> dict[str, bytes]:
+    """The model's own files, and those it lacks made from its processor."""
+    spec, assets = loaded.spec, dict(loaded.assets)
+    assets["tokenizer.json"] = loaded.tokenizer.to_bytes()
+    image = loaded.tokenizer.decode([spec.image_token_id], skip_special=False)
+    eos = loaded.tokenizer.decode(spec.eos_token_ids[:1], skip_special=False)
+    pad = loaded.tokenizer.decode([spec.pad_token_id], skip_special=False)
+    made: dict[str, Any] = {
+        "generation_config.json": {
+            "do_sample": False,
+            "eos_token_id": list(spec.eos_token_ids),
+            "pad_token_id": spec.pad_token_id,
+        },
+        "tokenizer_config.json": {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+            "eos_token": eos,
+            "pad_token": pad,
+            "model_max_length": loaded.config.text_config.max_position_embeddings,
+        },
+    }
+    for name, content in made.items():
+        assets.setdefault(name, _json_bytes(content))
+    if not {"chat_template.jinja", "chat_template.json"} & assets.keys():
+        assets["chat_template.jinja"] = chat_template(spec.template, image).encode()
+    old = assets.get(PREPROCESSOR)
+    merged = _preprocessor(parse_json(old, PREPROCESSOR) if old else {}, spec)
+    if old is None or parse_json(old, PREPROCESSOR) != merged:
+        assets[PREPROCESSOR] = _json_bytes(merged)
+    assets.pop(CONFIG, None)
+    return assets
+
+
+def chat_template(template: ChatTemplate, image: str) -> str:
+    """Our template as Jinja, for `apply_chat_template`; `image` is the placeholder of one view."""
+    role = _quoted(template.turn_open).replace("{role}", "' + message['role'] + '")
+    answer = _quoted(template.turn_open.replace("{role}", "assistant"))
+    system = template.turn_open.replace("{role}", "system") + str(template.system)
+    words = {
+        "ROLE": role,
+        "ANSWER": answer,
+        "SYSTEM": _quoted(system + template.turn_close),
+        "VIEW": _quoted(template.image_open + image + template.image_close),
+        "AFTER": _quoted(template.after_images),
+        "CLOSE": _quoted(template.turn_close),
+    }
+    parts = [part for part in _JINJA if template.system is not None or "SYSTEM" not in part]
+    return re.sub(r"@(\w+)@", lambda match: words[match[1]], "".join(parts)) + "\n"
+
+
+def _config(loaded: LoadedModel, dtype: str) -> dict[str, Any]:
+    """The `config.json` that came with the model where it still says the same, else a new one."""
+    original = loaded.assets.get(CONFIG)
+    content = loaded.family.config_to_hf(loaded.config)
+    if original is not None:
+        kept = parse_json(original, CONFIG)
+        preprocessor = loaded.assets.get(PREPROCESSOR)
+        pixels = parse_json(preprocessor, PREPROCESSOR) if preprocessor else None
+        if loaded.family.config_from_hf(kept, pixels) == loaded.config:
+            content = kept
+    name = "dtype" if "dtype" in content else "torch_dtype"
+    return {**content, name: dtype}
+
+
+def _preprocessor(content: dict[str, Any], spec: ProcessorSpec) -> dict[str, Any]:
+    """`preprocessor_config.json` with the pixel limits, in the spelling it has or else in both."""
+    limits = {"min_pixels": spec.min_pixels, "max_pixels": spec.max_pixels}
+    edges = {"shortest_edge": spec.min_pixels, "longest_edge": spec.max_pixels}
+    if not content:
+        return {
+            "image_processor_type": "Qwen2VLImageProcessor",
+            "processor_class": "Qwen2VLProcessor",
+            "image_mean": list(spec.mean),
+            "image_std": list(spec.std),
+            "patch_size": spec.patch_size,
+            "temporal_patch_size": spec.temporal_patch_size,
+            "merge_size": spec.merge_size,
+            **limits,
+            "size": edges,
+        }
+    out = dict(content)
+    if "size" in content:
+        out["size"] = {**(content["size"] or {}), **edges}
+    if limits.keys() & content.keys() or "size" not in content:
+        out |= limits
+    return out
+
+
+def _main_dtype(state: Any, dtype: DTypeLike | None) -> str:
+    """Name of the type that most bytes of the weights have."""
+    if dtype is not None:
+        return jnp.dtype(dtype).name
+    sizes: dict[str, int] = {}
+    for leaf in jax.tree.leaves(state):
+        sizes[leaf.dtype.name] = sizes.get(leaf.dtype.name, 0) + leaf.nbytes
+    return max(sizes, key=sizes.__getitem__)
+
+
+def _json_bytes(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _quoted(text: str) -> str:
+    """A Jinja string literal."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"

@@ -1,0 +1,102 @@
+"""What a user calls a model -> a directory: a path, a hub id, or the name of a shipped model."""
+
+import os
+import pathlib
+import re
+
+from etils import epath
+
+from mres_jax.errors import CheckpointError
+
+SHIPPED = ("mres-tiny",)
+# No code, no pickles: what these names hold is read as data.
+ALLOWED = ("*.safetensors", "*.json", "tokenizer*", "*.jinja", "*.txt")
+_HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def shipped_directory(name: str = SHIPPED[0]) -> pathlib.Path:
+    """Where a shipped model lies in this installation.
+
+    Raises:
+      CheckpointError: the installation came without it.
+    """
+    path = pathlib.Path(__file__).parent / "shipped" / name.replace("-", "_")
+    if not (path / "config.json").is_file():
+        raise CheckpointError(
+            f"{name}: its weights are not part of this installation ({path} is missing). Install "
+            "the package again, or name a model directory or a hub id org/name."
+        )
+    return path
+
+
+def resolve(model: str | os.PathLike[str] | None = None) -> pathlib.Path | epath.Path:
+    """Returns the directory of a model; one from the hub is fetched or taken from its cache.
+
+    Args:
+      model: a directory (`gs://` too), a hub id `org/name[@revision]`, `mres-tiny`, or None for
+        the last.
+
+    Raises:
+      CheckpointError: there is no such model, or the hub cannot be reached; says what to do.
+    """
+    if model is None or model in SHIPPED:
+        return shipped_directory((model and str(model)) or SHIPPED[0])
+    text = os.fspath(model)
+    if re.match(r"https?://", text):
+        raise CheckpointError(f"{text}: is the address of a server, not a model directory.")
+    if "://" in text:
+        return epath.Path(text)
+    path = pathlib.Path(text).expanduser()
+    if path.exists():
+        return path
+    match = _HUB_ID.fullmatch(text)
+    if match is None:
+        raise CheckpointError(
+            f"{text}: no such directory, and not a hub id org/name[@revision] or {SHIPPED[0]}."
+        )
+    return _fetch(match["repo"], match["revision"])
+
+
+def _fetch(repo: str, revision: str | None) -> pathlib.Path:
+    """Downloads one commit of a repository, or takes it from the cache when there is no network."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    name = f"{repo}@{revision}" if revision else repo
+    try:
+        commit = revision if revision and _COMMIT.fullmatch(revision) else None
+        if commit is None:
+            commit = huggingface_hub.HfApi().model_info(repo, revision=revision, timeout=10).sha
+        return pathlib.Path(
+            huggingface_hub.snapshot_download(repo, revision=commit, allow_patterns=[*ALLOWED])
+        )
+    except errors.GatedRepoError as error:
+        raise CheckpointError(
+            f"{name}: its licence must be accepted on huggingface.co, then `hf auth login`."
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise CheckpointError(f"{name}: the repository has no such revision.") from error
+    except errors.RepositoryNotFoundError as error:
+        raise CheckpointError(
+            f"{name}: no such directory here and no such repository on the hub (or it is private)."
+        ) from error
+    except Exception as error:  # no network has many names: httpx's, the hub's, the system's
+        return _from_cache(repo, revision, name, error)
+
+
+def _from_cache(repo: str, revision: str | None, name: str, why: Exception) -> pathlib.Path:
+    import huggingface_hub
+
+    try:
+        return pathlib.Path(
+            huggingface_hub.snapshot_download(
+                repo, revision=revision, allow_patterns=[*ALLOWED], local_files_only=True
+            )
+        )
+    except Exception as error:
+        raise CheckpointError(
+            f"{name}: no such directory here, not in the cache, and the hub cannot be reached "
+            f"({type(why).__name__}). Where there is a network run `hf download {repo}` and give "
+            "the directory that it prints."
+        ) from error
