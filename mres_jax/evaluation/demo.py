@@ -1,48 +1,26 @@
 """The demo: documents on disk, questions under several policies, a table and a picture."""
 
-import io
 import json
 import pathlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-from PIL import Image
-
-from mres_jax.data.documents import Document, Question, item_seed, make_document
-from mres_jax.data.images import decode_image
+from mres_jax.data.documents import item_seed
 from mres_jax.data.views import render_view
 from mres_jax.errors import MresError
 from mres_jax.evaluation.figures import Panel, draw_policies
+from mres_jax.evaluation.pages import Page, cut_detail, write_pages
 from mres_jax.evaluation.trials import Tally, Trial, draw_questions, run_trials, tally
 from mres_jax.files import write_together
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.protocols import Request, Sampling
 
 POLICIES = ("native", "fixed:256", "scale:0.5", "budget:128")
-PAGES = (  # kind, area bin, ratio bin, type of question
-    ("invoice", "D", "AH", "rc"),
-    ("table", "C", "NM", "rc"),
-    ("sign", "B", "AW", "rc"),
-    ("screen", "D", "NM", "sc"),
-    ("invoice", "E", "BW", "rc"),
-    ("table", "E", "AW", "rc"),
-    ("sign", "C", "AH", "sc"),
-    ("screen", "E", "NM", "rc"),
-)
 COMPILED = 1.0  # seconds; no answer takes so long otherwise
 SAMPLING = Sampling(max_new_tokens=32)
 SHOWN = 4  # the page of the picture: a wide invoice
-QUESTIONS, TABLE = 1_000, 2_000  # distance of the seeds of pages and table from the user's
-
-
-class Page(NamedTuple):
-    """One document on disk and what is asked about it."""
-
-    path: pathlib.Path
-    image: np.ndarray  # as decoded from the file
-    question: Question
+TABLE = 2_000  # distance of the seeds of the table from the user's
 
 
 class Result(NamedTuple):
@@ -97,35 +75,6 @@ def run_demo(
         },
     )
     return Result(pages, trials, tallies, path)
-
-
-def write_pages(out: pathlib.Path, seed: int) -> list[Page]:
-    """Draws the eight documents, writes them as PNG and JPEG and reads them back."""
-    documents = [
-        make_document(
-            item_seed(seed, QUESTIONS + i), kind=kind, area_bin=area_bin, ratio_bin=ratio_bin
-        )
-        for i, (kind, area_bin, ratio_bin, _) in enumerate(PAGES)
-    ]
-    names = [f"{i + 1}-{page[0]}.{('png', 'jpg')[i % 2]}" for i, page in enumerate(PAGES)]
-    files = {name: _encode(document, name) for name, document in zip(names, documents, strict=True)}
-    return [
-        Page(path, decode_image(path), _first(document, page[3]))
-        for path, document, page in zip(write_together(out, files), documents, PAGES, strict=True)
-    ]
-
-
-def _encode(document: Document, name: str) -> bytes:
-    buffer = io.BytesIO()
-    options = {} if name.endswith(".png") else {"quality": 92, "subsampling": 0}
-    kind = "PNG" if name.endswith(".png") else "JPEG"
-    Image.fromarray(document.image).save(buffer, format=kind, **options)
-    return buffer.getvalue()
-
-
-def _first(document: Document, kind: str) -> Question:
-    """The first question of a type, or of any where the document has none of it."""
-    return next((q for q in document.questions if q.type == kind), document.questions[0])
 
 
 def ask_pages(
@@ -227,23 +176,27 @@ def draw_page(
 ) -> bytes:
     """Returns the picture of one page under each policy, a PNG."""
     own = {trial.policy: trial for trial in trials if trial.question is page.question}
-    panels = [
-        Panel(
-            policy=policy,
-            pixels=render_view(page.image, own[policy].answer.views[0]),
-            answer=own[policy].answer.text,
-            is_right=own[policy].is_right,
-            visual_tokens=own[policy].answer.cost.visual_tokens,
-            retention_ratio=own[policy].answer.cost.retention_ratio,
-        )
-        for policy in policies
-    ]
+    panels = [_panel(page, own[policy]) for policy in policies]
     return draw_policies(
         panels,
         question=page.question.text,
         expected=page.question.answer,
         stride=answerer.spec.stride,
         note=f"{model_name}, {page.path.name}: each picture as the encoder received it, enlarged",
+    )
+
+
+def _panel(page: Page, trial: Trial) -> Panel:
+    view, cost = trial.answer.views[0], trial.answer.cost
+    pixels = render_view(page.image, view)
+    return Panel(
+        policy=trial.policy,
+        pixels=pixels,
+        answer=trial.answer.text,
+        is_right=trial.is_right,
+        visual_tokens=cost.visual_tokens,
+        retention_ratio=cost.retention_ratio,
+        detail=cut_detail(pixels, view, page.question.box) if page.question.box else None,
     )
 
 

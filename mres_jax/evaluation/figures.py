@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
@@ -17,6 +18,7 @@ FONT = "DejaVu Sans"  # comes with matplotlib
 WIDTH = 9.0  # inches
 MARGIN, CAPTION, GAP, HEAD = 0.35, 0.48, 0.22, 0.95  # inches
 MAX_PANEL = 2.0  # inches, height of one picture
+DETAIL, MAX_DETAIL = 0.40, 2.4  # inches, height and width of the answer's own pixels
 
 
 class Panel(NamedTuple):
@@ -29,6 +31,7 @@ class Panel(NamedTuple):
       is_right: whether it is the expected one.
       visual_tokens: spent.
       retention_ratio: of native resolution.
+      detail: part of `pixels` that holds the answer, to be shown large; None where there is none.
     """
 
     policy: str
@@ -37,6 +40,7 @@ class Panel(NamedTuple):
     is_right: bool
     visual_tokens: int
     retention_ratio: float
+    detail: np.ndarray | None = None
 
 
 def draw_policies(
@@ -77,7 +81,7 @@ def _panel_size(pixels: np.ndarray) -> tuple[float, float]:
 def _head(figure: Figure, height: float, question: str, expected: str) -> None:
     title = textwrap.shorten(question, 90, placeholder=" ...")
     _text(figure, height, MARGIN, height - 0.42, title, size=13, weight="bold")
-    said = f"written there: {expected}     ruling: visual tokens as the decoder receives them"
+    said = f"written there: {expected}     ruling: visual tokens     right: where it is written"
     _text(figure, height, MARGIN, height - 0.70, said, size=8.5, color=FAINT)
 
 
@@ -92,17 +96,34 @@ def _panel(
     axes = figure.add_axes((left / WIDTH, bottom / height, columns / WIDTH, rows / height))
     zoom = max(1, round(150 * columns / panel.pixels.shape[1]))
     axes.imshow(draw_token_grid(panel.pixels, stride, zoom=zoom, strength=0.3))
+    _frame(axes)
+    colour, word = (RIGHT, "right") if panel.is_right else (WRONG, "wrong")
+    _text(figure, height, left, bottom - 0.21, panel.policy, size=10, weight="bold")
+    answer = panel.answer if len(panel.answer) <= 24 else panel.answer[:21] + "..."
+    said = (f"“{answer}”" if answer else "(nothing)") + f"  {word}"
+    _text(figure, height, left + 2.3, bottom - 0.21, said, size=10, weight="bold", color=colour)
+    _text(figure, height, left, bottom - 0.42, _cost(panel), size=8.5, color=FAINT)
+    if panel.detail is not None:
+        _detail(figure, panel.detail, bottom - 0.46, height)
+
+
+def _detail(figure: Figure, pixels: np.ndarray, bottom: float, height: float) -> None:
+    """The answer's own pixels, large, at the right under the picture."""
+    rows, columns = pixels.shape[:2]
+    tall = min(DETAIL, MAX_DETAIL * rows / columns)
+    wide = tall * columns / rows
+    place = ((WIDTH - MARGIN - wide) / WIDTH, bottom / height, wide / WIDTH, tall / height)
+    axes = figure.add_axes(place)
+    axes.imshow(pixels, interpolation="nearest", aspect="auto")
+    _frame(axes)
+
+
+def _frame(axes: Axes) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_color(INK)
         spine.set_linewidth(0.8)
-    colour, word = (RIGHT, "right") if panel.is_right else (WRONG, "wrong")
-    _text(figure, height, left, bottom - 0.21, panel.policy, size=10, weight="bold")
-    answer = textwrap.shorten(panel.answer or "(nothing)", 40, placeholder=" ...")
-    said = f"“{answer}”  {word}"
-    _text(figure, height, left + 2.3, bottom - 0.21, said, size=10, weight="bold", color=colour)
-    _text(figure, height, left, bottom - 0.42, _cost(panel), size=8.5, color=FAINT)
 
 
 def _cost(panel: Panel) -> str:

@@ -8,7 +8,8 @@ from PIL import Image
 
 from mres_jax.data.images import decode_image
 from mres_jax.errors import MresError
-from mres_jax.evaluation.demo import run_demo, shown, tally_rows, write_pages
+from mres_jax.evaluation.demo import run_demo, shown, tally_rows
+from mres_jax.evaluation.pages import write_pages
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.testing.tiny import tiny_qwen2_vl
 
