@@ -5,7 +5,7 @@ Rows are always cut in whole tiles; those that do not belong ("dead") are cleare
 kept as they were when written.
 
 Axes: t rows of the pack, b rows of a tile, o rows of a tile of the other side, h query heads,
-g key/value heads, r query heads per key/value head, k head width.
+g key/value heads, k head width, q query rows of one key/value head (heads of its group times b).
 """
 
 import dataclasses
@@ -130,7 +130,7 @@ def for_each_seen(
 
 def heads_first(
     rows: Float[Array, "b h k"], num_kv_heads: int, factor: float = 1.0
-) -> Float32[Array, "g r*b k"]:
+) -> Float32[Array, "g q k"]:
     """Groups the query heads by their key/value head, in float32, times `factor`."""
     b, h, k = rows.shape
     rows = rows.astype(jnp.float32) * factor
@@ -138,7 +138,7 @@ def heads_first(
     return rows.reshape(num_kv_heads, h // num_kv_heads * b, k)
 
 
-def rows_first(rows: Float32[Array, "g r*b k"], size: int) -> Float32[Array, "b h k"]:
+def rows_first(rows: Float32[Array, "g q k"], size: int) -> Float32[Array, "b h k"]:
     """Undoes `heads_first` for a tile of `size` rows."""
     g, rb, k = rows.shape
     rows = rows.reshape(g, rb // size, size, k).transpose(2, 0, 1, 3)

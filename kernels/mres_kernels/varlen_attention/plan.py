@@ -17,7 +17,6 @@ ROW_MULTIPLE = 16  # rows; the smallest tile that any implementation works on
 DEFAULT_BLOCKS = ((2048, 128), (math.inf, 192))  # up to this length, this block (rows)
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
     """Row `i` sees the keys `starts[i] <= j < ends[i]`; an empty interval is a padding row.
@@ -33,8 +32,30 @@ class Plan:
     segment_ends: Int32[Array, " t"]  # where the segment of each row ends; 0 for padding
     kv_range: Int32[Array, "x 2"]  # key blocks that a query block meets
     q_range: Int32[Array, "y 2"]  # query blocks that meet a key block
-    block_q: int = dataclasses.field(metadata={"static": True})
-    block_kv: int = dataclasses.field(metadata={"static": True})
+    block_q: int  # rows
+    block_kv: int
+
+
+_STATIC = ("block_q", "block_kv")
+_LEAVES = tuple(f.name for f in dataclasses.fields(Plan) if f.name not in _STATIC)
+
+
+def _unflatten(static: tuple, leaves) -> Plan:
+    """Builds a plan unchecked: jax passes batched arrays and placeholders through here too."""
+    plan = object.__new__(Plan)
+    for name, value in zip(_LEAVES + _STATIC, (*leaves, *static), strict=True):
+        object.__setattr__(plan, name, value)
+    return plan
+
+
+jax.tree_util.register_pytree_with_keys(
+    Plan,
+    lambda plan: (
+        [(jax.tree_util.GetAttrKey(name), getattr(plan, name)) for name in _LEAVES],
+        tuple(getattr(plan, name) for name in _STATIC),
+    ),
+    _unflatten,
+)
 
 
 def make_plan(
@@ -172,6 +193,10 @@ def _narrow(starts, ends, causal: bool, window: int | None):
 
 def _widen(starts, ends, spans, segment_starts):
     """Lets the rows of a span see all of it."""
+    if spans.shape != starts.shape:
+        raise ValueError(
+            f"make_plan: spans has {spans.shape[0]} rows, but the pack has {starts.shape[0]}."
+        )
     if _concrete(spans):
         segments = np.asarray(segment_starts) if _concrete(segment_starts) else None
         check_spans(np.asarray(spans), segments)

@@ -25,7 +25,7 @@ from mres_kernels.varlen_attention._tiles import (
     heads_first,
     rows_first,
 )
-from mres_kernels.varlen_attention.plan import Plan
+from mres_kernels.varlen_attention.plan import ROW_MULTIPLE, Plan
 
 LOG2_E = math.log2(math.e)
 HIDDEN = -1e30  # score of a hidden key; finite, so that no difference of two is NaN
@@ -143,6 +143,22 @@ def _forward(
 
     carry = jnp.zeros_like(q), jnp.zeros((h, t), jnp.float32)
     return for_each_tile(plan.segment_ends, plan.block_q, visit, carry)
+
+
+def count_scores(plan: Plan) -> int:
+    """Scores that the forward computes for one head, dead and hidden ones included.
+
+    What this is above `(ends - starts).sum()` is what tiles cost.
+    """
+
+    def visit(tile: Rows, total):
+        def count(keys: Rows, total):
+            return total + tile.size * keys.size // ROW_MULTIPLE**2  # so that int32 suffices
+
+        return for_each_seen(tile, plan.starts, plan.ends, plan.block_kv, count, total)
+
+    total = for_each_tile(plan.segment_ends, plan.block_q, visit, jnp.int32(0))
+    return int(total) * ROW_MULTIPLE**2
 
 
 def _backward(q, k, v, plan: Plan, out, lse, d_out, *, scale: float):
