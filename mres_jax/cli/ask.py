@@ -110,7 +110,7 @@ def to_json(answer: Answer, policy: str, vlm: VLM, question: str) -> dict[str, A
     domain = Domain.of(vlm.facts)
     note = domain and domain.note(question, answer, vlm.tokenizer)
     return {
-        "answer": answer.text,
+        "answer": answer.text.strip(),
         "model": vlm.name,
         "policy": policy,
         "views": [
