@@ -2,6 +2,7 @@
 VENV = .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
+READY_PARITY = $(VENV)-parity/.ready
 JOBS = 2
 HERE = not gpu and not tpu and not parity
 
@@ -20,7 +21,7 @@ demo: $(READY)
 	$(BIN)/mres demo $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 test: $(READY)
-	JAX_PLATFORMS=cpu $(BIN)/pytest -n $(JOBS) -m "$(HERE) and not slow" $(ARGS)
+	$(BIN)/pytest -n $(JOBS) -m "$(HERE)" $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -36,9 +37,8 @@ wheel: $(READY)
 	scripts/check_wheel.sh dist/*.whl $(VENV)
 
 # Live transformers on torch, in an environment of their own.
-parity: $(READY)
-	scripts/setup.sh $(VENV)-parity dev parity
-	JAX_PLATFORMS=cpu $(VENV)-parity/bin/pytest -m parity tests/parity $(ARGS)
+parity: $(READY_PARITY)
+	$(VENV)-parity/bin/pytest -m parity tests/parity $(ARGS)
 
 nightly: $(READY)
 	scripts/nightly.sh
@@ -51,4 +51,8 @@ clean:
 
 $(READY): pyproject.toml scripts/lock.py scripts/setup.sh
 	@scripts/setup.sh $(VENV) dev
+	@touch $@
+
+$(READY_PARITY): pyproject.toml scripts/lock.py scripts/setup.sh
+	@scripts/setup.sh $(VENV)-parity dev parity
 	@touch $@

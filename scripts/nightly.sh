@@ -2,7 +2,6 @@
 # The complete suite on the oldest and on the newest tested Python. Writes docs/nightly.md.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-export JAX_PLATFORMS=cpu
 summary=docs/nightly.md
 printf '# Nightly\n\n%s, commit %s, %s cores.\n\n| Python | jax | tests | minutes |\n|---|---|---|---|\n' \
   "$(date -u +%F)" "$(git rev-parse --short HEAD)" "$(getconf _NPROCESSORS_ONLN)" >$summary
