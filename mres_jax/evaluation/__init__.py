@@ -1,1 +1,4 @@
-"""Placeholder."""
+"""Trials with intervals, the tables and figures made of them, and the demo.
+
+Accuracy is never reported without its cost. Asks through `inference`; knows nothing of training.
+"""
