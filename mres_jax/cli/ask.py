@@ -75,8 +75,9 @@ def place_pictures(question: str, num_images: int) -> str:
         return question
     if marks != num_images:
         raise PromptError(
-            f"ask: {marks} <image> placeholders in the question, but {num_images} pictures. Give "
-            "as many, or none: pictures stand before the question by themselves."
+            f"ask: {marks} <image> placeholders in the question for {num_images} picture"
+            f"{'' if num_images == 1 else 's'}. Give as many, or none: pictures stand before the "
+            "question by themselves."
         )
     text = question.replace("<image>", "", marks).lstrip()
     if not question.replace("\n", "").replace(" ", "").startswith("<image>" * marks):
