@@ -9,6 +9,7 @@ HERE = not gpu and not tpu and not parity
 # Compiled programs are kept between runs: quicker, and nothing else changes without them.
 export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/.cache/jax
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
 .PHONY: help demo test lint types wheel parity nightly lock clean
 
@@ -28,7 +29,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check
 
 types: $(READY)
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright
 
 # Builds the wheel, installs it where the source tree is not, and uses it from there.
 wheel: $(READY)
