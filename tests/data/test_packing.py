@@ -90,8 +90,9 @@ def test_the_ladder_has_the_ratio_of_the_data():
 
 
 def test_the_top_rung_holds_the_largest_example():
-    sizes = [ExampleSize(100, 10, 1), ExampleSize(0, 700, 0)]
-    assert fit_ladder(sizes, (100,), multiple=128)[0].max_tokens == 768
+    sizes = [ExampleSize(100, 10, 1)] * 99 + [ExampleSize(0, 700, 9)]
+    (only,) = fit_ladder(sizes, (100,), multiple=128)
+    assert (only.max_tokens, only.max_views) == (768, 16)
 
 
 def test_a_ladder_needs_patches_to_find_a_ratio():

@@ -248,6 +248,14 @@ def test_shrunk_views_fit_and_small_ones_stay(sizes, max_patches):
             assert before == after
 
 
+def test_a_padded_view_that_fits_stays_while_others_shrink():
+    padded = View(item=0, crop=Box(0, 0, 9, 18), size=Size(56, 112), canvas=Size(112, 112))
+    (large,) = parse_policy("native")([Size(560, 560)], "", SPEC)
+    shrunk = shrink_views_to([padded, large], max_patches=200, spec=SPEC)
+    assert shrunk.views[0] == padded
+    assert shrunk.patches_after <= 200
+
+
 def test_what_was_shrunk_is_told():
     views = parse_policy("native")([Size(560, 560)], "", SPEC)
     assert str(shrink_views_to(views, max_patches=100, spec=SPEC)) == (
