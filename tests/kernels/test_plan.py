@@ -67,7 +67,7 @@ def make_traced(cu, spans, *, causal, window):
 
 
 @pytest.mark.parametrize("mask", MASKS, ids=str)
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(pack=packs())
 def test_intervals_both_ways_are_the_mask(mask, pack):
     cu, ids, spans = pack
@@ -158,7 +158,7 @@ def ids_of(*values):
         ),
         (
             {"segment_ids": ids_of(1, 1, 2), "spans": ids_of(0, 7, 7), "causal": True},
-            r"span 7 from row 1 lies in 2 segments, which begin at rows \[0, 2\].",
+            r"span 7 from row 1 lies in segments \[1, 2\]; a span must not cross a border",
         ),
         (
             {"length": 32, "spans": ids_of(1), "causal": True},

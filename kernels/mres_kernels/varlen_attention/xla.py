@@ -18,6 +18,7 @@ from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Float, Float32
 
+from mres_kernels.varlen_attention._checks import ROW_MULTIPLE
 from mres_kernels.varlen_attention._tiles import (
     Rows,
     for_each_seen,
@@ -25,7 +26,7 @@ from mres_kernels.varlen_attention._tiles import (
     heads_first,
     rows_first,
 )
-from mres_kernels.varlen_attention.plan import ROW_MULTIPLE, Plan
+from mres_kernels.varlen_attention.plan import Plan
 
 LOG2_E = math.log2(math.e)
 HIDDEN = -1e30  # score of a hidden key; finite, so that no difference of two is NaN
