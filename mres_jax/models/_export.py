@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import warnings
 from typing import Any
 
 import jax
@@ -151,7 +152,6 @@ def complete_assets(loaded: LoadedModel) -> dict[str, bytes]:
     merged = _preprocessor(parse_json(old, PREPROCESSOR) if old else {}, spec)
     if old is None or parse_json(old, PREPROCESSOR) != merged:
         assets[PREPROCESSOR] = _json_bytes(merged)
-    assets.pop(CONFIG, None)
     return assets
 
 
@@ -180,8 +180,9 @@ def _config(loaded: LoadedModel, dtype: str) -> dict[str, Any]:
         kept = parse_json(original, CONFIG)
         preprocessor = loaded.assets.get(PREPROCESSOR)
         pixels = parse_json(preprocessor, PREPROCESSOR) if preprocessor else None
-        if loaded.family.config_from_hf(kept, pixels) == loaded.config:
-            content = kept
+        with warnings.catch_warnings(action="ignore"):  # said when it was loaded
+            if loaded.family.config_from_hf(kept, pixels) == loaded.config:
+                content = kept
     name = "dtype" if "dtype" in content else "torch_dtype"
     return {**content, name: dtype}
 

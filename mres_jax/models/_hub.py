@@ -1,12 +1,13 @@
 """What a user calls a model -> a directory: a path, a hub id, or the name of a shipped model."""
 
+import errno
 import os
 import pathlib
 import re
 
 from etils import epath
 
-from mres_jax.errors import CheckpointError
+from mres_jax.errors import CheckpointError, RunError
 
 SHIPPED = ("mres-tiny",)
 # No code, no pickles: what these names hold is read as data.
@@ -40,9 +41,9 @@ def resolve(model: str | os.PathLike[str] | None = None) -> pathlib.Path | epath
     Raises:
       CheckpointError: there is no such model, or the hub cannot be reached; says what to do.
     """
-    if model is None or model in SHIPPED:
-        return shipped_directory((model and str(model)) or SHIPPED[0])
-    text = os.fspath(model)
+    text = SHIPPED[0] if model is None else str(os.fspath(model))
+    if text in SHIPPED:
+        return shipped_directory(text)
     if re.match(r"https?://", text):
         raise CheckpointError(f"{text}: is the address of a server, not a model directory.")
     if "://" in text:
@@ -61,7 +62,7 @@ def resolve(model: str | os.PathLike[str] | None = None) -> pathlib.Path | epath
 def _fetch(repo: str, revision: str | None) -> pathlib.Path:
     """Downloads one commit of a repository, or takes it from the cache when there is no network."""
     import huggingface_hub
-    from huggingface_hub import errors
+    from huggingface_hub import errors as hub
 
     name = f"{repo}@{revision}" if revision else repo
     try:
@@ -71,17 +72,19 @@ def _fetch(repo: str, revision: str | None) -> pathlib.Path:
         return pathlib.Path(
             huggingface_hub.snapshot_download(repo, revision=commit, allow_patterns=[*ALLOWED])
         )
-    except errors.GatedRepoError as error:
+    except hub.GatedRepoError as error:
         raise CheckpointError(
             f"{name}: its licence must be accepted on huggingface.co, then `hf auth login`."
         ) from error
-    except errors.RevisionNotFoundError as error:
+    except hub.RevisionNotFoundError as error:
         raise CheckpointError(f"{name}: the repository has no such revision.") from error
-    except errors.RepositoryNotFoundError as error:
+    except hub.RepositoryNotFoundError as error:
         raise CheckpointError(
             f"{name}: no such directory here and no such repository on the hub (or it is private)."
         ) from error
-    except Exception as error:  # no network has many names: httpx's, the hub's, the system's
+    except Exception as error:  # no network has many names: the client's, the hub's, the system's
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(f"{name}: {error.strerror} while downloading. Free space.") from error
         return _from_cache(repo, revision, name, error)
 
 

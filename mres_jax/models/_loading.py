@@ -132,10 +132,11 @@ def _load_orbax(
     config = family.config_from_hf(manifest.config)
     skeleton = family.skeleton(config, dtype=dtype)
     stored = manifest.arrays.get("model", {})
-    abstract = abstract_parameters(skeleton, stored, sharding)
-    state = read_checkpoint(directory, {"model": abstract})["model"]
+    types = {name: jnp.dtype(kind) for name, (_, kind) in stored.items()}
     if not (isinstance(param_dtype, str) and param_dtype == "stored"):
-        state = jax.tree.map(lambda x: x.astype(param_dtype), state)
+        types = dict.fromkeys(types, jnp.dtype(param_dtype))
+    abstract = abstract_parameters(skeleton, types, sharding)
+    state = read_checkpoint(directory, {"model": abstract}, cast=True)["model"]
     assets = read_assets(directory)
     return LoadedModel(
         model=_filled(skeleton, state),
@@ -150,15 +151,15 @@ def _load_orbax(
 
 
 def abstract_parameters(
-    skeleton: PackedVLM, stored: Mapping[str, Any], sharding: ShardingRule | None
+    skeleton: PackedVLM, types: Mapping[str, Any], sharding: ShardingRule | None
 ) -> Parameters:
-    """The skeleton's parameters with the types a manifest states and the shardings of a rule."""
+    """The skeleton's parameters with types by dotted path and the shardings of a rule."""
     flat = []
     for path, variable in variables(skeleton):
         name, leaf = ".".join(map(str, path)), variable.get_value()
         struct = jax.ShapeDtypeStruct(
             leaf.shape,
-            jnp.dtype(stored[name][1]) if name in stored else leaf.dtype,
+            types.get(name, leaf.dtype),
             sharding=sharding(name, leaf.shape) if sharding else None,
         )
         flat.append((path, variable.replace(struct)))

@@ -9,7 +9,9 @@ DIR/mres_manifest.json   written last: what it is, and a checksum of every file
 
 import contextlib
 import logging
+import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,6 +33,8 @@ from mres_jax.models.manifest import (
     verify,
     write_manifest,
 )
+
+_SETTLE_TRIES = 100  # of 0.05 s
 
 
 def write_checkpoint(
@@ -82,13 +86,16 @@ def write_checkpoint(
         _barrier("saved")
 
 
-def read_checkpoint(directory: epath.Path, abstract: Mapping[str, Any]) -> dict[str, Any]:
+def read_checkpoint(
+    directory: epath.Path, abstract: Mapping[str, Any], *, cast: bool = False
+) -> dict[str, Any]:
     """Verifies every file, then returns the named trees with the structure of `abstract`.
 
     Args:
       directory: of the checkpoint.
       abstract: trees by name, any subset of those saved, of arrays or `jax.ShapeDtypeStruct`;
         shapes and types must be those saved, shardings are the caller's.
+      cast: types may differ; values are converted.
 
     Raises:
       DamagedError: a changed file, by name.
@@ -97,7 +104,7 @@ def read_checkpoint(directory: epath.Path, abstract: Mapping[str, Any]) -> dict[
     manifest = read_manifest(directory)
     verify(directory, manifest)
     targets = {name: _leaves(tree) for name, tree in abstract.items()}
-    _compare(directory, manifest, targets)
+    _compare(directory, manifest, targets, cast=cast)
     structs = {
         tree: {name: _struct(leaf) for name, leaf in leaves.items()}
         for tree, leaves in targets.items()
@@ -118,13 +125,19 @@ def read_assets(directory: epath.Path) -> dict[str, bytes]:
 def _save_arrays(path: epath.Path, arrays: Mapping[str, Any]) -> None:
     import orbax.checkpoint.experimental.v1 as ocp  # 1.5 s, and only saving and restoring need it
 
-    ocp.save_checkpointables(path, dict(arrays))
+    ocp.save_checkpointables(_absolute(path), dict(arrays))
 
 
 def _load_arrays(path: epath.Path, structs: Mapping[str, Any]) -> dict[str, Any]:
     import orbax.checkpoint.experimental.v1 as ocp
 
-    return ocp.load_checkpointables(path, dict(structs))
+    return ocp.load_checkpointables(_absolute(path), dict(structs))
+
+
+def _absolute(path: epath.Path) -> epath.Path:
+    """Orbax takes absolute paths only; a bucket's already is one."""
+    text = os.fspath(path)
+    return epath.Path(text if "://" in text else os.path.abspath(text))
 
 
 def _leaves(tree: Any) -> dict[str, Any]:
@@ -188,7 +201,11 @@ def _struct(leaf: Any) -> jax.ShapeDtypeStruct:
 
 
 def _compare(
-    directory: epath.Path, manifest: Manifest, targets: Mapping[str, Mapping[str, Any]]
+    directory: epath.Path,
+    manifest: Manifest,
+    targets: Mapping[str, Mapping[str, Any]],
+    *,
+    cast: bool,
 ) -> None:
     problems = []
     for tree, leaves in targets.items():
@@ -206,7 +223,8 @@ def _compare(
         problems += [
             f"{tree}.{name}: expected {_text(expected[name])}; found {_text(stored[name])}"
             for name in expected.keys() & stored.keys()
-            if expected[name] != list(stored[name])
+            if expected[name][0] != stored[name][0]
+            or (expected[name][1] != stored[name][1] and not cast)
         ]
     if problems:
         raise CheckpointError(
@@ -228,16 +246,35 @@ def _clean_failure(directory: epath.Path) -> Iterator[None]:
         _barrier("cleared")
         yield
     except Exception as error:
-        _remove(directory)
+        _remove(directory, settle=True)
         if isinstance(error, CheckpointError | RunError):
             raise
         raise RunError(f"save {directory}: {_reason(error)}; nothing was left behind.") from error
 
 
-def _remove(directory: epath.Path) -> None:
-    if directory.exists() and jax.process_index() == 0:
-        (directory / FILE).unlink(missing_ok=True)  # from here on it is no checkpoint
-        directory.rmtree()
+def remove_checkpoint(directory: epath.Path) -> None:
+    """Deletes a checkpoint; if that is cut short, what remains is not taken for one."""
+    (directory / FILE).unlink(missing_ok=True)
+    directory.rmtree()
+
+
+def _remove(directory: epath.Path, *, settle: bool = False) -> None:
+    """Process 0 deletes; `settle` outlasts writers of orbax that a failure left running."""
+    if jax.process_index() != 0:
+        return
+    gone = 0
+    for _ in range(_SETTLE_TRIES):
+        try:
+            if directory.exists():
+                gone = 0
+                remove_checkpoint(directory)
+            gone += 1
+        except OSError:  # a file appeared in a folder that was being deleted
+            gone = 0
+        if gone == 3 or (gone and not settle):
+            return
+        time.sleep(0.05)
+    raise RunError(f"{directory}: could not be deleted; is another process writing there?")
 
 
 def _barrier(name: str) -> None:

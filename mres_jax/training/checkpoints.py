@@ -12,7 +12,7 @@ from flax import nnx
 
 from mres_jax.config import Run, to_json
 from mres_jax.errors import CheckpointError
-from mres_jax.models.checkpoint_io import read_checkpoint, write_checkpoint
+from mres_jax.models.checkpoint_io import read_checkpoint, remove_checkpoint, write_checkpoint
 from mres_jax.models.manifest import (
     FILE,
     DamagedError,
@@ -80,7 +80,7 @@ def save_checkpoint(
     steps = [old for old in list_steps(folder) if old != step]
     stale = list_steps(folder, complete=False)
     for old in stale + (steps[: max(0, len(steps) + 1 - keep)] if keep else []):
-        _delete(step_directory(folder, old))
+        remove_checkpoint(step_directory(folder, old))
     return target
 
 
@@ -192,8 +192,3 @@ def _with_cure(error: DamagedError, older: list[int]) -> DamagedError:
 
 def _listing(steps: list[int]) -> str:
     return ", ".join(map(str, steps))
-
-
-def _delete(directory: epath.Path) -> None:
-    (directory / FILE).unlink(missing_ok=True)  # from here on it is no checkpoint
-    directory.rmtree()
