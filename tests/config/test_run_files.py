@@ -218,6 +218,16 @@ def test_json_of_strangers_runs_nothing_and_is_refused_by_name(text, message):
     assert message in str(error.value)
 
 
+def test_json_imports_no_module_of_a_stranger(tmp_path, monkeypatch):
+    (tmp_path / "stranger.py").write_text(
+        "import dataclasses\n@dataclasses.dataclass\nclass Config:\n    x: int = 1\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match="'stranger:Config' is no configuration class"):
+        from_json('{"type": "stranger:Config"}')
+    assert "stranger" not in sys.modules
+
+
 def test_a_difference_names_fields_that_only_one_side_has():
     before = make_run()
     after = make_run(policies={"native": 1.0}, model=before.model.text_config)
