@@ -5,7 +5,8 @@ outside when one of two things holds; both are plain and both can be wrong:
 
 1. more than half of its words are not in the model's vocabulary (they are spelled out);
 2. the mean log-probability of the answer's tokens is below `min_logprob`, the lowest 1 % among
-   held-out questions inside the domain.
+   held-out questions inside the domain at native resolution. So a page that is shown too coarsely
+   to be read gets the note too, and should.
 """
 
 import dataclasses
@@ -64,8 +65,8 @@ class Domain:
         if reason is None:
             return None
         return (
-            f"{self.name} reads {self.knows}, and this looks like something else ({reason}); do "
-            f"not trust the answer. Real models: {', '.join(REAL_MODELS)}; give one with --model."
+            f"{self.name} reads {self.knows}, and {reason}; do not trust the answer. Real models: "
+            f"{', '.join(REAL_MODELS)}; give one with --model."
         )
 
     def _reason(self, question: str, answer: Answer, tokenizer: Tokenizer) -> str | None:
@@ -75,8 +76,8 @@ class Domain:
         logprob = mean_logprob(answer)
         if logprob < self.min_logprob:
             return (
-                f"it is unsure: {logprob:.2f} nats per token, inside its domain seldom below "
-                f"{self.min_logprob:.2f}"
+                f"it is unsure here: {logprob:.2f} nats per token, inside its domain at full size "
+                f"seldom below {self.min_logprob:.2f}"
             )
         return None
 

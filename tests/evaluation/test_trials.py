@@ -1,11 +1,13 @@
 """Tallies by hand, and questions that are fresh for every seed."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 
 from mres_jax.data.documents import Question
+from mres_jax.evaluation.calibration import lowest_logprob, measure_domain
 from mres_jax.evaluation.trials import Trial, draw_questions, run_trials, tally
 from mres_jax.protocols import Answer, Cost
 
@@ -48,10 +50,11 @@ class Echo:
     """Answers every request with its policy, and remembers what it was asked."""
 
     def __init__(self):
-        self.batches = []
+        self.batches, self.policies = [], set()
 
     def answer(self, requests, *, n=1, sampling=None, seed=0):
         self.batches.append([request.id for request in requests])
+        self.policies |= {request.policy for request in requests}
         return [[make_answer(request.policy)] for request in requests]
 
 
@@ -94,3 +97,18 @@ def test_fresh_questions_alternate_types_and_follow_the_seed():
     assert {"rc", "sc"} == set(types)
     assert texts(1)[0] == first
     assert texts(2)[0] != first
+
+
+def test_one_in_a_hundred_inside_the_domain_is_below_the_limit():
+    answers = [dataclasses.replace(make_answer("7"), logprobs=(-i / 50,)) for i in range(200)]
+    trials = [Trial(make_question("a"), "native", answer) for answer in answers]
+    limit = lowest_logprob(trials)
+    assert sum(answer.logprobs[0] < limit for answer in answers) == 2
+
+
+def test_a_domain_is_measured_at_native_resolution_on_fresh_documents():
+    echo = Echo()
+    domain = measure_domain(echo, name="tiny", num_questions=3)
+    assert (domain.name, domain.min_logprob) == ("tiny", 0.0)
+    assert sum(map(len, echo.batches)) == 3
+    assert echo.policies == {"native"}

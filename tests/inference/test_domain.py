@@ -46,7 +46,7 @@ def test_a_sure_answer_to_a_known_question_gets_no_note():
 def test_an_unsure_answer_gets_a_note_with_both_numbers_and_real_models():
     note = DOMAIN.note("what is the total", answer(-0.1, -2.1), TOKENIZER)
     assert note is not None
-    assert "-1.10 nats per token, inside its domain seldom below -0.50" in note
+    assert "-1.10 nats per token, inside its domain at full size seldom below -0.50" in note
     assert "Qwen/Qwen2-VL-7B-Instruct (8.3 B, 16.6 GB)" in note
 
 
