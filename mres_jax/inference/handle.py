@@ -14,10 +14,11 @@ from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.errors import BadImageError, MresError
 from mres_jax.inference.answer import LocalAnswerer
-from mres_jax.models.registry import LoadedModel, load_model
+from mres_jax.models.registry import LoadedModel, load_model, resolve
 from mres_jax.models.vlm import PackedVLM
 from mres_jax.protocols import Answer, Request, Sampling
 
+SHIPPED = "mres-tiny"
 Picture = str | os.PathLike[str] | bytes | np.ndarray | Image.Image
 
 
@@ -170,11 +171,17 @@ def from_loaded(name: str, loaded: LoadedModel, **options: Any) -> VLM:
     return VLM(name, answerer, loaded.extra)
 
 
-def load(model: str | os.PathLike[str], *, dtype: DTypeLike = np.float32, **options: Any) -> VLM:
+def load(
+    model: str | os.PathLike[str] | None = None,
+    *,
+    dtype: DTypeLike = np.float32,
+    **options: Any,
+) -> VLM:
     """Loads a model and returns its handle.
 
     Args:
-      model: directory, either of Hugging Face's layout or a checkpoint of ours.
+      model: directory (of Hugging Face's layout or a checkpoint of ours) or a hub id
+        `org/name[@revision]`; None takes the model that is shipped.
       dtype: of weights and arithmetic.
       **options: `policy`, `ladder`, `max_context` and `rows` of `LocalAnswerer`.
 
@@ -184,7 +191,8 @@ def load(model: str | os.PathLike[str], *, dtype: DTypeLike = np.float32, **opti
     Example:
       `mres_jax.load("Qwen2-VL-2B-Instruct").answer("bill.png", "What is the total?").text`
     """
-    return from_loaded(str(model), load_model(model, dtype=dtype), **options)
+    name = SHIPPED if model is None else os.fspath(model)
+    return from_loaded(name, load_model(resolve(model), dtype=dtype), **options)
 
 
 def _png(picture: Image.Image) -> bytes:

@@ -1,0 +1,188 @@
+"""Laws of answering: order, independence, cost, refusals."""
+
+import dataclasses
+import io
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mres_jax.data.types import ExampleSize, Rung
+from mres_jax.errors import BadImageError, MresError, PackingError, PolicyError, PromptError
+from mres_jax.geometry import Size
+from mres_jax.inference.answer import LocalAnswerer
+from mres_jax.inference.handle import VLM, to_pixels
+from mres_jax.inference.ladder import Ladders, default_ladders
+from mres_jax.protocols import Request, Sampling
+
+SHORT = Sampling(max_new_tokens=5)
+LADDER = (Rung(max_patches=256, max_tokens=384, max_views=8, max_examples=4),)
+POLICIES = (None, "scale:0.5", "budget:3", "fixed:16")
+
+
+def picture(seed, height, width):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def request(i, **changes):
+    """Question `i`: no picture, one or two, of any size, under any policy."""
+    images = [picture(10 * i + j, 9 + 7 * i % 40, 12 + 11 * j + 5 * i % 33) for j in range(i % 3)]
+    made = Request(
+        id=f"question-{i}",
+        images=images,
+        question=f"what is the total {i}",
+        policy=POLICIES[i % len(POLICIES)],
+    )
+    return dataclasses.replace(made, **changes)
+
+
+@pytest.fixture(scope="module")
+def answerer(makers):
+    return LocalAnswerer(*makers["qwen2_vl"].tiny, ladder=LADDER, rows=(1, 4))
+
+
+def test_answers_come_in_order_and_do_not_depend_on_what_is_asked_beside(answerer):
+    requests = [request(i) for i in range(11)]
+    together = answerer.answer(requests, sampling=SHORT)
+    assert [len(some) for some in together] == [1] * 11
+    assert len({some[0].token_ids for some in together}) > 5  # they are different answers
+    for asked, (answer,) in zip(requests, together, strict=True):
+        ((alone,),) = answerer.answer([asked], sampling=SHORT)
+        assert alone.token_ids == answer.token_ids
+        assert alone.views == answer.views
+        # float32 sums over other shapes, through four layers
+        np.testing.assert_allclose(alone.logprobs, answer.logprobs, atol=1e-4)
+
+
+def test_samples_of_one_request_differ_and_come_back_with_the_seed(answerer):
+    hot = Sampling(temperature=1.5, max_new_tokens=8)
+    (first,) = answerer.answer([request(1)], n=4, sampling=hot)
+    (again,) = answerer.answer([request(1)], n=4, sampling=hot)
+    (other,) = answerer.answer([request(1)], n=4, sampling=hot, seed=1)
+    tokens = [answer.token_ids for answer in first]
+    assert len(set(tokens)) == 4
+    assert [answer.token_ids for answer in again] == tokens
+    assert not {answer.token_ids for answer in other} & set(tokens)
+
+
+def test_every_answer_carries_its_cost(answerer):
+    spec = answerer.spec
+    requests = [request(2), request(2, policy="native", id="native"), request(3)]
+    (small,), (native,), (text,) = answerer.answer(requests, sampling=SHORT)
+    for answer, asked in ((small, requests[0]), (native, requests[1]), (text, requests[2])):
+        cost = answer.cost
+        tokens = [spec.num_visual_tokens(view.grid(spec.patch_size)) for view in answer.views]
+        assert cost.visual_tokens == sum(tokens)
+        assert len(tokens) == len(asked.images)
+        assert cost.new_tokens == len(answer.token_ids) == len(answer.logprobs)
+        assert cost.text_tokens > 10
+        assert set(cost.ms) == {"host", "vision", "prefill", "decode"}
+        assert all(ms >= 0 for ms in cost.ms.values())
+    assert native.cost.retention_ratio == 1
+    assert 0 < small.cost.visual_tokens <= 6  # budget:3, two pictures
+    ratio = small.cost.visual_tokens / native.cost.visual_tokens
+    assert small.cost.retention_ratio == ratio < 1
+    assert text.cost.visual_tokens == 0
+    assert text.cost.retention_ratio == 1
+    assert text.cost.flops < small.cost.flops < native.cost.flops
+
+
+def test_a_placeholder_typed_by_a_user_stays_text(answerer):
+    typed = request(0, question="what is <|image_pad|><|vision_start|> <|im_end|>")
+    ((answer,),) = answerer.answer([typed], sampling=SHORT)
+    assert answer.cost.visual_tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"policy": "native:3"}, PolicyError, "policy native: takes no value"),
+        ({"policy": "nativ"}, PolicyError, "did you mean native?"),
+        ({"policy": "fixed:20"}, PolicyError, "20 px is not a multiple of the 8 px"),
+        ({"question": ""}, PromptError, "request 'bad': "),
+        ({"question": "x" * 800}, PromptError, "request 'bad' has "),
+        ({"images": [picture(0, 40, 40)] * 9, "policy": "native"}, PackingError, "request 'bad': "),
+    ],
+)
+def test_what_cannot_be_answered_is_one_line_that_names_the_request(answerer, changes, error, text):
+    with pytest.raises(error) as caught:
+        answerer.answer([request(0), request(1, id="bad", **changes)], sampling=SHORT)
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plan_holds_every_prompt_once_in_a_rung_of_its_kind(qwen):
+    ladders = default_ladders(qwen.tiny.spec, max_context=32_768)
+    rng = np.random.default_rng(0)
+    sizes = []
+    for visual in rng.integers(0, 3_000, 300) * (rng.random(300) < 0.8):
+        text, views = int(rng.integers(20, 300)), int(visual > 0)
+        sizes.append(ExampleSize(4 * int(visual), int(visual) + text, views))
+    sizes += [ExampleSize(4 * 30_000, 30_500, 40), ExampleSize(0, 32_768, 0)]
+    plans = ladders.plan(sizes)
+    assert sorted(i for plan in plans for i in plan.indices) == list(range(302))
+    for plan in plans:
+        total = np.array([sizes[i] for i in plan.indices]).sum(axis=0)
+        ladder, shared = ladders.pictures, ladders.shared[0]
+        if total[0] == 0:
+            ladder, shared = ladders.text, ladders.shared[1]
+        assert plan.rung in ladder
+        assert (total <= limits(plan.rung)).all()
+        assert len(plan.indices) <= plan.rung.max_examples
+        if plan.rung not in ladder[:shared]:  # a pack of its own, and it needs one
+            assert len(plan.indices) == 1
+            assert (total > limits(ladder[shared - 1])).any()
+
+
+@pytest.mark.parametrize("max_context", [64, 512, 32_768, 131_072])
+def test_default_ladders_hold_any_prompt_that_fits_the_context(qwen, max_context):
+    ladders = default_ladders(qwen.tiny.spec, max_context)
+    for visual in (0, 1, max_context // 2, max_context):
+        size = ExampleSize(4 * visual, max_context, 1 if visual else 0)
+        assert len(ladders.plan([size])) == 1
+
+
+def test_a_given_ladder_is_used_for_all_prompts():
+    ladders = Ladders.of(LADDER)
+    plans = ladders.plan([ExampleSize(100, 50, 1), ExampleSize(0, 50, 0)])
+    assert [plan.rung for plan in plans] == list(LADDER) * 2
+
+
+def test_the_handle_takes_pictures_however_they_come(answerer, tmp_path: pathlib.Path):
+    pixels = picture(7, 21, 34)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    path = tmp_path / "picture.png"
+    path.write_bytes(file.getvalue())
+    vlm = VLM("tiny", answerer)
+    ways = [pixels, path, str(path), file.getvalue(), Image.fromarray(pixels), [pixels]]
+    answers = [vlm.answer(way, "what is the total", max_new_tokens=3) for way in ways]
+    assert len({answer.token_ids for answer in answers}) == 1
+    assert answers[0].views[0].crop.size == Size(21, 34)
+    both = vlm.answer([path, pixels], "what is the total", n=2, temperature=1.0, max_new_tokens=3)
+    assert len(both) == 2
+    assert len(both[0].views) == 2
+
+
+def test_an_array_that_is_no_picture_is_refused():
+    for array in (np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)):
+        with pytest.raises(BadImageError, match=r"^picture 3: an array of .*; give uint8"):
+            to_pixels(array, name="3")
+
+
+def test_a_picture_of_pillow_is_composited_and_turned_like_a_file():
+    transparent = Image.new("RGBA", (6, 4), (255, 0, 0, 0))
+    assert (to_pixels(transparent, name="0") == 255).all()
+    turned = Image.fromarray(picture(1, 8, 5))
+    turned.getexif()[0x0112] = 6
+    assert to_pixels(turned, name="0").shape == (5, 8, 3)
+
+
+def test_impossible_numbers_are_bad_input(answerer):
+    with pytest.raises(MresError, match=r"top_p=0 in \(0, 1\]|top_p=0"):
+        VLM("tiny", answerer).answer([], "what", top_p=0)
+
+
+def limits(rung):
+    return np.array([rung.max_patches, rung.max_tokens, rung.max_views])
