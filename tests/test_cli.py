@@ -2,11 +2,13 @@
 
 import errno
 import json
+import logging
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -273,6 +275,22 @@ def test_an_unexpected_message_is_cut_and_shows_no_address(monkeypatch, capsys):
     err = capsys.readouterr().err
     assert "cannot read <_io.BytesIO object at ...>" in err
     assert len(err) < 400
+
+
+def test_libraries_do_not_log_around_the_one_line(monkeypatch, capsys):
+    def fail(args):
+        logging.getLogger("absl").error("a page of traceback")
+        warnings.warn("picture a.gif: it is animated", stacklevel=1)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(mres_jax.cli.ask, "run", fail)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main(["ask", "-q", "x"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "mres: warning: picture a.gif: it is animated",
+        "mres: no space left on device. Free space or choose another disk.",
+    ]
 
 
 def test_debugging_lets_the_exception_through(monkeypatch):

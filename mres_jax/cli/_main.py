@@ -1,12 +1,14 @@
 """Dispatch, and how every failure ends: one line on stderr and an exit code."""
 
+import contextlib
 import importlib
+import logging
 import os
 import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from mres_jax.cli._parser import make_parser, parse
 from mres_jax.errors import MresError, RunError
@@ -31,8 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parse(parser, sys.argv[1:] if argv is None else argv)
         command = importlib.import_module(f"mres_jax.cli.{args.command}")
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+        with _quiet():
             code = command.run(args)
         sys.stdout.flush()  # a reader that has gone is noticed here, not at exit
         return code
@@ -47,6 +48,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("MRES_DEBUG") == "1":
             raise
         return _fail(*describe(error))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Libraries log pages where one line is due; `MRES_DEBUG=1` lets them."""
+    level = logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        if os.environ.get("MRES_DEBUG") != "1":
+            logging.disable(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.disable(level)
 
 
 def describe(error: Exception) -> tuple[str, int]:
