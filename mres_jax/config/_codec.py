@@ -73,7 +73,7 @@ def _leaves(path: str, data: Any) -> dict[str, str]:
 def _encode(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {TYPE: f"{type(value).__module__}:{type(value).__qualname__}"} | fields
+        return {TYPE: _public_name(type(value))} | fields
     if isinstance(value, Mapping):
         return {str(key): _encode(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -81,6 +81,12 @@ def _encode(value: Any) -> Any:
     if value is None or isinstance(value, str | int | float | bool):
         return value
     raise ConfigError(f"config: a {type(value).__name__} cannot be written as JSON.")
+
+
+def _public_name(cls: type) -> str:
+    """`mres_jax.config:Run`: the path that users import, so that files may move behind it."""
+    parts = [part for part in cls.__module__.split(".") if not part.startswith("_")]
+    return f"{'.'.join(parts)}:{cls.__qualname__}"
 
 
 def _decode(path: str, data: Any, kind: Any) -> Any:

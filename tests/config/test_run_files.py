@@ -77,7 +77,9 @@ def run_file(tmp_path):
 
 def test_json_reads_back_equal_with_every_type_kept():
     run = make_run()
-    assert from_json(to_json(run)) == run
+    text = to_json(run)
+    assert from_json(text) == run
+    assert '"type": "mres_jax.config:Run"' in text  # the public path: private files may move
 
 
 @pytest.mark.parametrize(
