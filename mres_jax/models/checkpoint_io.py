@@ -35,6 +35,7 @@ from mres_jax.models.manifest import (
 )
 
 _SETTLE_TRIES = 100  # of 0.05 s
+_FULL = re.compile("no space|too large|quota", re.IGNORECASE)
 
 
 def write_checkpoint(
@@ -249,7 +250,9 @@ def _clean_failure(directory: epath.Path) -> Iterator[None]:
         _remove(directory, settle=True)
         if isinstance(error, CheckpointError | RunError):
             raise
-        raise RunError(f"save {directory}: {_reason(error)}; nothing was left behind.") from error
+        reason = _reason(error)
+        cure = " Free space or choose another disk." if _FULL.search(reason) else ""
+        raise RunError(f"save {directory}: {reason}; nothing was left behind.{cure}") from error
 
 
 def remove_checkpoint(directory: epath.Path) -> None:

@@ -97,7 +97,7 @@ def check_space(path: pathlib.Path, needed: int) -> None:
     """Raises `OSError`, which `disk_errors` reports, if `needed` bytes cannot fit."""
     free = shutil.disk_usage(path).free
     if needed > free:
-        detail = f"needs {needed / 1e9:.3f} GB, but {free / 1e9:.3f} GB are free"
+        detail = f"needs {needed / 1e6:,.1f} MB, but {free / 1e6:,.1f} MB are free"
         raise OSError(errno.ENOSPC, detail)
 
 

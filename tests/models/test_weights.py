@@ -380,7 +380,7 @@ def test_a_disk_known_to_be_too_small_is_not_touched(tmp_path, monkeypatch):
     _, table, state = make_model()
     usage = type("Usage", (), {"free": 1_000})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    with pytest.raises(RunError, match=r"save .*/model: needs 0.000 GB, but 0.000 GB are free"):
+    with pytest.raises(RunError, match=r"save .*/model: needs 0.0 MB, but 0.0 MB are free"):
         save_weights(state, table, tmp_path / "model")
     assert not list(tmp_path.iterdir())
 

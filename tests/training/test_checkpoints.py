@@ -267,7 +267,9 @@ def test_a_full_disk_is_one_line_and_leaves_the_earlier_steps(copy, capfd):
     with limited_files(10_000), pytest.raises(RunError) as error:
         save_checkpoint(copy, trees, step=40, config=CONFIG)
     step = copy / "step_00000040"
-    assert str(error.value) == f"save {step}: File too large; nothing was left behind."
+    assert str(error.value) == (
+        f"save {step}: File too large; nothing was left behind. Free space or choose another disk."
+    )
     assert not step.exists()
     assert restore_checkpoint(copy, make_trees()).step == 30
     assert "Traceback" not in capfd.readouterr().err
