@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from mres_jax import ops
 from mres_jax.data.spec import ProcessorSpec
@@ -124,8 +125,8 @@ class Generator:
         done, decode_ms = [], 0.0
         for at in range(0, len(rows), self.rows[-1]):
             some = rows[at : at + self.rows[-1]]
-            decode = functools.partial(self._decode, graphdef, state, packed, prompts)
-            completions, ms = _timed(decode, request_ids, some, sampling, seed)
+            complete = functools.partial(self._complete, graphdef, state, packed, prompts)
+            completions, ms = _timed(complete, request_ids, some, sampling, seed)
             done += completions
             decode_ms += ms
         answers = [done[i * n : (i + 1) * n] for i in range(len(request_ids))]
@@ -141,7 +142,7 @@ class Generator:
                 "its pictures a smaller budget, shorten its text, or lower max_new_tokens."
             )
 
-    def _decode(self, graphdef, state, packed, prompts, request_ids, rows, sampling, seed):
+    def _complete(self, graphdef, state, packed, prompts, request_ids, rows, sampling, seed):
         """Completions of `rows`, pairs of prompt index and sample."""
         pad = _step_of(len(rows), self.rows) - len(rows)
         index = np.array([i for i, _ in rows] + [0] * pad, np.int32)
@@ -160,7 +161,9 @@ class Generator:
             cache,
             logits,
             prompts.next_positions[index],
-            draws.row_keys(jax.random.key(seed), words[index], samples),
+            np.uint32(seed % 2**32),
+            words[index],
+            samples,
             active,
             np.int32(sampling.max_new_tokens),
             self.stop_ids,
@@ -175,13 +178,13 @@ class Generator:
 
 
 class _Out(NamedTuple):
-    """Results of decoding so far, `[m n]` and `[m]`."""
+    """Results of decoding so far."""
 
-    tokens: Any
-    logprobs: Any
-    entropies: Any
-    counts: Any
-    stopped: Any
+    tokens: Any  # int32 [m n]
+    logprobs: Any  # float32 [m n]
+    entropies: Any  # float32 [m n]
+    counts: Any  # int32 [m], tokens that belong to the answer
+    stopped: Any  # bool [m], whether a stop token was drawn
 
 
 def _completion(out: _Out, row: int, name: str) -> Completion:
@@ -200,8 +203,8 @@ def _completion(out: _Out, row: int, name: str) -> Completion:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _encode(graphdef, state, pack: Pack):
-    """Visual tokens `[v e]`; none for a rung without patches."""
+def _encode(graphdef, state, pack: Pack) -> Float[Array, "v e"]:
+    """Visual tokens; none for a rung without patches."""
     model = nnx.merge(graphdef, state)
     if not pack.patches.shape[0]:
         return jnp.zeros((0, model.config.text_config.hidden_size))
@@ -209,8 +212,10 @@ def _encode(graphdef, state, pack: Pack):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _prefill(graphdef, state, pack: Pack, visual, last):
-    """Scores `[s V]` after the positions `last`, and packed keys and values."""
+def _prefill(
+    graphdef, state, pack: Pack, visual: Float[Array, "v e"], last: Int[Array, " s"]
+) -> tuple[Float[Array, "s V"], Float[Array, "l t g k"], Float[Array, "l t g k"]]:
+    """Scores after the positions `last`, and packed keys and values."""
     model = nnx.merge(graphdef, state)
     embedded = ops.scatter_visual(model.text.embed(pack.tokens), visual, pack.visual_index)
     plan = ops.make_plan(segment_ids=pack.segment_ids, causal=True)
@@ -219,8 +224,17 @@ def _prefill(graphdef, state, pack: Pack, visual, last):
 
 
 @functools.partial(jax.jit, static_argnames="max_len")
-def _start(logits, keys, values, index, starts, lengths, *, max_len: int):
-    """Scores and cache of the rows."""
+def _start(
+    logits: Float[Array, "s V"],
+    keys: Float[Array, "l t g k"],
+    values: Float[Array, "l t g k"],
+    index: Int[Array, " m"],
+    starts: Int[Array, " m"],
+    lengths: Int[Array, " m"],
+    *,
+    max_len: int,
+) -> tuple[Float[Array, "m V"], KVCache]:
+    """Scores and cache of the rows; row `i` answers prompt `index[i]`."""
     return logits[index], cache_rows(keys, values, starts, lengths, max_len=max_len)
 
 
@@ -234,21 +248,24 @@ def _decode(
     graphdef,
     state,
     cache: KVCache,
-    logits,
-    positions,
-    keys,
-    active,
-    max_new_tokens,
-    stop_ids,
-    forbidden,
+    logits: Float[Array, "m V"],
+    positions: Int[Array, " m"],
+    seed: UInt32[Array, ""],
+    words: UInt32[Array, "m 2"],
+    samples: UInt32[Array, " m"],
+    active: Bool[Array, " m"],
+    max_new_tokens: Int[Array, ""],
+    stop_ids: Int[Array, " stops"],
+    forbidden: Bool[Array, " V"],
     knobs: draws.Knobs,
     *,
     greedy: bool,
     filtered: bool,
     size: int,
-):
+) -> tuple[_Out, KVCache]:
     """Draws until every row has stopped or has all its tokens."""
     model = nnx.merge(graphdef, state)
+    keys = draws.row_keys(jax.random.key(seed), words, samples)
     draw = functools.partial(
         draws.draw_tokens, knobs=knobs, forbidden=forbidden, greedy=greedy, filtered=filtered
     )

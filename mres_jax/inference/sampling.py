@@ -141,8 +141,8 @@ def request_words(request_id: str) -> tuple[int, int]:
 
 def row_keys(
     key: Key[Array, ""],
-    words: UInt32[Array | np.ndarray, "m 2"],
-    samples: UInt32[Array | np.ndarray, " m"],
+    words: UInt32[Array, "m 2"],
+    samples: UInt32[Array, " m"],
 ) -> Key[Array, " m"]:
     """One key per row from (request, sample); where the row stands in a batch does not matter."""
 
@@ -150,7 +150,7 @@ def row_keys(
         row = jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
         return jax.random.fold_in(row, sample)
 
-    return jax.vmap(fold)(jnp.asarray(words), jnp.asarray(samples))
+    return jax.vmap(fold)(words, samples)
 
 
 def step_keys(rows: Key[Array, " m"], step: Int[Array, ""]) -> Key[Array, " m"]:

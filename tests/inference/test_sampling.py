@@ -194,7 +194,7 @@ def draw(logits, keys, sampling, forbidden):
 
 def row_keys(names, samples, seed=0):
     words = np.array([draws.request_words(name) for name in names], np.uint32)
-    return draws.row_keys(jax.random.key(seed), words, samples)
+    return draws.row_keys(jax.random.key(seed), jnp.asarray(words), jnp.asarray(samples))
 
 
 def data(keys):
