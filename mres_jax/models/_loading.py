@@ -18,7 +18,8 @@ from mres_jax.errors import CheckpointError
 from mres_jax.models._detect import checkpoint_directory, detect
 from mres_jax.models._families import Family, family_named
 from mres_jax.models.checkpoint_io import read_assets, read_checkpoint
-from mres_jax.models.files import parse_json, read_json
+from mres_jax.models.files import parse_json, read_json, read_small
+from mres_jax.models.hf_fields import Fields
 from mres_jax.models.key_table import Parameters, variables
 from mres_jax.models.manifest import read_manifest
 from mres_jax.models.vlm import PackedVLM
@@ -104,8 +105,8 @@ def _load_huggingface(
     content = read_json(directory / CONFIG)
     family = family_named(content.get("model_type"), directory / CONFIG)
     paths = {name: directory / name for name in (*ASSETS, CONFIG, TRAITS)}
-    assets = {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
-    traits = _json(directory, assets, TRAITS)
+    assets = {name: read_small(path) for name, path in paths.items() if path.is_file()}
+    traits = Fields(_json(directory, assets, TRAITS), f"{directory}/{TRAITS}")
     assets.pop(TRAITS, None)
     config = family.config_from_hf(content, _json(directory, assets, PREPROCESSOR))
     skeleton = family.skeleton(config, dtype=dtype)
@@ -116,9 +117,9 @@ def _load_huggingface(
         model=_filled(skeleton, state),
         config=config,
         family=family,
-        policy=traits.get("policy"),
-        step=traits.get("step", 0),
-        extra=traits.get("extra", {}),
+        policy=traits.get("policy", None, str),
+        step=traits.get("step", 0, int),
+        extra=traits.get("extra", {}, dict),
         assets=assets,
         **_host_side(directory, family, config, assets),
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 from mres_jax.errors import CheckpointError, RunError
 
-MAX_JSON_BYTES = 256 * 2**20  # the largest index or tokenizer configuration that is read
+MAX_SMALL_BYTES = 256 * 2**20  # the largest index or tokenizer that is read
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -20,11 +20,22 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     Raises:
       CheckpointError: the file is missing, larger than 256 MiB, not JSON or not an object.
     """
+    return parse_json(read_small(path), path)
+
+
+def read_small(path: pathlib.Path) -> bytes:
+    """Returns the bytes of a file that is not weights.
+
+    Raises:
+      CheckpointError: the file is missing or larger than 256 MiB.
+    """
     try:
         size = path.stat().st_size
-        if size > MAX_JSON_BYTES:
-            raise CheckpointError(f"{path}: {size} bytes; JSON is read up to {MAX_JSON_BYTES}.")
-        return parse_json(path.read_bytes(), path)
+        if size > MAX_SMALL_BYTES:
+            raise CheckpointError(
+                f"{path}: {size} bytes; such a file is read to {MAX_SMALL_BYTES}."
+            )
+        return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: {_reason(error)}.") from error
 

@@ -314,6 +314,15 @@ def test_a_missing_tokenizer_is_one_line(copy):
         registry.load_model(copy)
 
 
+def test_a_huge_or_odd_file_beside_the_weights_is_refused(copy, monkeypatch):
+    (copy / "mres.json").write_text('{"policy": 3}')
+    with pytest.raises(CheckpointError, match=r"mres\.json: policy is 3, not str"):
+        registry.load_model(copy)
+    monkeypatch.setattr("mres_jax.models.files.MAX_SMALL_BYTES", 100)
+    with pytest.raises(CheckpointError, match=r"config.json: \d+ bytes, more than 100"):
+        registry.load_model(copy)
+
+
 def test_the_newest_step_of_a_run_is_its_model(loaded, tmp_path):
     for step in (2, 10):
         folder = tmp_path / "checkpoints" / f"step_{step:08}"

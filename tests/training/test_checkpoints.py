@@ -179,6 +179,25 @@ def test_missing_and_foreign_files_are_named(copy):
     assert "file orbax/model/d/extra: not part of what was saved" in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", " ", 1),
+        lambda text: text.rstrip("\n"),
+        lambda text: text.replace('"step": 30', '"step": 3,\n "step": 30'),
+        lambda text: text.replace('"crc32"', '"crc31"', 1),
+        lambda text: "[]",
+    ],
+)
+def test_a_manifest_with_other_bytes_is_refused_even_if_it_says_the_same(copy, change):
+    file = copy / "step_00000030/mres_manifest.json"
+    text = file.read_text()
+    assert change(text) != text
+    file.write_text(change(text))
+    with pytest.raises(DamagedError, match=r"file mres_manifest.json: "):
+        restore_checkpoint(copy, make_trees())
+
+
 def test_a_longer_or_shorter_file_is_told_by_its_size(copy):
     file = copy / "step_00000030/assets/tokenizer.json"
     file.write_bytes(b"{}\n")
