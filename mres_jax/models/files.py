@@ -32,9 +32,7 @@ def read_small(path: pathlib.Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > MAX_SMALL_BYTES:
-            raise CheckpointError(
-                f"{path}: {size} bytes; such a file is read to {MAX_SMALL_BYTES}."
-            )
+            raise CheckpointError(f"{path}: {size} bytes, more than {MAX_SMALL_BYTES}.")
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: {_reason(error)}.") from error
