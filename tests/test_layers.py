@@ -113,20 +113,30 @@ def test_heavy_strangers_are_imported_inside_functions():
         assert not wrong, f"{file.relative_to(ROOT)} imports {sorted(wrong)} at its top"
 
 
+def names_declared(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^\w-]", line)[0].lower() for line in requirements}
+
+
+def distributions_imported(files: list[pathlib.Path]) -> dict[str, set[str]]:
+    """Returns, for each stranger that the files import, the distributions it may come from."""
+    providers = importlib.metadata.packages_distributions()
+    names = {n for file in files for n in strangers_imported(ast.parse(file.read_text()))}
+    return {n: {p.lower().replace("_", "-") for p in providers.get(n, [n])} for n in names}
+
+
 def test_declared_dependencies_are_those_imported():
     """Nothing is used that is not declared, and nothing is declared that is not used."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {re.split(r"[^\w-]", line)[0].lower() for line in project["dependencies"]}
-    providers = importlib.metadata.packages_distributions()
-    imported = {}
-    for file in source_files():
-        for name in strangers_imported(ast.parse(file.read_text())) - INSIDE_FUNCTIONS_ONLY:
-            imported[name] = file.relative_to(ROOT)
-    for name, file in imported.items():
-        names = {provider.lower().replace("_", "-") for provider in providers.get(name, [])}
-        assert names & declared, f"{file} imports {name}, of {names}, which is not declared"
-    used = {p.lower().replace("_", "-") for name in imported for p in providers[name]}
-    assert not declared - used, "declared, but nothing imports it"
+    tables = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    declared = names_declared(tables["project"]["dependencies"])
+    optional = names_declared(tables["project"]["optional-dependencies"]["hf"])
+    imported = distributions_imported(source_files())
+    for name, distributions in imported.items():
+        assert distributions & (declared | optional), f"{name} is imported, but not declared"
+    unused = declared.difference(*imported.values())
+    assert not unused, "declared, but nothing imports it"
+    groups = sum(tables["dependency-groups"].values(), tables["project"]["dependencies"])
+    for name, distributions in distributions_imported([*(ROOT / "tests").rglob("*.py")]).items():
+        assert distributions & names_declared(groups), f"tests import {name}, not declared"
 
 
 def live_imports(code: str) -> set[str]:
