@@ -183,7 +183,7 @@ def load(
       model: directory (of Hugging Face's layout or a checkpoint of ours) or a hub id
         `org/name[@revision]`; None takes the model that is shipped.
       dtype: of weights and arithmetic.
-      **options: `policy`, `ladder`, `max_context` and `rows` of `LocalAnswerer`.
+      **options: `policy`, `ladder`, `max_context`, `rows` and `workers` of `LocalAnswerer`.
 
     Raises:
       CheckpointError: no such model, or a damaged one.

@@ -55,6 +55,17 @@ def test_answers_come_in_order_and_do_not_depend_on_what_is_asked_beside(answere
         np.testing.assert_allclose(alone.logprobs, answer.logprobs, atol=1e-4)
 
 
+def test_packs_run_side_by_side_give_the_same_answers(makers, answerer):
+    one = LocalAnswerer(*makers["qwen2_vl"].tiny, ladder=LADDER, rows=(1, 4), workers=1)
+    requests = [request(i) for i in range(24)]
+    assert one.workers < answerer.workers
+    for left, right in zip(
+        one.answer(requests, sampling=SHORT), answerer.answer(requests, sampling=SHORT), strict=True
+    ):
+        assert left[0].token_ids == right[0].token_ids
+        assert left[0].views == right[0].views
+
+
 def test_samples_of_one_request_differ_and_come_back_with_the_seed(answerer):
     hot = Sampling(temperature=1.5, max_new_tokens=8)
     (first,) = answerer.answer([request(1)], n=4, sampling=hot)
