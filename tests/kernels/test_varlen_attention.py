@@ -188,10 +188,13 @@ def test_a_pack_of_padding_alone_gives_zeros():
         assert not np.any(x)
 
 
-def test_large_scores_stay_finite():
+@pytest.mark.parametrize("sign", [None, 1, -1], ids=["mixed", "positive", "negative"])
+def test_large_scores_stay_finite(sign):
     """With scores near 10,000, which float32 itself holds to 1e-3."""
     (q, k, v, d_out), plan = lay_out(150, 60)
-    inputs = 50 * q, 50 * k, v, d_out
+    inputs = (50 * q, 50 * k, v, d_out)
+    if sign is not None:
+        inputs = (50 * abs(q), 50 * sign * abs(k), v, d_out)
     assert_matches_reference(attend(*inputs, plan), inputs, plan, "float32", tolerance=1e-3)
 
 

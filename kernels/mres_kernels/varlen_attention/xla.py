@@ -72,8 +72,8 @@ _attend.defvjp(_attend_fwd, _attend_bwd)
 def _exp2(x: Float32[Array, "..."]) -> Float32[Array, "..."]:
     """`2 ** x` of what is not above 0, exactly 0 from -127 down; error about 1e-7 relative.
 
-    A Taylor polynomial around the nearest integer, which is then added to the exponent bits:
-    a third less work than the CPU's own `exp2`, which also serves the whole range.
+    A Taylor polynomial around the nearest integer, which is then added to the exponent bits. With
+    the CPU's own `exp2`, which serves the whole range, the forward takes 5 to 10 % longer.
     """
     x = jnp.maximum(x, -127)
     whole = jnp.round(x)
@@ -133,11 +133,10 @@ def _forward(
                 acc * shrink[..., None] + new,
             )
 
+        # Hidden keys do weigh in a row that has seen no other yet; its first real key wipes that.
         zeros = jnp.zeros(queries.shape[:2], jnp.float32)
-        # Begins above HIDDEN, so that hidden keys weigh nothing in a row that has seen no other.
-        state = zeros + HIDDEN / 2, zeros, jnp.zeros_like(queries)
+        state = zeros + HIDDEN, zeros, jnp.zeros_like(queries)
         top, total, acc = for_each_seen(tile, plan.starts, plan.ends, plan.block_kv, attend, state)
-        total = jnp.where(total > 0, total, 1)
         tile_lse = (top + jnp.log2(total)).reshape(h, tile.size)
         out = tile.put(out, rows_first(acc / total[..., None], tile.size))
         return out, tile.put(lse, tile_lse, axis=1)
