@@ -1,24 +1,37 @@
 #!/usr/bin/env bash
-# The complete suite on the oldest and on the newest tested Python. Writes docs/nightly.md.
+# The complete suite on each tested Python, and parity. Writes docs/nightly.md.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-summary=docs/nightly.md
-printf '# Nightly\n\n%s, commit %s, %s cores.\n\n| Python | jax | tests | minutes |\n|---|---|---|---|\n' \
-  "$(date -u +%F)" "$(git rev-parse --short HEAD)" "$(getconf _NPROCESSORS_ONLN)" >$summary
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+rows=()
 failed=0
-for version in 3.11 3.12; do
-  if ! python=$(scripts/find_python.sh $version); then
-    echo "| $version | - | not run: no such Python here | - |" >>$summary
-    continue
-  fi
-  venv=.venv-$version
-  log=$venv/nightly.log
-  PYTHON=$python scripts/setup.sh "$venv" dev parity || exit 1
-  start=$SECONDS
-  "$venv/bin/python" -m pytest -n 2 -m "not gpu and not tpu" 2>&1 | tee "$log" || failed=1
+
+run() { # run NAME VENV COMMAND...
+  local name=$1 venv=$2 log=$logs/$1.log start=$SECONDS
+  shift 2
+  "$@" 2>&1 | tee "$log" || failed=1
+  local jax tests
   jax=$("$venv/bin/python" -c 'from importlib.metadata import version; print(version("jax"))')
-  tests=$(tail -n 1 "$log" | tr -d '=' | sed 's/^ *//; s/ in [0-9.]*s.*//')
-  echo "| $version | $jax | $tests | $(((SECONDS - start + 30) / 60)) |" >>$summary
+  tests=$(grep -E ' in [0-9.]+s' "$log" | tail -n 1 | sed -E 's/=+ ?//g; s/ in [0-9.]+s.*//')
+  rows+=("| $name | $jax | ${tests:-no summary} | $(((SECONDS - start + 30) / 60)) |")
+}
+
+for version in 3.11 3.12; do
+  if python=$(scripts/find_python.sh $version); then
+    venv=.venv-$version
+    PYTHON=$python scripts/setup.sh "$venv" dev || exit 1
+    run "Python $version" "$venv" "$venv/bin/pytest" -n 2 -m "not gpu and not tpu and not parity"
+  else
+    rows+=("| Python $version | - | not run: no such Python here | - |")
+  fi
 done
-cat $summary
+run parity .venv-parity make parity
+
+{
+  printf '# Nightly\n\n%s, commit %s, %s cores.\n\n' \
+    "$(date -u +%F)" "$(git rev-parse --short HEAD)" "$(getconf _NPROCESSORS_ONLN)"
+  printf '| suite | jax | tests | minutes |\n|---|---|---|---|\n'
+  printf '%s\n' "${rows[@]}"
+} | tee docs/nightly.md
 exit $failed
