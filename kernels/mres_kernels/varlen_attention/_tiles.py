@@ -95,37 +95,42 @@ def for_each_seen(
     tile: Rows,
     starts: Int32[Array, " t"],
     ends: Int32[Array, " t"],
-    size: int,
+    sizes: tuple[int, ...],
     visit: Callable[[Rows, T], T],
     carry: T,
 ) -> T:
     """Calls `visit(rows, carry)` on what a tile sees; row `i` sees `starts[i]` to `ends[i]`.
 
-    First tiles of `size` that all its rows see, without dead rows; then the edges to the left and
-    the right of them, in tiles of `EDGE_SIZE` that need a mask.
+    First what all its rows see, in tiles of `sizes` (falling) without dead rows; then the edges
+    to the left and the right of them, in tiles of `EDGE_SIZE` that need a mask.
     """
     length, live = starts.shape[0], tile.live
     assert live is not None
-    size, edge_size = min(size, length), min(EDGE_SIZE, length)
     starts, ends = tile.cut(starts), tile.cut(ends)
     begin, inner_end = (jnp.where(live, x, length).min() for x in (starts, ends))
     inner_begin, end = (jnp.where(live, x, 0).max() for x in (starts, ends))
-    num_full = jnp.maximum(inner_end - inner_begin, 0) // size
-    full_begin = jnp.where(num_full > 0, inner_begin, begin)
-    right = full_begin + num_full * size
-    num_left, num_right = -(-(full_begin - begin) // edge_size), -(-(end - right) // edge_size)
-
-    def full(i, carry):
-        return visit(Rows(full_begin + i * size, size), carry)
+    right = inner_begin
+    for size in sizes:
+        if size <= length:
+            count = jnp.maximum(inner_end - right, 0) // size
+            carry = lax.fori_loop(0, count, _full_tile(visit, right, size), carry)
+            right = right + count * size
+    left_end = jnp.where(right > inner_begin, inner_begin, begin)
+    right = jnp.where(right > inner_begin, right, begin)
+    edge_size = min(EDGE_SIZE, length)
+    num_left, num_right = -(-(left_end - begin) // edge_size), -(-(end - right) // edge_size)
 
     def edge(i, carry):
         is_left = i < num_left
         first = jnp.where(is_left, begin + i * edge_size, right + (i - num_left) * edge_size)
-        stop = jnp.where(is_left, full_begin, end)
+        stop = jnp.where(is_left, left_end, end)
         return visit(rows_between(first, stop, edge_size, length), carry)
 
-    carry = lax.fori_loop(0, num_full, full, carry)
     return lax.fori_loop(0, num_left + num_right, edge, carry)
+
+
+def _full_tile(visit: Callable[[Rows, T], T], first: Int32[Array, ""], size: int):
+    return lambda i, carry: visit(Rows(first + i * size, size), carry)
 
 
 def heads_first(

@@ -41,6 +41,8 @@ CASES = (
     Case("grouped", (100, 200), 6, 2, 32, causal=True),
     Case("window", (150, 250), 2, 1, 72, causal=True, window=70),
     Case("pictures_in_text", (200, 180), 4, 1, 32, causal=True, spans=((10, 150), (250, 260))),
+    Case("wide_tiles", (400, 90), 1, 1, 128),
+    Case("wide_tiles_causal", (30, 470), 2, 1, 64, causal=True),
     Case("wide_heads", (40, 90), 2, 1, 256),
     Case("bfloat16", (90, 150), 4, 2, 64, dtype="bfloat16"),
     # From here on for the benchmark.
