@@ -1,4 +1,4 @@
-"""What users see when their input cannot work: one line that names the item, the numbers and the cure.
+"""What users see when their input cannot work: one line with the item, the numbers and the cure.
 
 `MresError` is bad usage or bad input (exit code 2 of the command line); `RunError` is a run that
 was started correctly and failed (exit code 1). Neither ever carries a memory address.

@@ -1,4 +1,4 @@
-"""mres-tiny, stage 1: learns to read from dense pages of text.
+"""mres-tiny, stage 1: learns to read from dense pages of key-value pairs.
 
 mres train configs/tiny/pages.py
 """
@@ -12,11 +12,11 @@ def get_config() -> Run:
     return Run(
         name="mres-tiny-pages",
         model=mres_tiny(),
-        data=DataConfig(kinds={"page": 1.0}, questions={"rc": 1.0}, questions_per_image=2),
+        data=DataConfig(kinds={"page": 1.0}, questions={"rc": 1.0}, questions_per_image=8),
         policies={"native": 1.0},
-        ladder=(Rung(max_patches=2_048, max_tokens=896, max_views=32, max_examples=32),),
-        optimizer=OptimizerConfig(name="muon", learning_rate=6e-3, weight_decay=0.01, b2=0.98),
-        schedule=Schedule(num_steps=2_500, warmup_steps=50, kind="constant"),
+        ladder=(Rung(max_patches=2_048, max_tokens=1_792, max_views=32, max_examples=32),),
+        optimizer=OptimizerConfig(name="muon", learning_rate=3e-3, weight_decay=0.01, b2=0.98),
+        schedule=Schedule(num_steps=2_000, warmup_steps=50, kind="constant"),
         checkpoint=CheckpointConfig(dir="runs/tiny-pages", every_steps=250),
         aux_loss_weight=2.0,
         log_every=25,

@@ -37,6 +37,7 @@ class DataConfig:
     area_bins: Mapping[str, float] = dataclasses.field(
         default_factory=lambda: dict.fromkeys("ABCDEFG", 1.0)
     )  # of the unit 128**2 px, as in RC-Bench
+    pairs_per_page: int = 16  # most key-value pairs of a picture of kind `page`
     questions_per_image: int = 4  # turns of one conversation that share their picture
     num_workers: int = 0  # processes that draw documents; 0 draws them in the main one
 
@@ -51,6 +52,11 @@ class DataConfig:
             self.questions_per_image >= 1,
             "DataConfig",
             f"questions_per_image={self.questions_per_image} must be at least 1.",
+        )
+        _require(
+            self.pairs_per_page >= 1,
+            "DataConfig",
+            f"pairs_per_page={self.pairs_per_page} must be at least 1.",
         )
         _require(self.num_workers >= 0, "DataConfig", f"num_workers={self.num_workers} is below 0.")
 

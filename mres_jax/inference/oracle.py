@@ -90,7 +90,8 @@ def _our_logits(model: Any, example: Example) -> np.ndarray:
         max_examples=1,
     )
     with jax.default_matmul_precision("float32"):  # accelerators round to less by themselves
-        hidden = model.hidden(pack([example], rung))[: size.num_tokens]
+        packed = jax.tree.map(jax.numpy.asarray, pack([example], rung))
+        hidden = model.hidden(packed)[: size.num_tokens]
         return np.asarray(model.logits(hidden), np.float32)
 
 

@@ -191,6 +191,7 @@ def _preprocessor(content: dict[str, Any], spec: ProcessorSpec) -> dict[str, Any
     """`preprocessor_config.json` with the pixel limits, in the spelling it has or else in both."""
     limits = {"min_pixels": spec.min_pixels, "max_pixels": spec.max_pixels}
     edges = {"shortest_edge": spec.min_pixels, "longest_edge": spec.max_pixels}
+    ours = {"resize_rule": spec.resize_rule} if spec.resize_rule != "hf" else {}
     if not content:
         return {
             "image_processor_type": "Qwen2VLImageProcessor",
@@ -202,8 +203,9 @@ def _preprocessor(content: dict[str, Any], spec: ProcessorSpec) -> dict[str, Any
             "merge_size": spec.merge_size,
             **limits,
             "size": edges,
+            **ours,
         }
-    out = dict(content)
+    out = content | ours
     if "size" in content:
         out["size"] = {**(content["size"] or {}), **edges}
     if limits.keys() & content.keys() or "size" not in content:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 from etils import epath
 from flax import nnx
 
@@ -161,10 +162,18 @@ class Checkpoints:
         if not list_steps(self.root):
             return None
         trees = restore_checkpoint(self.root, _trees(state), fallback=fallback).trees
-        rest = trees["training"]
-        model = [(("model", *path), leaf) for path, leaf in nnx.to_flat_state(trees["model"])]
-        params = nnx.from_flat_state([*model, *nnx.to_flat_state(rest["heads"])])
-        return TrainState(step=rest["step"], params=params, opt_state=rest["opt_state"])
+        return TrainState(params=_params(trees), **trees["training"])
+
+
+def restore_params(root: str | os.PathLike[str], state: TrainState) -> TrainState:
+    """Returns `state` with the parameters of the newest step under `root`: step and optimiser stay.
+
+    Raises:
+      CheckpointError: no complete step, a damaged file (by name), or another model.
+    """
+    trees = _trees(state)
+    wanted = {name: trees[name] for name in ("model", "heads") if jax.tree.leaves(trees[name])}
+    return state._replace(params=_params(trees | restore_checkpoint(root, wanted).trees))
 
 
 def _absolute(root: str | os.PathLike[str]) -> epath.Path:
@@ -176,10 +185,16 @@ def _absolute(root: str | os.PathLike[str]) -> epath.Path:
 def _trees(state: TrainState) -> dict[str, Any]:
     """The model apart from all that only training needs, so that it can be read alone."""
     flat = list(nnx.to_flat_state(state.params))
-    heads = nnx.from_flat_state([(path, leaf) for path, leaf in flat if path[0] != "model"])
-    model = nnx.from_flat_state([(path[1:], leaf) for path, leaf in flat if path[0] == "model"])
-    training = {"step": state.step, "heads": heads, "opt_state": state.opt_state}
-    return {"model": model, "training": training}
+    return {
+        "model": nnx.from_flat_state([(path[1:], x) for path, x in flat if path[0] == "model"]),
+        "heads": nnx.from_flat_state([(path, x) for path, x in flat if path[0] != "model"]),
+        "training": {"step": state.step, "opt_state": state.opt_state},
+    }
+
+
+def _params(trees: Mapping[str, Any]) -> Any:
+    model = [(("model", *path), x) for path, x in nnx.to_flat_state(trees["model"])]
+    return nnx.from_flat_state([*model, *nnx.to_flat_state(trees["heads"])])
 
 
 def _with_cure(error: DamagedError, older: list[int]) -> DamagedError:

@@ -32,8 +32,14 @@ class Learner(nnx.Module):
     ):
         self.model = model
         self.auxiliary_weight = auxiliary_weight
-        width = model.config.vision_config.embed_dim
-        self.heads = PatchHeads(width, patch_classes, rngs=rngs) if patch_classes else None
+        config = model.config
+        vision, width = config.vision_config, config.text_config.hidden_size
+        merged = vision.spatial_merge_size**2
+        heads = {
+            "patch": PatchHeads(vision.embed_dim, patch_classes, rngs=rngs),
+            "token": PatchHeads(width, patch_classes, patches=merged, rngs=rngs),
+        }
+        self.heads = nnx.Dict(heads if patch_classes else {})
 
     def loss(self, pack: Pack) -> tuple[Float[Array, ""], Metrics]:
         """Next-token loss of the pack, plus the weighted auxiliary loss on its patches."""
@@ -42,10 +48,11 @@ class Learner(nnx.Module):
         visual = model.project(model.vision.merger(features))
         logits = model.logits(model.hidden(pack, visual))
         loss, metrics = next_token_loss(logits, pack.targets, pack.loss_mask)
-        if self.heads is not None:
-            auxiliary, named = self.heads(features, pack.patch_labels)
+        seen = {"patch": features, "token": visual}
+        for level, heads in self.heads.items():
+            auxiliary, accuracy = heads(seen[level], pack.patch_labels)
             loss = loss + self.auxiliary_weight * auxiliary
-            metrics = metrics | named
+            metrics |= {f"{level}_{name}": value for name, value in accuracy.items()}
         return loss, metrics
 
 
@@ -80,7 +87,7 @@ def make_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, params)
         new: Any = optax.apply_updates(params, updates)
         nnx.replace_by_pure_dict(state.params, new)
-        metrics["grad_norm"] = optax.global_norm(grads)
+        metrics["grad_norm"] = optax.tree.norm(grads)
         return state._replace(step=state.step + 1, opt_state=opt_state), metrics
 
     return jax.jit(step, donate_argnums=0)

@@ -4,7 +4,6 @@ import json
 import pathlib
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,22 +14,26 @@ import tokenizers
 from etils import epath
 from flax import nnx
 
-from mres_jax.config import Run, to_json
+from mres_jax.config import Run, diff, from_json, to_json
 from mres_jax.data.documents import VOCABULARY
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import FILE as TOKENIZER_FILE, Tokenizer, build_tiny_tokenizer
 from mres_jax.data.types import Pack
 from mres_jax.errors import ConfigError, RunError
+from mres_jax.files import check_directory, write_together
 from mres_jax.models.checkpoint_io import read_assets
 from mres_jax.models.manifest import list_steps, step_directory
 from mres_jax.models.registry import family_of
 from mres_jax.models.vlm import PackedVLM
-from mres_jax.training.checkpoints import Checkpoints
+from mres_jax.training.checkpoints import Checkpoints, restore_params
+from mres_jax.training.initial import init_local_attention
 from mres_jax.training.learner import Learner, TrainState, init_state, make_step
 from mres_jax.training.optimizer import make_optimizer
 from mres_jax.training.stream import PATCH_CLASSES, DocumentStream
 
 TEMPLATE_WORDS = ("You", "are", "a", "helpful", "assistant", "system", "user")
+SHOWN = ("patch_char0", "patch_field0", "token_char0", "token_index0")  # in the log's lines
+RUN_FILE = "run.json"
 AHEAD = 3  # packs drawn before they are needed
 
 
@@ -53,7 +56,7 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
       ConfigError: the directory holds a run of another model.
     """
     directory = pathlib.Path(run.checkpoint.dir)
-    directory.mkdir(parents=True, exist_ok=True)
+    _check_directory(directory, run)
     tokenizer = _tokenizer(run)
     family = family_of(run.model)
     _check_tokenizer(run.model, tokenizer)
@@ -66,18 +69,19 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
         auxiliary_weight=run.aux_loss_weight,
         rngs=rngs,
     )
+    init_local_attention(learner.model.vision)
     graphdef, state = init_state(learner, optimizer)
     checkpoints = Checkpoints(
-        directory / "checkpoints", keep=run.checkpoint.keep, assets=_assets(tokenizer)
+        directory / "checkpoints",
+        keep=run.checkpoint.keep,
+        assets={TOKENIZER_FILE: tokenizer.to_bytes()},
     )
     restored = checkpoints.restore_latest(state)
-    if restored is None and run.init:
-        earlier = Checkpoints(run.init, keep=1).restore_latest(state)
-        if earlier is None:
-            raise ConfigError(f"run: init={run.init} has no complete checkpoint.")
-        state = state._replace(params=earlier.params)
-    state = restored or state
-    (directory / "run.json").write_text(to_json(run))
+    if restored is not None:
+        state = restored
+    elif run.init:
+        state = restore_params(run.init, state)
+    write_together(directory, {RUN_FILE: to_json(run).encode()})
     stream = DocumentStream(
         run.data,
         policies=run.policies,
@@ -91,6 +95,25 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
     return Trained(model, spec, tokenizer, int(state.step))
 
 
+def _check_directory(directory: pathlib.Path, run: Run) -> None:
+    """Refuses to go on with another model's run; other fields may change between restarts."""
+    file = check_directory(directory) / RUN_FILE
+    if not file.is_file():
+        return
+    changes = diff(from_json(file.read_text()).model, run.model)
+    if changes:
+        raise ConfigError(
+            f"run: {directory} holds a run of another model ({'; '.join(changes)}). "
+            "Name another checkpoint.dir."
+        )
+
+
+def document_tokenizer() -> Tokenizer:
+    """Bytes, the words of generated documents and of the chat template, control tokens."""
+    words = {word for word in (*VOCABULARY, *TEMPLATE_WORDS) if word.isalpha()}
+    return Tokenizer(build_tiny_tokenizer(sorted(words)))
+
+
 def _tokenizer(run: Run) -> Tokenizer:
     """The tokenizer of the run this one starts from, else one built from the documents' words."""
     if run.init:
@@ -100,8 +123,7 @@ def _tokenizer(run: Run) -> Tokenizer:
             raise ConfigError(f"run: init={run.init} has no complete checkpoint.")
         assets = read_assets(step_directory(root, steps[-1]))
         return Tokenizer(tokenizers.Tokenizer.from_str(assets[TOKENIZER_FILE].decode()))
-    words = {word for word in (*VOCABULARY, *TEMPLATE_WORDS) if word.isalpha()}
-    return Tokenizer(build_tiny_tokenizer(sorted(words)))
+    return document_tokenizer()
 
 
 def _check_tokenizer(model: Any, tokenizer: Tokenizer) -> None:
@@ -109,13 +131,8 @@ def _check_tokenizer(model: Any, tokenizer: Tokenizer) -> None:
     if tokenizer.vocab_size > rows or image != model.image_token_id:
         raise ConfigError(
             f"run: the tokenizer has {tokenizer.vocab_size} tokens and <|image_pad|> at {image}, "
-            f"the model vocab_size={rows} and image_token_id={model.image_token_id}. Make them agree."
+            f"the model has {rows} rows and image_token_id={model.image_token_id}: make them agree."
         )
-
-
-def _assets(tokenizer: Tokenizer) -> dict[str, bytes]:
-    with tempfile.TemporaryDirectory() as folder:
-        return {TOKENIZER_FILE: tokenizer.save(folder).read_bytes()}
 
 
 def _run_steps(
@@ -226,7 +243,7 @@ class _Stop:
 
 def _line(row: dict) -> str:
     shown = {k: v for k, v in row.items() if k in ("loss", "accuracy", "grad_norm")}
-    shown |= {k: v for k, v in row.items() if k.startswith("patch_") and k.endswith("0")}
+    shown |= {k: v for k, v in row.items() if k in SHOWN}
     text = " ".join(f"{name} {value:.3f}" for name, value in shown.items())
     return (
         f"step {row['step']:5d} {text} {row['seconds_per_step']:.2f} s/step "

@@ -24,33 +24,49 @@ def next_token_loss(
 
 
 class PatchHeads(nnx.Module):
-    """Linear probes on patch features: what stands on this patch?
+    """Linear probes on features: what stands on each patch?
 
     They are a training aid and no part of the model: a small tower that must learn to read from
     answers alone stays at chance for very long (`experiments/LOG.md`). One head per label name.
     """
 
-    def __init__(self, size: int, num_classes: Mapping[str, int], *, rngs: nnx.Rngs):
+    def __init__(
+        self, size: int, num_classes: Mapping[str, int], *, patches: int = 1, rngs: nnx.Rngs
+    ):
+        """Makes the heads.
+
+        Args:
+          size: feature width.
+          num_classes: by label name; class 0 is background.
+          patches: how many patches one row of features stands for, as a visual token for
+            `merge_size**2`; each is named on its own.
+          rngs: source of the weights.
+        """
         self.names = tuple(sorted(num_classes))
-        self.heads = nnx.List([nnx.Linear(size, num_classes[n], rngs=rngs) for n in self.names])
+        self.num_classes = tuple(num_classes[name] for name in self.names)
+        self.heads = nnx.List([nnx.Linear(size, patches * n, rngs=rngs) for n in self.num_classes])
 
     def __call__(
-        self, features: Float[Array, "p d"], labels: Mapping[str, Int[Array, " p"]]
+        self, features: Float[Array, "v d"], labels: Mapping[str, Int[Array, " p"]]
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """Sum of the heads' losses, each class-balanced between background (0) and the rest.
 
         Labels of -1 (padding, doubtful patches) count nowhere. Also returns the accuracy of each
         head on patches that are not background.
         """
-        total, metrics = jnp.zeros(()), {}
-        for name, head in zip(self.names, self.heads, strict=True):
-            logits, target = head(features.astype(jnp.float32)), labels[name]
+        total, accuracy = jnp.zeros(()), {}
+        features = features.astype(jnp.float32)
+        # Else the loss falls by growing the features, which nothing after it would undo.
+        features *= jax.lax.rsqrt(jnp.square(features).mean(axis=-1, keepdims=True) + 1e-6)
+        for name, count, head in zip(self.names, self.num_classes, self.heads, strict=True):
+            target = labels[name]
+            logits = head(features).reshape(len(target), count)
             nll = _cross_entropy(logits, jnp.maximum(target, 0))
             glyph, ground = target > 0, target == 0
             total = total + _mean_where(nll, glyph) + 0.2 * _mean_where(nll, ground)
             right = (logits.argmax(axis=-1) == target).astype(jnp.float32)
-            metrics[f"patch_{name}"] = _mean_where(right, glyph)
-        return total, metrics
+            accuracy[name] = _mean_where(right, glyph)
+        return total, accuracy
 
 
 def _cross_entropy(logits: Float[Array, "t n"], targets: Int[Array, " t"]) -> Float[Array, " t"]:

@@ -31,7 +31,7 @@ PATCH_CLASSES = {
         "index": 2 + MAX_INDEX,
     }.items()
 }
-MAX_MISFITS = 6  # draws in a row that no longer fit, after which a pack is closed
+MAX_MISFITS = 3  # draws in a row that no longer fit, after which a pack is closed
 
 
 class DocumentStream:
@@ -96,8 +96,9 @@ class DocumentStream:
 
     def _document(self, rng: random.Random, *, small: bool) -> Document:
         kind, seed = _draw(rng, self.data.kinds), rng.getrandbits(48)
+        most = self.data.pairs_per_page
         if kind == PAGE:
-            return make_page(seed, max_pairs=3 if small else 16)
+            return make_page(seed, max_pairs=min(3, most) if small else most)
         bins = {b: w for b, w in self.data.area_bins.items() if not small or b in "BC"}
         return make_document(seed, area_bin=_draw(rng, bins or {"B": 1.0}), kind=kind)
 

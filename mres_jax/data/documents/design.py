@@ -39,7 +39,7 @@ def make_document(
         seed, area_bin=area_bin, ratio_bin=ratio_bin, size=size, kind=kind, options=options
     )
     bins = bin_of(size)
-    fields = _fields(design)
+    fields = fields_of(design)
     kind = design.facts["kind"]
     questions = ask(
         random.Random(seed + 1),
@@ -83,7 +83,8 @@ def draw_design(
     return Composer(rng, size, kind, options).run(), size
 
 
-def _fields(design: Design) -> tuple[Field, ...]:
+def fields_of(design: Design) -> tuple[Field, ...]:
+    """Keys and values of a design with the boxes that its painted runs fill."""
     fields = []
     for i, key in enumerate(design.keys):
         mine = [run for run in design.plan.runs if run.field == i]

@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 
 from mres_jax.data.documents.bins import bin_of
-from mres_jax.data.documents.design import COLOUR_NAMES, Design, _fields as fields_of
+from mres_jax.data.documents.design import COLOUR_NAMES, Design, fields_of
 from mres_jax.data.documents.fonts import Face, face
 from mres_jax.data.documents.grounds import draw_ground
 from mres_jax.data.documents.questions import ask
@@ -21,7 +21,7 @@ KIND = "page"
 
 
 def make_page(seed: int, *, max_pairs: int = 16, options: Options | None = None) -> Document:
-    """Draws one page of 2 to `max_pairs` pairs in one or two columns.
+    """Draws one page of 1 to `max_pairs` pairs, few more often than many, in one or two columns.
 
     `options` may name fonts, heights, grounds and the longest value, as for `make_document`.
     """
@@ -30,7 +30,8 @@ def make_page(seed: int, *, max_pairs: int = 16, options: Options | None = None)
     family = rng.choices(list(families), list(families.values()))[0]
     height = rng.randint(*options.cap_heights)
     key_face, value_face = (face(family, rng.random() < 0.35, height) for _ in range(2))
-    keys = rng.sample(KEYS, rng.randint(2, min(max_pairs, len(KEYS))))
+    most = min(max_pairs, len(KEYS))
+    keys = rng.sample(KEYS, int((most + 1) ** rng.random()))
     values = [draw_value(rng, VALUE_FORMATS[key], options.max_chars, False) for key in keys]
     shown = [_printed(rng, key) for key in keys]
     ground = draw_ground(rng, rng.choice(options.grounds), rng.choice(COLOUR_NAMES))

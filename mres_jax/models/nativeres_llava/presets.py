@@ -27,7 +27,7 @@ def mres_tiny() -> NativeResLlavaConfig:
             num_hidden_layers=3,
             num_attention_heads=4,
             num_key_value_heads=2,
-            rope_theta=10_000.0,
+            rope_theta=1_000_000.0,
             tie_word_embeddings=True,
             max_position_embeddings=4_096,
         ),

@@ -5,7 +5,7 @@ from typing import Any
 
 from mres_jax.data.spec import ChatTemplate, ProcessorSpec
 from mres_jax.models.nativeres_llava.config import NativeResLlavaConfig
-from mres_jax.models.qwen2_vl.processor import PLACEHOLDERS, pixel_limits
+from mres_jax.models.qwen2_vl.processor import PLACEHOLDERS, pixel_limits, resize_rule
 
 # The released code splits `<image>\n` out of the turn: features, then a newline, then the text.
 TEMPLATE = ChatTemplate(
@@ -53,4 +53,6 @@ def make_spec(
         template=TEMPLATE,
         position_rule="plain",
         coord_frame="relative_1000",
+        # weights from elsewhere were trained behind Hugging Face's processor
+        resize_rule=resize_rule(preprocessor or {}, "hf" if preprocessor else "fit"),
     )

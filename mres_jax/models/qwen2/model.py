@@ -51,7 +51,8 @@ class Decoder(nnx.Module):
         remat: nn.Remat = "none",
         rngs: nnx.Rngs,
     ):
-        self.config, self.remat = config, remat
+        self.config = config
+        self.remat: nn.Remat = remat
         self.embed = nnx.Embed(config.vocab_size, config.hidden_size, dtype=dtype, rngs=rngs)
         self.layers = nn.stack_layers(
             lambda r: DecoderLayer(config, dtype=dtype, rngs=r), config.num_hidden_layers, rngs
@@ -89,7 +90,7 @@ class Decoder(nnx.Module):
     def decode(
         self, x: Float[Array, "m e"], positions: Int[Array, "3 m"], cache: nn.KVCache
     ) -> tuple[Float[Array, "m e"], nn.KVCache]:
-        """One more token for each row: hidden states, and the cache with it written at `lengths`."""
+        """One more token for each row: hidden states, and the cache that has it at `lengths`."""
         rotary, lengths = self._rotary(positions), cache.lengths
         rows = jnp.arange(lengths.shape[0])
 

@@ -1,6 +1,7 @@
 """Qwen2-VL over packs.
 
-Axes: p packed patches, r values of a patch row, v packed visual tokens, d vision width, e text width.
+Axes: p packed patches, r values of a patch row, v packed visual tokens, d vision width, e text
+width.
 """
 
 import jax.numpy as jnp
@@ -52,7 +53,8 @@ class VisionTower(nnx.Module):
         remat: nn.Remat = "none",
         rngs: nnx.Rngs,
     ):
-        self.config, self.remat = config, remat
+        self.config = config
+        self.remat: nn.Remat = remat
         self.patch_embed = nn.PatchEmbed(
             patch_size=config.patch_size,
             temporal_patch_size=config.temporal_patch_size,

@@ -1,7 +1,7 @@
 """What the host side must know of a Qwen2-VL: pixels, template, positions."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, cast
 
 from mres_jax.data.spec import ChatTemplate, ProcessorSpec
 from mres_jax.models.qwen2_vl.config import Qwen2VLConfig
@@ -57,6 +57,7 @@ def make_spec(
         template=TEMPLATE,
         position_rule="mrope" if config.text_config.mrope_section else "plain",
         coord_frame="relative_1000",
+        resize_rule=resize_rule(preprocessor or {}, "hf"),
     )
 
 
@@ -67,3 +68,8 @@ def pixel_limits(preprocessor: Mapping[str, Any], smallest: int, largest: int) -
         preprocessor.get("min_pixels") or size.get("shortest_edge") or smallest,
         preprocessor.get("max_pixels") or size.get("longest_edge") or largest,
     )
+
+
+def resize_rule(preprocessor: Mapping[str, Any], default: Literal["fit", "hf"]):
+    """The rule for native sizes that the model was trained with; see `ProcessorSpec`."""
+    return cast(Literal["fit", "hf"], preprocessor.get("resize_rule", default))

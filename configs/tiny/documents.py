@@ -1,0 +1,43 @@
+"""mres-tiny, stage 2: answers about documents of all sizes, one to eight a prompt, mixed views.
+
+mres train configs/tiny/documents.py     # after configs/tiny/pages.py
+"""
+
+from mres_jax.config import CheckpointConfig, DataConfig, OptimizerConfig, Run, Schedule
+from mres_jax.data.types import Rung
+from mres_jax.models.nativeres_llava.presets import mres_tiny
+
+
+def get_config() -> Run:
+    return Run(
+        name="mres-tiny",
+        model=mres_tiny(),
+        init="runs/tiny-pages/checkpoints",
+        data=DataConfig(
+            kinds={"page": 1.0, "invoice": 1.0, "table": 1.0, "sign": 1.0, "screen": 1.0},
+            questions={"rc": 0.75, "sc": 0.25},
+            area_bins={"A": 2, "B": 8, "C": 6, "D": 2, "E": 1, "F": 0.5, "G": 0.7},
+            images_per_prompt={"1": 16, "2": 2, "3": 1, "4": 1, "6": 1, "8": 1},
+            questions_per_image=8,
+        ),
+        policies={
+            "native": 8.0,
+            "fixed:256": 0.7,
+            "scale:0.5": 0.7,
+            "scale:0.75": 0.5,
+            "budget:128": 0.7,
+            "fixed,tokens=182": 0.4,
+        },
+        ladder=(
+            Rung(max_patches=2_048, max_tokens=1_536, max_views=64, max_examples=32),
+            Rung(max_patches=4_608, max_tokens=2_048, max_views=64, max_examples=32),
+            Rung(max_patches=7_168, max_tokens=2_560, max_views=64, max_examples=32),
+            Rung(max_patches=10_240, max_tokens=3_072, max_views=64, max_examples=32),
+        ),
+        optimizer=OptimizerConfig(name="muon", learning_rate=1.5e-3, weight_decay=0.01, b2=0.98),
+        schedule=Schedule(num_steps=3_600, warmup_steps=50, kind="cosine"),
+        checkpoint=CheckpointConfig(dir="runs/tiny", every_steps=250),
+        aux_loss_weight=0.1,
+        log_every=25,
+        smoke={"schedule.num_steps": "4", "schedule.warmup_steps": "2", "init": "none"},
+    )

@@ -1,0 +1,122 @@
+"""A run goes on where it stopped, bit for bit, and says in one line why it cannot."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from mres_jax.config import CheckpointConfig, DataConfig, OptimizerConfig, Run, Schedule
+from mres_jax.data.types import Rung
+from mres_jax.errors import CheckpointError, ConfigError, RunError
+from mres_jax.models.nativeres_llava.presets import mres_tiny
+from mres_jax.training.loop import train
+
+
+@pytest.fixture(autouse=True)
+def promotion_as_optax_needs_it():
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def tiny_run(path, *, steps=4, **changes) -> Run:
+    """A few steps of a very small reader of documents."""
+    model = mres_tiny()
+    model = dataclasses.replace(
+        model,
+        vision_config=dataclasses.replace(
+            model.vision_config, depth=1, embed_dim=16, num_heads=2, hidden_size=16
+        ),
+        text_config=dataclasses.replace(
+            model.text_config, hidden_size=16, intermediate_size=16, num_hidden_layers=1
+        ),
+    )
+    fields = {
+        "name": "tiny",
+        "model": model,
+        "policies": {"native": 1.0},
+        "data": DataConfig(kinds={"page": 1.0, "sign": 1.0}, area_bins={"B": 1.0}),
+        "ladder": (Rung(max_patches=512, max_tokens=512, max_views=8, max_examples=8),),
+        "optimizer": OptimizerConfig(learning_rate=1e-3),
+        "schedule": Schedule(num_steps=steps, warmup_steps=1),
+        "checkpoint": CheckpointConfig(dir=str(path), every_steps=2),
+        "aux_loss_weight": 1.0,
+        "log_every": 1,
+    }
+    return Run(**fields | changes)
+
+
+def losses(path) -> list[float]:
+    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    return [row["loss"] for row in rows]
+
+
+def weights(trained) -> list[np.ndarray]:
+    return [np.asarray(x) for x in jax.tree.leaves(nnx.state(trained.model, nnx.Param))]
+
+
+def quiet(line: str) -> None:
+    del line
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
+    whole = train(tiny_run(tmp_path / "whole"), log=quiet)
+
+    def stop_after_second(line: str) -> None:
+        if line.startswith("step     2"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run = tiny_run(tmp_path / "parts", checkpoint=CheckpointConfig(dir=str(tmp_path / "parts")))
+    first = train(run, log=stop_after_second)
+    assert 2 <= first.step < 4
+    second = train(run, log=quiet)
+    assert second.step == whole.step == 4
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    for a, b in zip(weights(whole), weights(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_starts_from_the_model_of_another_and_from_nothing_else_of_it(tmp_path):
+    first = train(tiny_run(tmp_path / "a", steps=2), log=quiet)
+    at_rest = OptimizerConfig(learning_rate=1e-30)
+    start = tiny_run(tmp_path / "b", steps=1, optimizer=at_rest, aux_loss_weight=0.0)
+    second = train(dataclasses.replace(start, init=str(tmp_path / "a" / "checkpoints")), log=quiet)
+    assert second.step == 1
+    for a, b in zip(weights(first), weights(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_directory_with_another_model_s_run_is_refused_with_the_difference(tmp_path):
+    run = tiny_run(tmp_path / "a", steps=1)
+    train(run, log=quiet)
+    text = dataclasses.replace(run.model.text_config, hidden_size=32)
+    other = dataclasses.replace(run, model=dataclasses.replace(run.model, text_config=text))
+    before = (tmp_path / "a" / "run.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"hidden_size: 16 -> 32.*checkpoint\.dir"):
+        train(other, log=quiet)
+    assert (tmp_path / "a" / "run.json").read_bytes() == before
+
+
+def test_no_checkpoint_to_start_from_is_named(tmp_path):
+    run = dataclasses.replace(tiny_run(tmp_path / "a"), init=str(tmp_path / "nowhere"))
+    with pytest.raises((ConfigError, CheckpointError), match="nowhere"):
+        train(run, log=quiet)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_step_and_cure(tmp_path):
+    # AdamW's update is bounded by the rate, whatever the gradient
+    run = tiny_run(tmp_path / "a", optimizer=OptimizerConfig(name="adamw", learning_rate=1e30))
+    with pytest.raises(RunError, match=r"loss is (nan|inf) at step \d+\. Lower the learning rate"):
+        train(run, log=quiet)
+
+
+def test_a_tokenizer_that_does_not_fit_the_model_is_refused(tmp_path):
+    run = tiny_run(tmp_path / "a")
+    run = dataclasses.replace(run, model=dataclasses.replace(run.model, image_token_id=3))
+    with pytest.raises(ConfigError, match=r"<\|image_pad\|> at .* image_token_id=3"):
+        train(run, log=quiet)
