@@ -69,6 +69,8 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
 def _unknown_option(command: str, word: str) -> ConfigError:
     options = _options(command)
     name = word.partition("=")[0]
+    if command == "train" and "." in name and "=" not in word:
+        return ConfigError(f"train: {name} needs its value after an equals sign: {name}=VALUE.")
     return ConfigError(
         f"{command}: unknown argument {name!r}.{did_you_mean(name, options)} "
         f"See mres {command} --help."

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 from etils import epath
 from flax import nnx
 
@@ -172,7 +171,7 @@ def restore_params(root: str | os.PathLike[str], state: TrainState) -> TrainStat
       CheckpointError: no complete step, a damaged file (by name), or another model.
     """
     trees = _trees(state)
-    wanted = {name: trees[name] for name in ("model", "heads") if jax.tree.leaves(trees[name])}
+    wanted = {name: tree for name, tree in trees.items() if name != "training"}
     return state._replace(params=_params(trees | restore_checkpoint(root, wanted).trees))
 
 
@@ -185,16 +184,18 @@ def _absolute(root: str | os.PathLike[str]) -> epath.Path:
 def _trees(state: TrainState) -> dict[str, Any]:
     """The model apart from all that only training needs, so that it can be read alone."""
     flat = list(nnx.to_flat_state(state.params))
+    heads = [(path, x) for path, x in flat if path[0] != "model"]
     return {
         "model": nnx.from_flat_state([(path[1:], x) for path, x in flat if path[0] == "model"]),
-        "heads": nnx.from_flat_state([(path, x) for path, x in flat if path[0] != "model"]),
+        **({"heads": nnx.from_flat_state(heads)} if heads else {}),
         "training": {"step": state.step, "opt_state": state.opt_state},
     }
 
 
 def _params(trees: Mapping[str, Any]) -> Any:
     model = [(("model", *path), x) for path, x in nnx.to_flat_state(trees["model"])]
-    return nnx.from_flat_state([*model, *nnx.to_flat_state(trees["heads"])])
+    heads = nnx.to_flat_state(trees["heads"]) if "heads" in trees else ()
+    return nnx.from_flat_state([*model, *heads])
 
 
 def _with_cure(error: DamagedError, older: list[int]) -> DamagedError:

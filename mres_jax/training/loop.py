@@ -32,7 +32,13 @@ from mres_jax.training.optimizer import make_optimizer
 from mres_jax.training.stream import PATCH_CLASSES, DocumentStream
 
 TEMPLATE_WORDS = ("You", "are", "a", "helpful", "assistant", "system", "user")
-SHOWN = ("patch_char0", "patch_field0", "token_char0", "token_index0")  # in the log's lines
+SHOWN = (
+    "patch_char0",
+    "token_char0",
+    "token_index0",
+    "token_colour",
+    "token_logo",
+)  # in the log's lines
 RUN_FILE = "run.json"
 AHEAD = 3  # packs drawn before they are needed
 

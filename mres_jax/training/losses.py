@@ -42,9 +42,10 @@ class PatchHeads(nnx.Module):
             `merge_size**2`; each is named on its own.
           rngs: source of the weights.
         """
-        self.names = tuple(sorted(num_classes))
-        self.num_classes = tuple(num_classes[name] for name in self.names)
-        self.heads = nnx.List([nnx.Linear(size, patches * n, rngs=rngs) for n in self.num_classes])
+        self.num_classes = dict(num_classes)
+        self.heads = nnx.Dict(
+            {name: nnx.Linear(size, patches * n, rngs=rngs) for name, n in num_classes.items()}
+        )
 
     def __call__(
         self, features: Float[Array, "v d"], labels: Mapping[str, Int[Array, " p"]]
@@ -58,9 +59,9 @@ class PatchHeads(nnx.Module):
         features = features.astype(jnp.float32)
         # Else the loss falls by growing the features, which nothing after it would undo.
         features *= jax.lax.rsqrt(jnp.square(features).mean(axis=-1, keepdims=True) + 1e-6)
-        for name, count, head in zip(self.names, self.num_classes, self.heads, strict=True):
+        for name, count in self.num_classes.items():
             target = labels[name]
-            logits = head(features).reshape(len(target), count)
+            logits = self.heads[name](features).reshape(len(target), count)
             nll = _cross_entropy(logits, jnp.maximum(target, 0))
             glyph, ground = target > 0, target == 0
             total = total + _mean_where(nll, glyph) + 0.2 * _mean_where(nll, ground)

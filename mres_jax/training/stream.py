@@ -9,7 +9,15 @@ import numpy as np
 from mres_jax.config import DataConfig
 from mres_jax.data.assemble import assemble
 from mres_jax.data.conversations import Message
-from mres_jax.data.documents import KEYS, LABEL_CHARSET, Document, make_document, patch_labels
+from mres_jax.data.documents import (
+    KEYS,
+    LABEL_CHARSET,
+    SC_ANSWERS,
+    Document,
+    make_document,
+    patch_labels,
+    scene_labels,
+)
 from mres_jax.data.documents.labels import MAX_INDEX
 from mres_jax.data.documents.pages import KIND as PAGE, make_page
 from mres_jax.data.packing import pack
@@ -30,7 +38,7 @@ PATCH_CLASSES = {
         "field": 1 + len(KEYS),
         "index": 2 + MAX_INDEX,
     }.items()
-}
+} | {topic: 1 + len(answers) for topic, answers in SC_ANSWERS.items()}
 MAX_MISFITS = 3  # draws in a row that no longer fit, after which a pack is closed
 
 
@@ -125,9 +133,8 @@ class DocumentStream:
     ) -> dict[str, np.ndarray]:
         parts: dict[str, list[np.ndarray]] = {name: [] for name in PATCH_CLASSES}
         for view in views:
-            named = patch_labels(
-                documents[view.item], view, patch_size=self.spec.patch_size, columns=COLUMNS
-            )
+            document, size = documents[view.item], self.spec.patch_size
+            named = patch_labels(document, view, patch_size=size, columns=COLUMNS)
             rows, columns = block_positions(
                 view.grid(self.spec.patch_size), merge_size=self.spec.merge_size
             ).T
@@ -135,6 +142,8 @@ class DocumentStream:
                 for column in range(COLUMNS):
                     cells = values[rows, columns * COLUMNS + column]
                     parts[f"{name}{column}"].append(cells)
+            for topic, values in scene_labels(document, view, patch_size=size).items():
+                parts[topic].append(values[rows, columns])
         return {name: np.concatenate(values) for name, values in parts.items()}
 
 

@@ -315,6 +315,48 @@ def test_labels_follow_the_view(some_documents):
             np.testing.assert_array_equal(lower[name][clear], array[half // 8 :][clear])
 
 
+def test_scene_labels_say_the_answers_of_the_questions_to_see(some_documents):
+    """Each asked fact stands on every patch, those about the logo where the logo is, on no other.
+
+    A logo is found again by its paint: a document without it differs there and nowhere else.
+    """
+    topics = set()
+    for seed, document in enumerate(some_documents):
+        labels = documents.scene_labels(document, patch_size=8)
+        asked = {q.tags[0]: q.answer for q in document.questions if q.type == "sc"}
+        topics |= set(asked)
+        for topic, answer in asked.items():
+            named = set(np.unique(labels[topic])) - {-1}
+            assert named == {1 + documents.SC_ANSWERS[topic].index(answer)}
+        assert all(
+            (array == array[0, 0]).all() for topic, array in labels.items() if "logo" not in topic
+        )
+        is_logo = labels["logo"] > 0
+        assert is_logo.any() == ("logo" in document.facts)
+        if seed < 40 and is_logo.any():
+            cell = {"area_bin": document.area_bin, "ratio_bin": document.ratio_bin}
+            drawn, _ = design.draw_design(document.seed, **cell)
+            drawn.plan.things = [t for t in drawn.plan.things if not isinstance(t, render.Mark)]
+            bare = render.paint(drawn.plan)
+            rows, cols = is_logo.shape
+            changed = (bare != document.image).any(-1)[: rows * 8, : cols * 8]
+            changed = changed.reshape(rows, 8, cols, 8).any(axis=(1, 3))
+            assert (changed & is_logo).sum() > 0.3 * is_logo.sum()
+            y, x = np.nonzero(is_logo)
+            changed[max(0, y.min() - 1) : y.max() + 2, max(0, x.min() - 1) : x.max() + 2] = False
+            assert not changed.any()
+    assert topics == set(documents.SC_ANSWERS)
+
+
+def test_scene_labels_follow_the_view(some_documents):
+    for document in some_documents[20:60]:
+        height, width = (side // 8 * 8 for side in document.size)
+        view = View(item=0, crop=Box(0, 0, height, width), size=Size(2 * height, 2 * width))
+        larger = documents.scene_labels(document, view, patch_size=16)
+        for topic, array in documents.scene_labels(document, patch_size=8).items():
+            np.testing.assert_array_equal(larger[topic], array)
+
+
 def test_half_patches_name_more_characters_than_patches():
     """With two cells per patch, narrow neighbours are told apart."""
     options = documents.Options(cap_heights=(8, 8), families={"mono": 1.0})

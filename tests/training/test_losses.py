@@ -65,7 +65,7 @@ def test_a_visual_token_names_each_of_its_patches_in_block_order():
     heads = PatchHeads(8, {"char": 5}, patches=4, rngs=nnx.Rngs(0))
     features, labels = make_case(patches=3)
     total, _ = heads(features, {"char": jnp.tile(labels["char"], 4)})
-    (linear,) = heads.heads
+    linear = heads.heads["char"]
     unit = features / jnp.sqrt(jnp.square(features).mean(-1, keepdims=True) + 1e-6)
     logits = linear(unit).reshape(12, 5)  # 3 tokens of 4 patches
     nll = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.tile(labels["char"], 4))

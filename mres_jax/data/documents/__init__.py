@@ -8,7 +8,7 @@ ask for a place. Seeded: the same seed gives the same bytes.
 
 from mres_jax.data.documents.bins import AREA_BINS, BINS, RATIO_BINS, bin_of
 from mres_jax.data.documents.design import make_document
-from mres_jax.data.documents.labels import patch_labels
+from mres_jax.data.documents.labels import patch_labels, scene_labels
 from mres_jax.data.documents.sets import item_seed, make_set, row_of, write_set
 from mres_jax.data.documents.types import Document, Field, Glyphs, Options, Question
 from mres_jax.data.documents.vocabulary import (
@@ -42,6 +42,7 @@ __all__ = [
     "make_set",
     "patch_labels",
     "row_of",
+    "scene_labels",
     "words_of",
     "write_set",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 from mres_jax.data.documents.bins import AREA_BINS, RATIO_BINS, bin_of, draw_size
 from mres_jax.data.documents.compose import COLOUR_NAMES as COLOUR_NAMES, Composer, Design
 from mres_jax.data.documents.questions import ask
-from mres_jax.data.documents.render import KEY, VALUE, make_glyphs, paint, union
+from mres_jax.data.documents.render import KEY, VALUE, Mark, make_glyphs, paint, union
 from mres_jax.data.documents.types import Document, Field, Options
 from mres_jax.data.documents.vocabulary import KINDS
 from mres_jax.errors import MresError
@@ -59,6 +59,7 @@ def make_document(
         questions=questions,
         glyphs=make_glyphs(design.plan),
         facts=design.facts,
+        logo_box=_logo_box(design),
     )
 
 
@@ -99,6 +100,14 @@ def fields_of(design: Design) -> tuple[Field, ...]:
         )
         fields.append(field)
     return tuple(fields)
+
+
+def _logo_box(design: Design) -> Box | None:
+    """Where there is a logo, no other mark is drawn."""
+    if "logo" not in design.facts:
+        return None
+    (box,) = (thing.box for thing in design.plan.things if isinstance(thing, Mark))
+    return box
 
 
 def _around(boxes: Sequence[np.ndarray]) -> Box:

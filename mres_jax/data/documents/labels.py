@@ -1,4 +1,4 @@
-"""Names the character under each patch, at the size a model looks at.
+"""Names what each patch shows, at the size a model looks at: its character, its surroundings.
 
 An auxiliary loss on these labels is what makes reading learnable for a very small tower.
 """
@@ -9,11 +9,12 @@ import numpy as np
 
 from mres_jax.data.documents.render import KEY, VALUE
 from mres_jax.data.documents.types import Document
-from mres_jax.data.documents.vocabulary import KEYS, LABEL_CHARSET
+from mres_jax.data.documents.vocabulary import KEYS, LABEL_CHARSET, SC_ANSWERS
 from mres_jax.errors import MresError
-from mres_jax.geometry import Box, Size, View
+from mres_jax.geometry import Box, Grid, Size, View
 
 MAX_INDEX = 15  # places of a string beyond this one share a label
+LOGO_TOPICS = ("logo", "logo side", "logo colour")
 IGNORE = -1
 
 
@@ -56,12 +57,7 @@ def patch_labels(
       `index`: 1 + place of the glyph in its value, at most 16, else 0.
     """
     view = view or _whole(document, patch_size)
-    grid = view.grid(patch_size)
-    if not grid.num_patches:
-        raise MresError(
-            f"patch_labels: a view of {view.encoded_size.width} x {view.encoded_size.height} px "
-            f"has no patch of {patch_size} px. Enlarge the view."
-        )
+    grid = _grid(view, patch_size)
     cell = (patch_size, patch_size / columns)
     shape = (grid.h, grid.w * columns)
     boxes = _seen_boxes(document.glyphs.boxes, view)
@@ -73,6 +69,45 @@ def patch_labels(
     is_clear = np.zeros(winner.shape, bool)
     is_clear[found.cell[order]] = clear[order]
     return _name(document, winner.reshape(shape), is_clear.reshape(shape))
+
+
+def scene_labels(
+    document: Document, view: View | None = None, *, patch_size: int
+) -> dict[str, np.ndarray]:
+    """Labels every patch of a view with what is known about the picture, in raster order.
+
+    Args:
+      view, patch_size: as for `patch_labels`.
+
+    Returns:
+      `int32 [rows cols]` by topic of `SC_ANSWERS`: 1 + index of the answer. Facts about the logo
+      stand on the patches whose centre is in its square, all others on every patch; where a fact
+      is unknown or is no answer of its topic, -1.
+    """
+    view = view or _whole(document, patch_size)
+    grid = _grid(view, patch_size)
+    shape, on_logo = (grid.h, grid.w), np.zeros((grid.h, grid.w), bool)
+    if document.logo_box is not None:
+        top, left, bottom, right = _seen_boxes(np.array([document.logo_box]), view)[0]
+        y, x = ((np.arange(count) + 0.5) * patch_size for count in shape)
+        on_logo = ((top <= y) & (y < bottom))[:, None] & ((left <= x) & (x < right))
+    labels = {}
+    for topic, answers in SC_ANSWERS.items():
+        fact = document.facts.get(topic)
+        label = 1 + answers.index(fact) if fact in answers else IGNORE
+        where = on_logo if topic in LOGO_TOPICS else True
+        labels[topic] = np.broadcast_to(np.where(where, label, IGNORE), shape).astype(np.int32)
+    return labels
+
+
+def _grid(view: View, patch_size: int) -> Grid:
+    grid = view.grid(patch_size)
+    if not grid.num_patches:
+        raise MresError(
+            f"patch labels: a view of {view.encoded_size.width} x {view.encoded_size.height} px "
+            f"has no patch of {patch_size} px. Enlarge the view."
+        )
+    return grid
 
 
 def _whole(document: Document, patch_size: int) -> View:

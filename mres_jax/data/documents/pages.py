@@ -35,9 +35,12 @@ def make_page(seed: int, *, max_pairs: int = 16, options: Options | None = None)
     values = [draw_value(rng, VALUE_FORMATS[key], options.max_chars, False) for key in keys]
     shown = [_printed(rng, key) for key in keys]
     ground = draw_ground(rng, rng.choice(options.grounds), rng.choice(COLOUR_NAMES))
+    facts = {"kind": KIND, "ground": ground.style}
+    if ground.colour:
+        facts["colour"] = ground.colour
     runs, size = _write(rng, shown, values, key_face, value_face, ground.ink)
     plan = Plan(size=size, ground=ground, runs=runs)
-    design = Design(plan=plan, keys=tuple(keys), facts={"kind": KIND}, asked_facts=[])
+    design = Design(plan=plan, keys=tuple(keys), facts=facts, asked_facts=[])
     fields, bins = fields_of(design), bin_of(size)
     return Document(
         seed=seed,

@@ -100,6 +100,7 @@ class Document:
     Attributes:
       image: `uint8 [h w 3]`.
       facts: what was drawn: `ground`, `colour`, `columns`, `logo`, `logo side`, `logo colour`.
+      logo_box: square of the logo, px; None without one.
     """
 
     seed: int
@@ -111,6 +112,7 @@ class Document:
     questions: tuple[Question, ...]
     glyphs: Glyphs
     facts: Mapping[str, str]
+    logo_box: Box | None = None
 
     @property
     def size(self) -> Size:
