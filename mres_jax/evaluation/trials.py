@@ -83,13 +83,13 @@ def run_trials(
     seed: int = 0,
     report: Callable[[int], None] = lambda done: None,
 ) -> list[Trial]:
-    """Returns every question answered under every policy; greedy, several in one pack.
+    """Returns every question answered under every policy; greedy, all policies in one batch.
 
     Args:
       answerer: local or remote.
       questions: picture (`uint8 [h w 3]`, upright) and question.
       policies: strings.
-      batch: questions held at a time.
+      batch: questions held at a time, each once per policy.
       max_new_tokens: of an answer.
       seed: of the answerer.
       report: called with the number of answers so far.
@@ -97,17 +97,17 @@ def run_trials(
     trials: list[Trial] = []
     sampling = Sampling(max_new_tokens=max_new_tokens)
     for group in _batches(questions, batch):
-        for policy in policies:
-            requests = [
-                Request(id=f"{q.id}/{i}", images=[image], question=q.text, policy=policy)
-                for i, (image, q) in enumerate(group)
-            ]
-            answers = answerer.answer(requests, sampling=sampling, seed=seed)
-            trials += [
-                Trial(question, policy, some[0])
-                for (_, question), some in zip(group, answers, strict=True)
-            ]
-            report(len(trials))
+        asked = [(policy, image, question) for policy in policies for image, question in group]
+        requests = [
+            Request(id=f"{q.id}/{policy}/{i}", images=[image], question=q.text, policy=policy)
+            for i, (policy, image, q) in enumerate(asked)
+        ]
+        answers = answerer.answer(requests, sampling=sampling, seed=seed)
+        trials += [
+            Trial(question, policy, some[0])
+            for (policy, _, question), some in zip(asked, answers, strict=True)
+        ]
+        report(len(trials))
     return trials
 
 
