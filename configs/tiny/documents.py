@@ -19,6 +19,7 @@ def get_config() -> Run:
             area_bins={"A": 4, "B": 8, "C": 6, "D": 2, "E": 1, "F": 0.5, "G": 0.7},
             images_per_prompt={"1": 16, "2": 2, "3": 1, "4": 1, "6": 1, "8": 1},
             questions_per_image=8,
+            min_text_height=6.0,
         ),
         policies={
             "native": 8.0,
@@ -35,7 +36,7 @@ def get_config() -> Run:
             Rung(max_patches=10_240, max_tokens=3_072, max_views=64, max_examples=32),
         ),
         optimizer=OptimizerConfig(name="muon", learning_rate=1.5e-3, weight_decay=0.01, b2=0.98),
-        schedule=Schedule(num_steps=4_500, warmup_steps=100, kind="cosine"),
+        schedule=Schedule(num_steps=6_500, warmup_steps=100, kind="cosine"),
         checkpoint=CheckpointConfig(dir="runs/tiny", every_steps=250),
         aux_loss_weight=0.1,
         log_every=25,

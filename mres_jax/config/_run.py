@@ -39,7 +39,7 @@ class DataConfig:
     )  # of the unit 128**2 px, as in RC-Bench
     pairs_per_page: int = 16  # most key-value pairs of a picture of kind `page`
     questions_per_image: int = 4  # turns of one conversation that share their picture
-    num_workers: int = 0  # processes that draw documents; 0 draws them in the main one
+    min_text_height: float = 0.0  # px of a capital as the model sees it; smaller text is not asked
 
     def __post_init__(self):
         for name in ("kinds", "questions", "images_per_prompt", "area_bins"):
@@ -58,7 +58,11 @@ class DataConfig:
             "DataConfig",
             f"pairs_per_page={self.pairs_per_page} must be at least 1.",
         )
-        _require(self.num_workers >= 0, "DataConfig", f"num_workers={self.num_workers} is below 0.")
+        _require(
+            self.min_text_height >= 0,
+            "DataConfig",
+            f"min_text_height={self.min_text_height} must be at least 0.",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from mres_jax.data.documents import (
     LABEL_CHARSET,
     SC_ANSWERS,
     Document,
+    Question,
     make_document,
     patch_labels,
     scene_labels,
@@ -39,6 +40,7 @@ PATCH_CLASSES = {
         "index": 2 + MAX_INDEX,
     }.items()
 } | {topic: 1 + len(answers) for topic, answers in SC_ANSWERS.items()}
+NATIVE = parse_policy("native")
 MAX_MISFITS = 3  # draws in a row that no longer fit, after which a pack is closed
 
 
@@ -84,11 +86,14 @@ class DocumentStream:
         """One conversation: pictures, then a few questions with their answers."""
         count = int(_draw(rng, self.data.images_per_prompt))
         documents = [self._document(rng, small=count > 1) for _ in range(count)]
-        policy = _draw(rng, self.policies)
-        views = policy([d.size for d in documents], "", self.spec)
-        turns = self._turns(rng, documents)
+        sizes = [d.size for d in documents]
+        views = _draw(rng, self.policies)(sizes, "", self.spec)
+        questions = self._questions(documents, views)
+        if not questions:
+            views = NATIVE(sizes, "", self.spec)
+            questions = self._questions(documents, views)
         messages = []
-        for i, (question, answer) in enumerate(turns):
+        for i, (question, answer) in enumerate(self._turns(rng, questions)):
             pictures = tuple(range(count)) if not i else ()
             messages.append(Message(role="user", parts=(*pictures, question)))
             messages.append(Message(role="assistant", parts=(answer,)))
@@ -110,15 +115,28 @@ class DocumentStream:
         bins = {b: w for b, w in self.data.area_bins.items() if not small or b in "BC"}
         return make_document(seed, area_bin=_draw(rng, bins or {"B": 1.0}), kind=kind)
 
-    def _turns(self, rng: random.Random, documents: Sequence[Document]) -> list[tuple[str, str]]:
-        """Questions without repetition; with several pictures, each fits one of them only."""
-        asked = [q for d in documents for q in d.questions if q.type in self.data.questions]
+    def _questions(self, documents: Sequence[Document], views: Sequence[View]) -> list[Question]:
+        """What can be asked: legible in its view, and with several pictures true of one only."""
+        asked = []
+        for view in views:
+            height, width = view.crop.size
+            scale = min(view.size.height / height, view.size.width / width)
+            asked += [
+                q
+                for q in documents[view.item].questions
+                if q.type in self.data.questions
+                and (q.type == "sc" or scale * q.text_height >= self.data.min_text_height)
+            ]
         if len(documents) > 1:
             keys = [f.key for d in documents for f in d.fields]
             once = {key for key in keys if key and keys.count(key) == 1}
             asked = [q for q in asked if q.type == "rc" and q.tags[0] in once]
+        return asked
+
+    def _turns(self, rng: random.Random, questions: Sequence[Question]) -> list[tuple[str, str]]:
+        """Some of the questions, no topic twice, with their answers."""
+        asked, weights = list(questions), self.data.questions
         rng.shuffle(asked)
-        weights = self.data.questions
         chosen = []
         while asked and len(chosen) < self.data.questions_per_image:
             kinds = {q.type: weights[q.type] for q in asked}

@@ -26,6 +26,7 @@ def attention(tower: VisionTower, layer: int) -> np.ndarray:
     rotary = nn.vision_rotary(jnp.asarray(grid.reshape(-1, 2)), head_dim=config.head_dim)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(ROWS * COLUMNS, config.embed_dim)))
     linear = tower.blocks.attn.qkv
+    assert linear.bias is not None
     qkv = x.astype(jnp.float32) @ linear.kernel[...][layer] + linear.bias[...][layer][None]
     q, k, _ = rearrange(qkv, "p (n h k) -> n p h k", n=3, h=config.num_heads)
     q, k = nn.apply_rotary(q, rotary), nn.apply_rotary(k, rotary)

@@ -11,8 +11,9 @@ from mres_jax.data.documents import KEYS
 from mres_jax.data.types import Rung
 from mres_jax.models.nativeres_llava import processor
 from mres_jax.models.nativeres_llava.presets import mres_tiny
+from mres_jax.resolution.policies import parse_policy
 from mres_jax.training.loop import document_tokenizer
-from mres_jax.training.stream import PATCH_CLASSES, DocumentStream
+from mres_jax.training.stream import NATIVE, PATCH_CLASSES, DocumentStream
 
 LADDER = (
     Rung(max_patches=512, max_tokens=512, max_views=8, max_examples=8),
@@ -67,7 +68,8 @@ def test_with_several_pictures_a_question_fits_one_of_them():
     for number in range(20):
         rng = random.Random(number)
         documents = [stream._document(rng, small=True) for _ in range(3)]
-        for question, answer in stream._turns(rng, documents):
+        views = NATIVE([d.size for d in documents], "", stream.spec)
+        for question, answer in stream._turns(rng, stream._questions(documents, views)):
             having = [
                 document
                 for document in documents
@@ -82,6 +84,23 @@ def test_no_question_is_asked_twice_in_a_conversation():
     stream = make_stream(images_per_prompt={"1": 1.0}, questions_per_image=8)
     for number in range(20):
         rng = random.Random(number)
-        documents = [stream._document(rng, small=False)]
-        answers = [q for q, _ in stream._turns(rng, documents)]
+        document = stream._document(rng, small=False)
+        views = NATIVE([document.size], "", stream.spec)
+        answers = [q for q, _ in stream._turns(rng, stream._questions([document], views))]
         assert len(answers) == len(set(answers)) <= 8
+
+
+def test_text_too_small_in_the_view_is_not_asked():
+    """At half the size a capital of 8 px has 4; what need not be read is asked at any size."""
+    stream, half = make_stream(min_text_height=6.0), parse_policy("scale:0.5")
+    left_out = 0
+    for number in range(30):
+        document = stream._document(random.Random(number), small=False)
+        native = stream._questions([document], NATIVE([document.size], "", stream.spec))
+        (view,) = half([document.size], "", stream.spec)
+        seen = stream._questions([document], [view])
+        scales = [a / b for a, b in zip(view.size, document.size, strict=True)]
+        legible = [q for q in native if q.type == "sc" or min(scales) * q.text_height >= 6]
+        assert seen == legible
+        left_out += len(native) - len(seen)
+    assert left_out > 10
