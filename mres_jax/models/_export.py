@@ -127,7 +127,6 @@ def complete_assets(loaded: LoadedModel) -> dict[str, bytes]:
     """The model's own files, and those it lacks made from its processor."""
     spec, assets = loaded.spec, dict(loaded.assets)
     assets["tokenizer.json"] = loaded.tokenizer.to_bytes()
-    image = loaded.tokenizer.decode([spec.image_token_id], skip_special=False)
     eos = loaded.tokenizer.decode(spec.eos_token_ids[:1], skip_special=False)
     pad = loaded.tokenizer.decode([spec.pad_token_id], skip_special=False)
     made: dict[str, Any] = {
@@ -147,12 +146,20 @@ def complete_assets(loaded: LoadedModel) -> dict[str, bytes]:
     for name, content in made.items():
         assets.setdefault(name, _json_bytes(content))
     if not {"chat_template.jinja", "chat_template.json"} & assets.keys():
-        assets["chat_template.jinja"] = chat_template(spec.template, image).encode()
+        assets["chat_template.jinja"] = chat_template(spec.template, _placeholder(loaded)).encode()
     old = assets.get(PREPROCESSOR)
     merged = _preprocessor(parse_json(old, PREPROCESSOR) if old else {}, spec)
     if old is None or parse_json(old, PREPROCESSOR) != merged:
         assets[PREPROCESSOR] = _json_bytes(merged)
     return assets
+
+
+def _placeholder(loaded: LoadedModel) -> str:
+    """Text of a picture's token; LLaVA's mark where the vocabulary has none for it."""
+    spec = loaded.spec
+    if spec.image_token_id not in spec.reserved_token_ids:
+        return "<image>"
+    return loaded.tokenizer.decode([spec.image_token_id], skip_special=False) or "<image>"
 
 
 def chat_template(template: ChatTemplate, image: str) -> str:

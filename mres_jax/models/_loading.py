@@ -108,7 +108,9 @@ def _load_huggingface(
     assets = {name: read_small(path) for name, path in paths.items() if path.is_file()}
     traits = Fields(_json(directory, assets, TRAITS), f"{directory}/{TRAITS}")
     assets.pop(TRAITS, None)
-    config = family.config_from_hf(content, _json(directory, assets, PREPROCESSOR))
+    # the file may be missing; the model still comes from elsewhere
+    preprocessor = _json(directory, assets, PREPROCESSOR)
+    config = family.config_from_hf(content, preprocessor)
     skeleton = family.skeleton(config, dtype=dtype)
     state = load_weights(
         directory, skeleton, family.key_table(config), dtype=param_dtype, sharding=sharding
@@ -121,7 +123,7 @@ def _load_huggingface(
         step=traits.get("step", 0, int),
         extra=traits.get("extra", {}, dict),
         assets=assets,
-        **_host_side(directory, family, config, assets),
+        **_host_side(directory, family, config, assets, preprocessor),
     )
 
 
@@ -139,6 +141,7 @@ def _load_orbax(
     abstract = abstract_parameters(skeleton, types, sharding)
     state = read_checkpoint(directory, {"model": abstract}, cast=True)["model"]
     assets = read_assets(directory)
+    preprocessor = _json(directory, assets, PREPROCESSOR) or None
     return LoadedModel(
         model=_filled(skeleton, state),
         config=config,
@@ -147,7 +150,7 @@ def _load_orbax(
         step=manifest.step,
         extra=manifest.extra,
         assets=assets,
-        **_host_side(directory, family, config, assets),
+        **_host_side(directory, family, config, assets, preprocessor),
     )
 
 
@@ -175,14 +178,17 @@ def _filled(skeleton: PackedVLM, state: Parameters) -> PackedVLM:
 
 
 def _host_side(
-    directory: Any, family: Family, config: Any, assets: Mapping[str, bytes]
+    directory: Any,
+    family: Family,
+    config: Any,
+    assets: Mapping[str, bytes],
+    preprocessor: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     if TOKENIZER not in assets:
         raise CheckpointError(
             f"{directory}: no {TOKENIZER}; copy it from the model that the weights came from."
         )
     tokenizer = Tokenizer.parse(assets[TOKENIZER], f"{directory}/{TOKENIZER}")
-    preprocessor = _json(directory, assets, PREPROCESSOR)
     spec = family.make_spec(config, tokenizer.token_id, preprocessor=preprocessor)
     return {"tokenizer": tokenizer, "spec": spec}
 

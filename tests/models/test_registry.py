@@ -14,13 +14,18 @@ import jax.numpy as jnp
 import jinja2.sandbox
 import numpy as np
 import pytest
+from etils import epath
 from flax import nnx
 from huggingface_hub import errors as hub_errors
 
 from mres_jax import testing
-from mres_jax.data.conversations import Message, tokenize_messages
+from mres_jax.data.assemble import assemble
+from mres_jax.data.conversations import Message, prompt_messages, tokenize_messages
+from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.errors import CheckpointError, RunError
+from mres_jax.geometry import Box, Size, View
 from mres_jax.models import registry
+from mres_jax.models.checkpoint_io import write_checkpoint
 from mres_jax.models.manifest import FILE as MANIFEST
 from mres_jax.models.nativeres_llava.config import NativeResLlavaConfig
 from mres_jax.models.qwen2_vl.config import Qwen2VLConfig
@@ -56,9 +61,8 @@ def make_config(family: str) -> Any:
 
 
 @functools.cache
-def make_model(family: str) -> PackedVLM:
+def make_model(config: Any) -> PackedVLM:
     """Random parameters in a skeleton: nothing is compiled."""
-    config = make_config(family)
     graphdef, abstract = nnx.split(registry.family_of(config).skeleton(config))
     draw = np.random.default_rng(0)
     filled = jax.tree.map(
@@ -70,7 +74,7 @@ def make_model(family: str) -> PackedVLM:
 def make_loaded(family: str, **kwargs) -> registry.LoadedModel:
     config, tokenizer = make_config(family), testing.tiny_tokenizer()
     return registry.LoadedModel(
-        model=make_model(family),
+        model=make_model(config),
         config=config,
         spec=registry.family_of(config).make_spec(config, tokenizer.token_id),
         tokenizer=tokenizer,
@@ -131,6 +135,67 @@ def test_relative_paths_will_do(exported, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     registry.convert(exported, "ours")
     assert registry.load_model("ours").step == 7
+
+
+def write_released(directory: pathlib.Path, *, image_token_id: int, more_rows: int) -> None:
+    """Writes what a released NativeRes-LLaVA has: three control tokens, no preprocessor."""
+    vocabulary = json.loads(testing.tiny_tokenizer().to_bytes())
+    vocabulary["added_tokens"] = vocabulary["added_tokens"][:3]
+    tokenizer = Tokenizer.parse(json.dumps(vocabulary).encode(), "test")
+    whole = make_loaded("nativeres_llava")
+    rows = tokenizer.vocab_size + more_rows
+    text = dataclasses.replace(whole.config.text_config, vocab_size=rows)
+    config = dataclasses.replace(whole.config, text_config=text, image_token_id=image_token_id)
+    released = dataclasses.replace(
+        whole, config=config, model=make_model(config), tokenizer=tokenizer
+    )
+    registry.export_hf(released, directory)
+    for name in ("preprocessor_config.json", "chat_template.jinja"):
+        (directory / name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("image_token_id", "more_rows", "reserved"),
+    [(-200, 0, ()), (151_655, 0, ()), (282, 9, (282,))],
+    ids=["released mark", "past the rows", "past the vocabulary"],
+)
+def test_a_vocabulary_without_placeholders_will_do(tmp_path, image_token_id, more_rows, reserved):
+    write_released(tmp_path / "model", image_token_id=image_token_id, more_rows=more_rows)
+    loaded = registry.load_model(tmp_path / "model")
+    spec, rows = loaded.spec, loaded.config.text_config.vocab_size
+    assert loaded.config.image_token_id == image_token_id
+    assert spec.reserved_token_ids == reserved
+    assert not {*spec.eos_token_ids} & {*spec.reserved_token_ids}
+    side = spec.stride
+    example = assemble(
+        [np.zeros((side, side, 3), np.uint8)],
+        [View(item=0, crop=Box(0, 0, side, side), size=Size(side, side))],
+        prompt_messages("what", num_images=1),
+        spec,
+        loaded.tokenizer,
+    )
+    assert (example.slots >= 0).sum() == 1
+    assert ((example.tokens >= 0) & (example.tokens < rows)).all()
+    registry.export_hf(loaded, tmp_path / "again")
+    assert "'<image>'" in (tmp_path / "again/chat_template.jinja").read_text()
+    assert registry.load_model(tmp_path / "again").spec == spec
+
+
+def test_weights_from_elsewhere_are_resized_like_theirs_and_ours_like_ours(tmp_path):
+    """A step of a run keeps its tokenizer alone, and was trained with the rule of its run."""
+    loaded = make_loaded("nativeres_llava")
+    assert loaded.spec.resize_rule == "fit"
+    write_checkpoint(
+        epath.Path(tmp_path / "step"),
+        {"model": nnx.state(loaded.model, nnx.Param)},
+        config=loaded.family.config_to_hf(loaded.config),
+        assets={"tokenizer.json": loaded.tokenizer.to_bytes()},
+    )
+    assert registry.load_model(tmp_path / "step").spec == loaded.spec
+    registry.convert(tmp_path / "step", tmp_path / "model")
+    assert registry.load_model(tmp_path / "model").spec == loaded.spec
+    (tmp_path / "model/preprocessor_config.json").unlink()
+    assert registry.load_model(tmp_path / "model").spec.resize_rule == "hf"
 
 
 def test_both_kinds_load_as_the_same_model(loaded, exported, tmp_path):

@@ -1,9 +1,11 @@
 """What the host side must know of a Qwen2-VL: pixels, template, positions."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 from mres_jax.data.spec import ChatTemplate, ProcessorSpec
+from mres_jax.errors import CheckpointError
 from mres_jax.models.qwen2_vl.config import Qwen2VLConfig
 
 # Pixel limits of the released preprocessor_config.json.
@@ -53,12 +55,21 @@ def make_spec(
         image_token_id=config.image_token_id,
         pad_token_id=token_id("<|endoftext|>"),
         eos_token_ids=(token_id("<|im_end|>"), token_id("<|endoftext|>")),
-        reserved_token_ids=tuple(token_id(name) for name in PLACEHOLDERS),
+        reserved_token_ids=placeholder_ids(token_id, (config.image_token_id,)),
         template=TEMPLATE,
         position_rule="mrope" if config.text_config.mrope_section else "plain",
         coord_frame="relative_1000",
         resize_rule=resize_rule(preprocessor or {}, "hf"),
     )
+
+
+def placeholder_ids(token_id: Callable[[str], int], others: Sequence[int]) -> tuple[int, ...]:
+    """Ids of the placeholders that the vocabulary has, then those of `others` not among them."""
+    ids = []
+    for name in PLACEHOLDERS:
+        with contextlib.suppress(CheckpointError):  # plain Qwen2 vocabularies have none
+            ids.append(token_id(name))
+    return tuple(dict.fromkeys([*ids, *others]))
 
 
 def pixel_limits(preprocessor: Mapping[str, Any], smallest: int, largest: int) -> tuple[int, int]:
