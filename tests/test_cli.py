@@ -16,8 +16,11 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import mres_jax.cli.ask
+import mres_jax.cli.doctor
+import mres_jax.inference.doctor
 from mres_jax.cli import main
 from mres_jax.cli._report import Place
+from mres_jax.errors import RunError
 from mres_jax.inference import VLM, load
 from mres_jax.models.registry import LoadedModel, export_hf, family_of
 from mres_jax.testing.tiny import tiny_qwen2_vl
@@ -389,6 +392,37 @@ def test_the_doctor_names_missing_keys(directory, tmp_path, capsys):
     (line,) = [line for line in capsys.readouterr().out.splitlines() if " keys " in line]
     assert line.startswith("failed")
     assert "model.norm.weight" in line
+
+
+@pytest.mark.parametrize(
+    "error", [RunError("no numbers\nat all"), KeyError("depth"), OSError(5, "")]
+)
+def test_the_doctor_finishes_its_report_whatever_a_check_meets(
+    error, directory, loaded_once, monkeypatch, capsys
+):
+    def fail(*args, **options):
+        raise error
+
+    monkeypatch.setattr(mres_jax.cli.doctor, "open_model", lambda place, exact: loaded_once)
+    monkeypatch.setattr(loaded_once.answerer, "answer", fail)
+    monkeypatch.setattr(mres_jax.cli.doctor, "check_parity", fail)
+    monkeypatch.setattr(mres_jax.inference.doctor, "_hub", fail)
+    assert main(["doctor", "-m", str(directory), "--json"]) == 1
+    content = json.loads(capsys.readouterr().out)
+    details = {c["name"]: c["detail"] for c in content["checks"] if c["state"] == "failed"}
+    assert details.keys() >= {"hub", "page", "transformers"}
+    assert len({details[name] for name in ("hub", "page", "transformers")}) == 1
+    assert "\n" not in details["page"]
+    assert type(error).__name__ in details["page"] or details["page"] == "no numbers"
+
+
+def test_the_doctor_reports_a_model_that_does_not_load(directory, monkeypatch, capsys):
+    def fail(place, exact):
+        raise NotImplementedError("this type of weights")
+
+    monkeypatch.setattr(mres_jax.cli.doctor, "open_model", fail)
+    assert main(["doctor", "-m", str(directory)]) == 1
+    assert "NotImplementedError: this type of weights" in capsys.readouterr().out
 
 
 def test_the_resolved_run_is_printed_as_json_that_reads_back(tmp_path, capsys):

@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator
 
 from mres_jax.cli._report import Place, find_model, open_model, progress
-from mres_jax.errors import MresError
 from mres_jax.inference.doctor import Check, check_machine, check_model, is_healthy
 from mres_jax.inference.oracle import check_parity
 
@@ -33,8 +32,8 @@ def _checks(place: Place | None) -> Iterator[Check]:
         return
     try:
         vlm = open_model(place, exact=True)
-    except MresError as error:
-        yield Check("keys", "failed", str(error))
+    except Exception as error:
+        yield Check.of_error("keys", error)
         return
     yield from check_model(vlm.answerer)
-    yield check_parity(place.directory, vlm.answerer)
+    yield Check.run("transformers", lambda: check_parity(place.directory, vlm.answerer))

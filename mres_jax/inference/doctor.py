@@ -9,7 +9,7 @@ import pathlib
 import platform
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from typing import Literal, NamedTuple
 
@@ -17,7 +17,7 @@ import jax
 from flax import nnx
 
 from mres_jax.data.documents import make_document
-from mres_jax.errors import MresError
+from mres_jax.errors import MresError, RunError
 from mres_jax.geometry import Size
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.protocols import Request
@@ -42,28 +42,37 @@ class Check(NamedTuple):
     def __str__(self) -> str:
         return f"{self.state:<8} {self.name:<14} {self.detail}"
 
+    @classmethod
+    def of_error(cls, name: str, error: Exception) -> "Check":
+        """A failure: the first line of what went wrong, with its type where it is not ours."""
+        line = next(iter(str(error).strip().splitlines()), "no message")
+        kind = "" if isinstance(error, MresError | RunError) else f"{type(error).__name__}: "
+        return cls(name, "failed", f"{kind}{line}")
+
+    @classmethod
+    def run(cls, name: str, check: "Callable[[], Check]") -> "Check":
+        """The verdict of `check`, or a failure: a report that stops short says the least."""
+        try:
+            return check()
+        except Exception as error:
+            return cls.of_error(name, error)
+
 
 def check_machine() -> Iterator[Check]:
     """Yields verdicts about versions, devices, memory, disk and the hub."""
     yield Check("python", "ok", f"{platform.python_version()} on {platform.platform()}")
-    yield _packages()
-    yield _devices()
-    yield _memory()
-    yield _disk()
-    yield _hub()
+    yield Check.run("packages", _packages)
+    yield Check.run("devices", _devices)
+    yield Check.run("memory", _memory)
+    yield Check.run("disk", _disk)
+    yield Check.run("hub", _hub)
 
 
 def check_model(answerer: LocalAnswerer) -> Iterator[Check]:
     """Yields verdicts about a model that loaded: sizes, pixel limits, a page read."""
-    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(answerer.model)))
-    yield Check(
-        "keys",
-        "ok",
-        f"{num_parameters:,} parameters, none missing, none unexpected "
-        f"({_bytes(4 * num_parameters)} in float32, {_bytes(2 * num_parameters)} in bfloat16)",
-    )
-    yield _pixel_limits(answerer)
-    yield _page(answerer)
+    yield Check.run("keys", lambda: _keys(answerer))
+    yield Check.run("pixel limits", lambda: _pixel_limits(answerer))
+    yield Check.run("page", lambda: _page(answerer))
 
 
 def is_healthy(checks: list[Check]) -> bool:
@@ -84,10 +93,7 @@ def _packages() -> Check:
 
 
 def _devices() -> Check:
-    try:
-        devices = jax.devices()
-    except RuntimeError as error:  # a plug-in without its driver
-        return Check("devices", "failed", str(error).splitlines()[0])
+    devices = jax.devices()
     kinds = [f"{device.platform} {device.device_kind}" for device in devices]
     counted = ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -137,6 +143,16 @@ def _bytes(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
+def _keys(answerer: LocalAnswerer) -> Check:
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(answerer.model)))
+    return Check(
+        "keys",
+        "ok",
+        f"{num_parameters:,} parameters, none missing, none unexpected "
+        f"({_bytes(4 * num_parameters)} in float32, {_bytes(2 * num_parameters)} in bfloat16)",
+    )
+
+
 def _pixel_limits(answerer: LocalAnswerer) -> Check:
     spec = answerer.spec
     tokens = (spec.min_pixels // spec.stride**2, spec.max_pixels // spec.stride**2)
@@ -156,10 +172,7 @@ def _page(answerer: LocalAnswerer) -> Check:
     request = Request(id="page", images=[page.image], question=question.text)
     size = Size(*page.image.shape[:2])
     asked = f"{question.text} on a page of {size.width} x {size.height} px"
-    try:
-        answer = answerer.answer([request])[0][0]
-    except MresError as error:
-        return Check("page", "failed", f"{asked}: {error}")
+    answer = answerer.answer([request])[0][0]
     state = "ok" if _holds(answer.text, question.answer) else "failed"
     return Check(
         "page",
