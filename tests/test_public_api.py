@@ -70,6 +70,12 @@ def test_public_names_are_documented():
             assert inspect.getdoc(value), f"{name} has no docstring"
 
 
+def test_windows_say_what_they_export_in_the_one_form_that_is_read_here():
+    for package in PACKAGES:
+        for file in sorted(package.rglob("__init__.py")):
+            assert "__all__" not in file.read_text(), f"{file}: write `X as X`"
+
+
 def test_a_name_has_one_import_path():
     """No room exports a name that another room exports too, apart from ops for the kernels."""
     homes: dict[str, list[str]] = {}

@@ -6,43 +6,36 @@ questions need reading, `sc` questions survive a picture of a quarter of the sid
 ask for a place. Seeded: the same seed gives the same bytes.
 """
 
-from mres_jax.data.documents.bins import AREA_BINS, BINS, RATIO_BINS, bin_of
-from mres_jax.data.documents.design import make_document
-from mres_jax.data.documents.labels import patch_labels, scene_labels
-from mres_jax.data.documents.sets import item_seed, make_set, row_of, write_set
-from mres_jax.data.documents.types import Document, Field, Glyphs, Options, Question
-from mres_jax.data.documents.vocabulary import (
-    CHARSET,
-    KEYS,
-    KINDS,
-    LABEL_CHARSET,
-    SC_ANSWERS,
-    VOCABULARY,
-    words_of,
+from mres_jax.data.documents.bins import (
+    AREA_BINS as AREA_BINS,
+    BINS as BINS,
+    RATIO_BINS as RATIO_BINS,
+    bin_of as bin_of,
 )
-
-__all__ = [
-    "AREA_BINS",
-    "BINS",
-    "CHARSET",
-    "KEYS",
-    "KINDS",
-    "LABEL_CHARSET",
-    "RATIO_BINS",
-    "SC_ANSWERS",
-    "VOCABULARY",
-    "Document",
-    "Field",
-    "Glyphs",
-    "Options",
-    "Question",
-    "bin_of",
-    "item_seed",
-    "make_document",
-    "make_set",
-    "patch_labels",
-    "row_of",
-    "scene_labels",
-    "words_of",
-    "write_set",
-]
+from mres_jax.data.documents.design import make_document as make_document
+from mres_jax.data.documents.labels import (
+    patch_labels as patch_labels,
+    scene_labels as scene_labels,
+)
+from mres_jax.data.documents.sets import (
+    item_seed as item_seed,
+    make_set as make_set,
+    row_of as row_of,
+    write_set as write_set,
+)
+from mres_jax.data.documents.types import (
+    Document as Document,
+    Field as Field,
+    Glyphs as Glyphs,
+    Options as Options,
+    Question as Question,
+)
+from mres_jax.data.documents.vocabulary import (
+    CHARSET as CHARSET,
+    KEYS as KEYS,
+    KINDS as KINDS,
+    LABEL_CHARSET as LABEL_CHARSET,
+    SC_ANSWERS as SC_ANSWERS,
+    VOCABULARY as VOCABULARY,
+    words_of as words_of,
+)
