@@ -30,6 +30,22 @@ def test_links_lead_somewhere(document):
             assert (document.parent / target).exists(), f"{document.name}: no {target}"
 
 
+def open_placeholders(text: str) -> list[str]:
+    """What was to be filled in: HTML comments, and capitals alone in a line outside of code."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    return re.findall(r"<!--.*?-->|^[A-Z][A-Z_ ]*[A-Z]$", prose, re.DOTALL | re.MULTILINE)
+
+
+def test_placeholders_are_comments_and_lone_capitals_but_no_code():
+    text = "Read this.\n<!-- demo\noutput -->\nNUMBERS\n\nMRES_DEBUG is read.\n```\nRESULTS\n```\n"
+    assert open_placeholders(text) == ["<!-- demo\noutput -->", "NUMBERS"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_is_left_to_be_filled_in(document):
+    assert not open_placeholders(document.read_text())
+
+
 def test_commands_in_documents_exist():
     from mres_jax.cli._parser import _COMMANDS
 
