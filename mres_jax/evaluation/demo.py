@@ -1,12 +1,14 @@
 """The demo: documents on disk, questions under several policies, a table and a picture."""
 
 import json
+import math
 import pathlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mres_jax.data.documents import item_seed
+from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.views import render_view
 from mres_jax.errors import MresError
 from mres_jax.evaluation.figures import Panel, draw_policies
@@ -15,8 +17,10 @@ from mres_jax.evaluation.trials import Tally, Trial, draw_questions, run_trials,
 from mres_jax.files import write_together
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.protocols import Request, Sampling
+from mres_jax.resolution.policies import check_policy, parse_policy
 
-POLICIES = ("native", "fixed:256", "scale:0.5", "budget:128")
+SIDE = 256  # of the fixed policy, pixels
+POLICIES = ("native", f"fixed:{SIDE}", "scale:0.5", "budget:128")
 COMPILED = 1.0  # seconds; no answer takes so long otherwise
 SAMPLING = Sampling(max_new_tokens=32)
 SHOWN = 4  # the page of the picture: a wide invoice
@@ -32,13 +36,20 @@ class Result(NamedTuple):
     picture: pathlib.Path
 
 
+def default_policies(spec: ProcessorSpec) -> tuple[str, ...]:
+    """Returns `POLICIES`, the fixed side in whole visual tokens and within `max_pixels`."""
+    most = math.isqrt(spec.max_pixels) // spec.stride
+    side = max(1, min(round(SIDE / spec.stride), most)) * spec.stride
+    return tuple(f"fixed:{side}" if policy == f"fixed:{SIDE}" else policy for policy in POLICIES)
+
+
 def run_demo(
     answerer: LocalAnswerer,
     *,
     out: str | pathlib.Path,
     seed: int = 0,
     num_questions: int = 200,
-    policies: Sequence[str] = POLICIES,
+    policies: Sequence[str] | None = None,
     model_name: str = "mres-tiny",
     say: Callable[[str], None] = print,
     progress: Callable[[str], None] = lambda line: None,
@@ -50,17 +61,20 @@ def run_demo(
       out: directory for pages, picture and `results.json`.
       seed: of all documents and questions.
       num_questions: of the table, about fresh documents.
-      policies: strings, in the order of the rows.
+      policies: strings, in the order of the rows; None takes `default_policies`.
       model_name: for the foot of the picture.
       say: takes lines of results.
       progress: takes lines about what goes on.
 
     Raises:
-      MresError: fewer than one question.
+      MresError: fewer than one question, or a policy that the model cannot take.
       RunError: results cannot be written.
     """
     if num_questions < 1:
         raise MresError(f"demo: {num_questions} questions; ask at least 1.")
+    policies = default_policies(answerer.spec) if policies is None else policies
+    for policy in policies:
+        check_policy(parse_policy(policy), answerer.spec)
     out = pathlib.Path(out)
     pages = write_pages(out, seed)
     say(f"{len(pages)} documents in {out}/: {', '.join(page.path.name for page in pages)}")

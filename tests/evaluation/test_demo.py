@@ -1,5 +1,6 @@
 """The demo as a whole, on a tiny random model: what it writes, says and counts."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,10 +8,11 @@ import pytest
 from PIL import Image
 
 from mres_jax.data.images import decode_image
-from mres_jax.errors import MresError
-from mres_jax.evaluation.demo import run_demo, shown, tally_rows
+from mres_jax.errors import MresError, PolicyError
+from mres_jax.evaluation.demo import default_policies, run_demo, shown, tally_rows
 from mres_jax.evaluation.pages import write_pages
 from mres_jax.inference.answer import LocalAnswerer
+from mres_jax.resolution.policies import check_policy, parse_policy
 from mres_jax.testing.tiny import tiny_qwen2_vl
 
 POLICIES = ("native", "budget:8")
@@ -77,6 +79,30 @@ def test_no_questions_are_refused_before_anything_is_written(answerer, tmp_path)
     with pytest.raises(MresError, match="0 questions; ask at least 1"):
         run_demo(answerer, out=tmp_path / "demo", num_questions=0)
     assert not (tmp_path / "demo").exists()
+
+
+def test_a_policy_that_the_model_cannot_take_is_refused_before_anything_is_written(
+    answerer, tmp_path
+):
+    with pytest.raises(PolicyError, match="fixed:12: 12 px is not a multiple of the 8 px"):
+        run_demo(answerer, out=tmp_path / "demo", policies=("native", "fixed:12"))
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize(
+    ("patch_size", "max_pixels", "side"),
+    [(8, 768**2, 256), (14, 768**2, 252), (14, 100**2, 84), (16, 768**2, 256)],
+)
+def test_the_policies_of_the_demo_suit_models_with_any_visual_token(
+    answerer, patch_size, max_pixels, side
+):
+    spec = dataclasses.replace(
+        answerer.spec, patch_size=patch_size, merge_size=2, max_pixels=max_pixels
+    )
+    policies = default_policies(spec)
+    assert policies == ("native", f"fixed:{side}", "scale:0.5", "budget:128")
+    for policy in policies:
+        check_policy(parse_policy(policy), spec)
 
 
 def test_answers_are_cut_and_cleaned_for_a_line():
