@@ -1,6 +1,7 @@
 """What the rooms agree on: requests in, answers with their cost out."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -38,10 +39,11 @@ class Sampling:
     max_new_tokens: int = 64
 
     def __post_init__(self):
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
+        is_temperature = math.isfinite(self.temperature) and self.temperature >= 0
+        if not is_temperature or not 0 < self.top_p <= 1 or self.top_k < 0:
             raise ValueError(
-                f"Sampling: temperature={self.temperature} must be >= 0, top_p={self.top_p} in "
-                f"(0, 1], top_k={self.top_k} >= 0."
+                f"Sampling: temperature={self.temperature} must be >= 0 and finite, top_p="
+                f"{self.top_p} in (0, 1], top_k={self.top_k} >= 0."
             )
         if self.max_new_tokens < 1:
             raise ValueError(f"Sampling: max_new_tokens={self.max_new_tokens} must be at least 1.")
