@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -327,6 +328,8 @@ def test_help_imports_nothing_heavy(words):
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env
     )
     assert done.stderr.strip() == "0 []"
+    for file in re.findall(r"configs/\S+\.py", done.stdout):
+        assert (pathlib.Path(__file__).parents[1] / file).is_file(), file
     assert "usage: mres" in done.stdout
 
 

@@ -74,10 +74,7 @@ def describe(error: Exception) -> tuple[str, int]:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{disk_reason(error)}.", FAILED
     if "RESOURCE_EXHAUSTED" in str(error) or isinstance(error, MemoryError):
-        return (
-            "out of memory. Choose fewer pixels (--policy budget:256) or a smaller model.",
-            FAILED,
-        )
+        return _OUT_OF_MEMORY, FAILED
     reason = textwrap.shorten(_ADDRESS.sub("...", str(error)), 300, placeholder=" ...")
     return (
         f"unexpected {type(error).__name__}: {reason or 'no message'} (MRES_DEBUG=1 shows where)",

@@ -114,7 +114,7 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.usage = "mres train FILE [--a.b=c ...] [--print-config] [--smoke]"
     add = parser.add_argument
-    add("file", metavar="FILE", help="run file, for example configs/mres_tiny.py; it is executed")
+    add("file", metavar="FILE", help="run file, for example configs/tiny/pages.py; it is executed")
     add("--print-config", action="store_true", help="print the resolved run as JSON and stop")
     add("--smoke", action="store_true", help="the run's own short form: minutes on a CPU")
 
