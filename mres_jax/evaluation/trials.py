@@ -99,8 +99,8 @@ def run_trials(
     for group in _batches(questions, batch):
         asked = [(policy, image, question) for policy in policies for image, question in group]
         requests = [
-            Request(id=f"{q.id}/{policy}/{i}", images=[image], question=q.text, policy=policy)
-            for i, (policy, image, q) in enumerate(asked)
+            Request(id=f"{q.id}/{policy}", images=[image], question=q.text, policy=policy)
+            for policy, image, q in asked
         ]
         answers = answerer.answer(requests, sampling=sampling, seed=seed)
         trials += [

@@ -87,6 +87,17 @@ def test_every_question_meets_every_policy_once():
     assert done[-1] == 10
 
 
+@pytest.mark.parametrize("batch", [1, 3, 32])
+def test_ids_of_requests_are_their_own_and_do_not_depend_on_the_batch(batch):
+    echo = Echo()
+    drawn = [(document.image, question) for document, question in draw_questions(0, 12)]
+    run_trials(echo, drawn, ["native", "scale:0.5"], batch=batch)
+    ids = [name for batch in echo.batches for name in batch]
+    expected = {f"{q.id}/{policy}" for _, q in drawn for policy in ("native", "scale:0.5")}
+    assert len(ids) == len(expected) == 24
+    assert set(ids) == expected
+
+
 def test_fresh_questions_alternate_types_and_follow_the_seed():
     def texts(seed):
         drawn = list(draw_questions(seed, 12))
