@@ -16,7 +16,7 @@ def get_config() -> Run:
         data=DataConfig(
             kinds={"page": 1.0, "invoice": 1.0, "table": 1.0, "sign": 1.0, "screen": 1.0},
             questions={"rc": 0.75, "sc": 0.25},
-            area_bins={"A": 4, "B": 8, "C": 6, "D": 2, "E": 1, "F": 0.5, "G": 0.7},
+            area_bins={"A": 4, "B": 8, "C": 6, "D": 2, "E": 0.8, "F": 0.3, "G": 0.25},
             images_per_prompt={"1": 16, "2": 2, "3": 1, "4": 1, "6": 1, "8": 1},
             questions_per_image=8,
             min_text_height=6.0,

@@ -14,7 +14,10 @@ def get_config() -> Run:
         model=mres_tiny(),
         data=DataConfig(kinds={"page": 1.0}, questions={"rc": 1.0}, questions_per_image=8),
         policies={"native": 1.0},
-        ladder=(Rung(max_patches=2_048, max_tokens=1_792, max_views=32, max_examples=32),),
+        ladder=(
+            Rung(max_patches=2_048, max_tokens=1_792, max_views=32, max_examples=32),
+            Rung(max_patches=4_096, max_tokens=1_792, max_views=32, max_examples=32),  # 0.3 %
+        ),
         optimizer=OptimizerConfig(name="muon", learning_rate=3e-3, weight_decay=0.01, b2=0.98),
         schedule=Schedule(num_steps=2_000, warmup_steps=50, kind="constant"),
         checkpoint=CheckpointConfig(dir="runs/tiny-pages", every_steps=250),

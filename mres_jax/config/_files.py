@@ -22,7 +22,8 @@ def load_run(path: str | PathLike, overrides: Sequence[str] = (), *, smoke: bool
     Args:
       path: of the run file.
       overrides: dotted overrides, see `apply_overrides`.
-      smoke: apply the run's own `smoke` overrides first.
+      smoke: apply the run's own `smoke` overrides first, and save beside the run, not in it:
+        `-smoke` is added to `checkpoint.dir`.
 
     Raises:
       ConfigError: no such file, a file that fails, no `get_config`, or an override that does not
@@ -31,7 +32,8 @@ def load_run(path: str | PathLike, overrides: Sequence[str] = (), *, smoke: bool
     path = pathlib.Path(path)
     run = _get_config(path, _execute(path))
     if smoke:
-        run = apply_overrides(run, [f"{name}={value}" for name, value in run.smoke.items()])
+        beside = {"checkpoint.dir": f"{run.checkpoint.dir}-smoke", **run.smoke}
+        run = apply_overrides(run, [f"{name}={value}" for name, value in beside.items()])
     return apply_overrides(run, overrides)
 
 

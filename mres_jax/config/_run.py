@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from mres_jax.config._values import did_you_mean
 from mres_jax.errors import ConfigError
 
 
@@ -31,7 +32,7 @@ class DataConfig:
         default_factory=lambda: {"invoice": 1.0, "table": 1.0, "sign": 1.0, "screen": 1.0}
     )
     questions: Mapping[str, float] = dataclasses.field(
-        default_factory=lambda: {"rc": 0.7, "sc": 0.2, "point": 0.1}
+        default_factory=lambda: {"rc": 0.75, "sc": 0.25}
     )
     images_per_prompt: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"1": 1.0})
     area_bins: Mapping[str, float] = dataclasses.field(
@@ -45,9 +46,12 @@ class DataConfig:
         for name in ("kinds", "questions", "images_per_prompt", "area_bins"):
             _check_weights("DataConfig", name, getattr(self, name))
         for key in self.images_per_prompt:
-            _require(key.isdigit(), "DataConfig", f"images_per_prompt: {key!r} is no whole number.")
-        known = set(self.area_bins) <= set("ABCDEFG")
-        _require(known, "DataConfig", f"area_bins={dict(self.area_bins)}; have A to G.")
+            is_count = key.isdigit() and int(key) >= 1
+            _require(is_count, "DataConfig", f"images_per_prompt: {key!r} is no number from 1 on.")
+        for name, known in _KNOWN.items():
+            for key in getattr(self, name):
+                have = f"{did_you_mean(key, known)} Have {', '.join(known)}."
+                _require(key in known, "DataConfig", f"{name}: unknown {key!r}.{have}")
         _require(
             self.questions_per_image >= 1,
             "DataConfig",
@@ -63,6 +67,13 @@ class DataConfig:
             "DataConfig",
             f"min_text_height={self.min_text_height} must be at least 0.",
         )
+
+
+_KNOWN = {
+    "kinds": ("page", "invoice", "table", "sign", "screen"),
+    "questions": ("rc", "sc", "point"),
+    "area_bins": tuple("ABCDEFG"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,6 +136,7 @@ class CheckpointConfig:
     dir: str
     every_steps: int = 500
     keep: int = 2  # newest steps that stay
+    fallback: bool = False  # where the newest step is damaged, go on from the one before it
 
     def __post_init__(self):
         _require(bool(self.dir), "CheckpointConfig", "dir is empty; name a directory.")

@@ -202,7 +202,8 @@ def _with_cure(error: DamagedError, older: list[int]) -> DamagedError:
     if not older:
         return error
     return DamagedError(
-        f"{error} Step {older[0]} stands before it: ask for it by name or with fallback=True."
+        f"{error} Step {older[0]} stands before it: ask for it by its number or with fallback=True "
+        "(of a run: --checkpoint.fallback=true)."
     )
 
 

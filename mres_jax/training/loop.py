@@ -1,16 +1,16 @@
 """A training run: packs in, checkpoints and metrics out; a restart goes on where it stopped."""
 
 import json
+import math
 import pathlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
-import tokenizers
 from etils import epath
 from flax import nnx
 
@@ -39,7 +39,7 @@ SHOWN = (
     "token_colour",
     "token_logo",
 )  # in the log's lines
-RUN_FILE = "run.json"
+RUN_FILE, CHECKPOINTS = "run.json", "checkpoints"
 AHEAD = 3  # packs drawn before they are needed
 
 
@@ -61,12 +61,20 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
       RunError: the loss is not finite, or the disk is full.
       ConfigError: the directory holds a run of another model.
     """
-    directory = pathlib.Path(run.checkpoint.dir)
+    directory = check_directory(run.checkpoint.dir)
     _check_directory(directory, run)
-    tokenizer = _tokenizer(run)
+    tokenizer = _tokenizer(run, directory / CHECKPOINTS)
     family = family_of(run.model)
     _check_tokenizer(run.model, tokenizer)
     spec = family.make_spec(run.model, tokenizer.token_id)
+    stream = DocumentStream(
+        run.data,
+        policies=run.policies,
+        ladder=run.ladder,
+        spec=spec,
+        tokenizer=tokenizer,
+        seed=run.seed,
+    )
     optimizer = make_optimizer(run.optimizer, run.schedule)
     rngs = nnx.Rngs(run.seed)
     learner = Learner(
@@ -78,38 +86,33 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
     init_local_attention(learner.model.vision)
     graphdef, state = init_state(learner, optimizer)
     checkpoints = Checkpoints(
-        directory / "checkpoints",
+        directory / CHECKPOINTS,
         keep=run.checkpoint.keep,
         assets={TOKENIZER_FILE: tokenizer.to_bytes()},
     )
-    restored = checkpoints.restore_latest(state)
+    restored = checkpoints.restore_latest(state, fallback=run.checkpoint.fallback)
     if restored is not None:
         state = restored
     elif run.init:
         state = restore_params(run.init, state)
     write_together(directory, {RUN_FILE: to_json(run).encode()})
-    stream = DocumentStream(
-        run.data,
-        policies=run.policies,
-        ladder=run.ladder,
-        spec=spec,
-        tokenizer=tokenizer,
-        seed=run.seed,
-    )
     state = _run_steps(run, state, make_step(graphdef, optimizer), stream, checkpoints, log)
     model = nnx.merge(graphdef, state.params).model
     return Trained(model, spec, tokenizer, int(state.step))
 
 
 def _check_directory(directory: pathlib.Path, run: Run) -> None:
-    """Refuses to go on with another model's run; other fields may change between restarts."""
-    file = check_directory(directory) / RUN_FILE
+    """Refuses to go on with another model or start; other fields may change between restarts."""
+    file = directory / RUN_FILE
     if not file.is_file():
         return
-    changes = diff(from_json(file.read_text()).model, run.model)
+    old = from_json(file.read_text())
+    changes = diff(old.model, run.model)
+    if old.init != run.init:
+        changes = [*changes, f"init: {old.init!r} -> {run.init!r}"]
     if changes:
         raise ConfigError(
-            f"run: {directory} holds a run of another model ({'; '.join(changes)}). "
+            f"run: {directory} holds a run of another model or start ({'; '.join(changes)}). "
             "Name another checkpoint.dir."
         )
 
@@ -120,15 +123,17 @@ def document_tokenizer() -> Tokenizer:
     return Tokenizer(build_tiny_tokenizer(sorted(words)))
 
 
-def _tokenizer(run: Run) -> Tokenizer:
-    """The tokenizer of the run this one starts from, else one built from the documents' words."""
+def _tokenizer(run: Run, checkpoints: pathlib.Path) -> Tokenizer:
+    """The run's own, else that of the run it starts from, else one of the documents' words."""
+    for root in (epath.Path(checkpoints), *([epath.Path(run.init)] if run.init else ())):
+        if steps := list_steps(root):
+            directory = step_directory(root, steps[-1])
+            assets = read_assets(directory)
+            if TOKENIZER_FILE not in assets:
+                raise ConfigError(f"run: {directory} has no {TOKENIZER_FILE}.")
+            return Tokenizer.parse(assets[TOKENIZER_FILE], directory / TOKENIZER_FILE)
     if run.init:
-        root = epath.Path(run.init)
-        steps = list_steps(root)
-        if not steps:
-            raise ConfigError(f"run: init={run.init} has no complete checkpoint.")
-        assets = read_assets(step_directory(root, steps[-1]))
-        return Tokenizer(tokenizers.Tokenizer.from_str(assets[TOKENIZER_FILE].decode()))
+        raise ConfigError(f"run: init={run.init} has no complete checkpoint.")
     return document_tokenizer()
 
 
@@ -157,17 +162,15 @@ def _run_steps(
         for step, pack in zip(range(first, last), prefetch(stream, first, last), strict=True):
             meter.wait_ended()
             state, metrics = step_fn(state, pack)
+            is_due = (step + 1) % run.checkpoint.every_steps == 0 or step + 1 == last
             row = meter.add(step + 1, pack, metrics)
             if row:
                 file.write(json.dumps(row) + "\n")
                 file.flush()
                 log(_line(row))
-                if not _finite(row["loss"]):
-                    raise RunError(
-                        f"train: loss is {row['loss']} at step {step + 1}. Lower the learning "
-                        f"rate; the checkpoint of step {saved} is whole."
-                    )
-            if stop.asked or (step + 1) % run.checkpoint.every_steps == 0 or step + 1 == last:
+            if row or is_due or stop.asked:
+                _check_finite(metrics, step + 1, saved)
+            if is_due or stop.asked:
                 checkpoints.save(state, step=step + 1, run=run)
                 saved = step + 1
             if stop.asked:
@@ -257,5 +260,11 @@ def _line(row: dict) -> str:
     )
 
 
-def _finite(value: float) -> bool:
-    return value - value == 0
+def _check_finite(metrics: Mapping[str, Any], step: int, saved: int) -> None:
+    """Once a loss or gradient is not finite, all that follow are not: the last one tells."""
+    for name in ("loss", "grad_norm"):
+        if not math.isfinite(value := float(metrics[name])):
+            kept = f"; the checkpoint of step {saved} is whole" if saved else ""
+            raise RunError(
+                f"train: {name} is {value} at step {step}. Lower the learning rate{kept}."
+            )

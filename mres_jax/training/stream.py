@@ -1,6 +1,7 @@
 """Packs of generated documents for training: a pure function of (seed, step), so any step can be
 drawn again and a restart needs nothing but its number."""
 
+import itertools
 import random
 from collections.abc import Mapping, Sequence
 
@@ -21,13 +22,14 @@ from mres_jax.data.documents import (
 )
 from mres_jax.data.documents.labels import MAX_INDEX
 from mres_jax.data.documents.pages import KIND as PAGE, make_page
-from mres_jax.data.packing import pack
+from mres_jax.data.packing import check_ladder, pack
 from mres_jax.data.patches import block_positions
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.data.types import Example, Pack, Rung
+from mres_jax.errors import ConfigError
 from mres_jax.geometry import View
-from mres_jax.resolution.policies import parse_policy
+from mres_jax.resolution.policies import check_policy, parse_policy
 
 COLUMNS = 2  # label cells per patch: two narrow characters can share one
 PATCH_CLASSES = {
@@ -41,15 +43,23 @@ PATCH_CLASSES = {
     }.items()
 } | {topic: 1 + len(answers) for topic, answers in SC_ANSWERS.items()}
 NATIVE = parse_policy("native")
+ROW_MULTIPLE = 16  # rows of a pack
+SAMPLE = 100  # conversations looked at before the first pack
+TRIES = 50  # draws that may have nothing to ask
 MAX_MISFITS = 3  # draws in a row that no longer fit, after which a pack is closed
 
 
 class DocumentStream:
     """Draws conversations about documents until a pack is full.
 
-    The first draw chooses the rung: the smallest that holds it. A draw that does not fit what is
-    left of the pack is put aside; since every draw is made from (seed, step, number), nothing is
-    lost that another step would have seen.
+    The first draw chooses the rung: the smallest that holds it. A pack of small pictures holds many
+    of them, so a first draw is kept with a probability proportional to the part of its rung that it
+    fills. Later draws that do not fit what is left are passed over: each is made from (seed, step,
+    number) alone, so no other step would have seen it. Small pictures therefore still come more
+    often than the run's weights say.
+
+    Raises:
+      ConfigError: a conversation is larger than the largest rung.
     """
 
     def __init__(
@@ -63,38 +73,54 @@ class DocumentStream:
         seed: int,
     ):
         self.data, self.spec, self.tokenizer, self.seed = data, spec, tokenizer, seed
-        self.ladder = tuple(ladder)
+        self.ladder = _checked(ladder)
         self.policies = {parse_policy(text): weight for text, weight in policies.items()}
+        for policy in self.policies:
+            check_policy(policy, spec)
+        self.chances = self._chances()
 
     def pack(self, step: int) -> Pack:
         """The pack of one step."""
-        examples: list[Example] = []
-        rung, misfits, number = self.ladder[-1], 0, 0
+        rng = random.Random(f"{self.seed}/{step}")
+        draws = (self.example(random.Random(f"{self.seed}/{step}/{i}")) for i in itertools.count())
+        first = next(draw for draw in draws if rng.random() < self.chances[self._rung(draw)])
+        rung, examples, misfits = self._rung(first), [first], 0
         while misfits < MAX_MISFITS:
-            example = self.example(random.Random(f"{self.seed}/{step}/{number}"))
-            number += 1
-            if not examples:
-                rung = next((r for r in self.ladder if _fits([example], r)), rung)
-            if _fits([*examples, example], rung):
-                examples.append(example)
-                misfits = 0
-            else:
-                misfits += 1
+            example = next(draws)
+            self._rung(example)
+            fits = _fits([*examples, example], rung)
+            examples += [example] if fits else []
+            misfits = 0 if fits else misfits + 1
         return pack(examples, rung)
+
+    def _rung(self, example: Example) -> Rung:
+        for rung in self.ladder:
+            if _fits([example], rung):
+                return rung
+        raise ConfigError(
+            f"run: a conversation of {len(example.patches)} patches, {len(example.tokens)} tokens "
+            f"and {len(example.views)} views is larger than the largest rung, {self.ladder[-1]}. "
+            "Add a larger one, or draw smaller or fewer pictures."
+        )
+
+    def _chances(self) -> dict[Rung, float]:
+        """Chance to keep a first draw, by rung: the part of it that one fills, in a sample."""
+        parts: dict[Rung, list[float]] = {rung: [] for rung in self.ladder}
+        for number in range(SAMPLE):
+            example = self.example(random.Random(f"{self.seed}/sample/{number}"))
+            rung = self._rung(example)
+            parts[rung].append(
+                max(len(example.patches) / rung.max_patches, len(example.tokens) / rung.max_tokens)
+            )
+        means = {rung: sum(some) / len(some) if some else 1.0 for rung, some in parts.items()}
+        return {rung: mean / max(means.values()) for rung, mean in means.items()}
 
     def example(self, rng: random.Random) -> Example:
         """One conversation: pictures, then a few questions with their answers."""
-        count = int(_draw(rng, self.data.images_per_prompt))
-        documents = [self._document(rng, small=count > 1) for _ in range(count)]
-        sizes = [d.size for d in documents]
-        views = _draw(rng, self.policies)(sizes, "", self.spec)
-        questions = self._questions(documents, views)
-        if not questions:
-            views = NATIVE(sizes, "", self.spec)
-            questions = self._questions(documents, views)
+        documents, views, questions = self._seen(rng)
         messages = []
         for i, (question, answer) in enumerate(self._turns(rng, questions)):
-            pictures = tuple(range(count)) if not i else ()
+            pictures = tuple(range(len(documents))) if not i else ()
             messages.append(Message(role="user", parts=(*pictures, question)))
             messages.append(Message(role="assistant", parts=(answer,)))
         return assemble(
@@ -105,6 +131,22 @@ class DocumentStream:
             self.tokenizer,
             label_mask="answer",
             patch_labels=self._labels(documents, views),
+        )
+
+    def _seen(self, rng: random.Random) -> tuple[list[Document], list[View], list[Question]]:
+        """Pictures, how they are looked at, and what can be asked about them then."""
+        for _ in range(TRIES):
+            count = int(_draw(rng, self.data.images_per_prompt))
+            documents = [self._document(rng, small=count > 1) for _ in range(count)]
+            sizes = [d.size for d in documents]
+            for policy in (_draw(rng, self.policies), NATIVE):
+                views = policy(sizes, "", self.spec)
+                if questions := self._questions(documents, views):
+                    return documents, views, questions
+        raise ConfigError(
+            f"run: {TRIES} draws of {', '.join(self.data.kinds)} in a row gave nothing to ask: no "
+            f"question of type {', '.join(self.data.questions)} with text of at least "
+            f"min_text_height={self.data.min_text_height} px. Widen `data`."
         )
 
     def _document(self, rng: random.Random, *, small: bool) -> Document:
@@ -144,7 +186,7 @@ class DocumentStream:
             question = next(q for q in asked if q.type == kind)
             asked = [q for q in asked if q.tags[0] != question.tags[0]]
             chosen.append((question.text, question.answer))
-        return chosen or [("What is the total?", "none")]
+        return chosen
 
     def _labels(
         self, documents: Sequence[Document], views: Sequence[View]
@@ -163,6 +205,18 @@ class DocumentStream:
             for topic, values in scene_labels(document, view, patch_size=size).items():
                 parts[topic].append(values[rows, columns])
         return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def _checked(ladder: Sequence[Rung]) -> tuple[Rung, ...]:
+    ladder = check_ladder(ladder)
+    for rung in ladder:
+        for name in ("max_patches", "max_tokens"):
+            if getattr(rung, name) % ROW_MULTIPLE:
+                raise ConfigError(
+                    f"run: ladder: {name}={getattr(rung, name)} is not a multiple of "
+                    f"{ROW_MULTIPLE}, as attention over packs needs."
+                )
+    return ladder
 
 
 def _fits(examples: Sequence[Example], rung: Rung) -> bool:

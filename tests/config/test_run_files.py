@@ -160,6 +160,19 @@ def test_overrides_are_applied_together_so_sizes_may_change_in_step():
             "row and by column.",
         ),
         ("schedule.num_steps", "override 'schedule.num_steps': write --name.of.field=value."),
+        (
+            'data.questions={"rd": 1}',
+            "DataConfig: questions: unknown 'rd'. Have rc, sc, point.",
+        ),
+        (
+            'data.kinds={"invoce": 1}',
+            "DataConfig: kinds: unknown 'invoce'. Did you mean 'invoice'? Have page, invoice, "
+            "table, sign, screen.",
+        ),
+        (
+            'data.images_per_prompt={"0": 1}',
+            "DataConfig: images_per_prompt: '0' is no number from 1 on.",
+        ),
     ],
 )
 def test_a_wrong_override_is_one_line_with_its_name_and_its_cure(override, message):
@@ -177,6 +190,14 @@ def test_a_run_file_is_loaded_with_smoke_below_the_users_overrides(run_file):
     assert load_run(run_file).schedule.num_steps == 9
     assert load_run(run_file, smoke=True).schedule.num_steps == 3
     assert load_run(run_file, ["schedule.num_steps=5"], smoke=True).schedule.num_steps == 5
+
+
+def test_a_smoke_run_is_saved_beside_the_run(run_file):
+    """Otherwise the run would go on from the smoke's random weights."""
+    assert load_run(run_file).checkpoint.dir == "runs/x"
+    assert load_run(run_file, smoke=True).checkpoint.dir == "runs/x-smoke"
+    here = load_run(run_file, ["checkpoint.dir=here"], smoke=True)
+    assert here.checkpoint.dir == "here"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -12,7 +13,7 @@ from flax import nnx
 
 from mres_jax.config import CheckpointConfig, DataConfig, OptimizerConfig, Run, Schedule
 from mres_jax.data.types import Rung
-from mres_jax.errors import CheckpointError, ConfigError, RunError
+from mres_jax.errors import CheckpointError, ConfigError, MresError, RunError
 from mres_jax.models.nativeres_llava.presets import mres_tiny
 from mres_jax.training.loop import train
 
@@ -39,10 +40,12 @@ def tiny_run(path, *, steps=4, **changes) -> Run:
         "name": "tiny",
         "model": model,
         "policies": {"native": 1.0},
-        "data": DataConfig(kinds={"page": 1.0, "sign": 1.0}, area_bins={"B": 1.0}),
+        "data": DataConfig(
+            kinds={"page": 1.0, "sign": 1.0}, area_bins={"B": 1.0}, pairs_per_page=2
+        ),
         "ladder": (Rung(max_patches=512, max_tokens=512, max_views=8, max_examples=8),),
         "optimizer": OptimizerConfig(learning_rate=1e-3),
-        "schedule": Schedule(num_steps=steps, warmup_steps=1),
+        "schedule": Schedule(num_steps=steps, warmup_steps=1, kind="constant"),
         "checkpoint": CheckpointConfig(dir=str(path), every_steps=2),
         "aux_loss_weight": 1.0,
         "log_every": 1,
@@ -101,6 +104,64 @@ def test_a_directory_with_another_model_s_run_is_refused_with_the_difference(tmp
     assert (tmp_path / "a" / "run.json").read_bytes() == before
 
 
+def test_a_run_needs_what_it_started_from_only_once_and_keeps_to_it(tmp_path):
+    first = train(tiny_run(tmp_path / "a", steps=2), log=quiet)
+    start = tiny_run(tmp_path / "b", steps=2, init=str(tmp_path / "a" / "checkpoints"))
+    train(start, log=quiet)
+    with pytest.raises(ConfigError, match=r"init: '.*a/checkpoints' -> None"):
+        train(dataclasses.replace(start, init=None), log=quiet)
+    shutil.rmtree(tmp_path / "a")
+    again = train(start, log=quiet)  # its steps are done
+    assert again.step == 2
+    assert again.tokenizer.to_bytes() == first.tokenizer.to_bytes()
+
+
+def test_a_damaged_step_is_passed_over_only_if_the_run_says_so(tmp_path):
+    run = tiny_run(
+        tmp_path / "a", steps=2, checkpoint=CheckpointConfig(dir=str(tmp_path / "a"), every_steps=1)
+    )
+    train(run, log=quiet)
+    newest = tmp_path / "a" / "checkpoints" / "step_00000002"
+    file = max((f for f in newest.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(
+        CheckpointError, match=r"Step 1 stands before it.*checkpoint\.fallback=true"
+    ):
+        train(run, log=quiet)
+    allowed = dataclasses.replace(run.checkpoint, fallback=True)
+    with pytest.warns(UserWarning, match="Taking step 1 instead"):
+        assert train(dataclasses.replace(run, checkpoint=allowed), log=quiet).step == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"policies": {"natve": 1.0}}, r"unknown policy 'natve'"),
+        ({"policies": {"fixed:100000": 1.0}}, r"max_pixels"),
+        (
+            {"ladder": (Rung(max_patches=1_000, max_tokens=512, max_views=8, max_examples=8),)},
+            r"max_patches=1000 is not a multiple of 16",
+        ),
+        (
+            {"ladder": (Rung(max_patches=16, max_tokens=512, max_views=8, max_examples=8),)},
+            r"larger than the largest rung.*Add a larger one",
+        ),
+        (
+            {"data": DataConfig(kinds={"page": 1.0}, questions={"sc": 1.0})},
+            r"nothing to ask: no question of type sc",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused_before_anything_is_written(
+    tmp_path, changes, message
+):
+    with pytest.raises(MresError, match=message):
+        train(tiny_run(tmp_path / "a", **changes), log=quiet)
+    assert not (tmp_path / "a").exists()
+
+
 def test_no_checkpoint_to_start_from_is_named(tmp_path):
     run = dataclasses.replace(tiny_run(tmp_path / "a"), init=str(tmp_path / "nowhere"))
     with pytest.raises((ConfigError, CheckpointError), match="nowhere"):
@@ -110,9 +171,12 @@ def test_no_checkpoint_to_start_from_is_named(tmp_path):
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_step_and_cure(tmp_path):
     # AdamW's update is bounded by the rate, whatever the gradient
-    run = tiny_run(tmp_path / "a", optimizer=OptimizerConfig(name="adamw", learning_rate=1e30))
-    with pytest.raises(RunError, match=r"loss is (nan|inf) at step \d+\. Lower the learning rate"):
+    optimizer = OptimizerConfig(name="adamw", learning_rate=1e30)
+    checkpoint = CheckpointConfig(dir=str(tmp_path / "a"), every_steps=3)
+    run = tiny_run(tmp_path / "a", optimizer=optimizer, checkpoint=checkpoint, log_every=1_000)
+    with pytest.raises(RunError, match=r"(nan|inf) at step 3\. Lower the learning rate\.$"):
         train(run, log=quiet)
+    assert not list((tmp_path / "a" / "checkpoints").glob("step_*"))  # one was due
 
 
 def test_a_tokenizer_that_does_not_fit_the_model_is_refused(tmp_path):
