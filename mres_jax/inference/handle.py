@@ -150,7 +150,7 @@ def to_pixels(picture: Picture, *, name: str) -> np.ndarray:
       BadImageError: it cannot be decoded, or an array is not `uint8 [h w 3]`.
     """
     if isinstance(picture, Image.Image):
-        return decode_image(_png(picture), name=name)
+        return decode_image(_png(picture, name), name=name)
     if isinstance(picture, bytes):
         return decode_image(picture, name=name)
     if isinstance(picture, str | os.PathLike):
@@ -195,11 +195,28 @@ def load(
     return from_loaded(name, load_model(resolve(model), dtype=dtype), **options)
 
 
-def _png(picture: Image.Image) -> bytes:
+# Pillow's modes that a PNG holds, and what the others become; `I` and `F` have no fixed range.
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+_AS_MODES = {
+    "La": "LA",
+    "RGBa": "RGBA",
+    "PA": "RGBA",
+    **dict.fromkeys(("RGBX", "CMYK", "YCbCr", "HSV"), "RGB"),
+}
+
+
+def _png(picture: Image.Image, name: str) -> bytes:
     """A picture of Pillow's as a file, so that one decoder alone decides what is seen."""
     upright = ImageOps.exif_transpose(picture)
-    if upright.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
-        upright = upright.convert("RGB")
+    if upright.mode in _AS_MODES:
+        upright = upright.convert(_AS_MODES[upright.mode])
+    elif upright.mode.startswith("I;16") and upright.mode != "I;16":  # Pillow would cut at 255
+        upright = Image.fromarray(np.asarray(upright).astype("<u2"))
+    if upright.mode not in _PNG_MODES:
+        raise BadImageError(
+            f"picture {name}: a Pillow picture of mode {upright.mode} has no range that is known "
+            "to be black to white. Scale it to 0 to 255 and give it as L or RGB."
+        )
     file = io.BytesIO()
     upright.save(file, "PNG", compress_level=0)
     return file.getvalue()

@@ -190,6 +190,26 @@ def test_a_picture_of_pillow_is_composited_and_turned_like_a_file():
     assert to_pixels(turned, name="0").shape == (5, 8, 3)
 
 
+@pytest.mark.parametrize(("mode", "kind"), [("I;16", "<u2"), ("I;16L", "<u2"), ("I;16B", ">u2")])
+def test_sixteen_bits_of_pillow_keep_their_greys(mode, kind):
+    greys = np.array([[0, 256, 40_000, 65_535]], kind)
+    pixels = to_pixels(Image.frombytes(mode, (4, 1), greys.tobytes()), name="0")
+    assert pixels[0, :, 0].tolist() == [0, 1, 156, 255]
+
+
+def test_premultiplied_transparency_of_pillow_is_composited():
+    assert (to_pixels(Image.new("RGBa", (6, 4)), name="0") == 255).all()
+    half = Image.new("RGBA", (6, 4), (200, 0, 100, 128))
+    one, other = (to_pixels(image, name="0") for image in (half, half.convert("RGBa")))
+    np.testing.assert_allclose(one.astype(int), other, atol=1)  # premultiplied bytes are rounded
+
+
+@pytest.mark.parametrize("mode", ["I", "F", "LAB"])
+def test_a_picture_of_pillow_without_a_known_range_is_refused(mode):
+    with pytest.raises(BadImageError, match=rf"^picture 2: .* mode {mode} .*give it as L or RGB"):
+        to_pixels(Image.new(mode, (4, 4)), name="2")
+
+
 def test_impossible_numbers_are_bad_input(answerer):
     with pytest.raises(MresError, match=r"top_p=0 in \(0, 1\]|top_p=0"):
         VLM("tiny", answerer).answer([], "what", top_p=0)
