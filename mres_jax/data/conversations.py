@@ -86,7 +86,7 @@ def place_images(
 ) -> list[Message]:
     """Returns messages for turns whose texts mark the places of pictures, as LLaVA's rows do.
 
-    Line breaks around a placeholder belong to it and go.
+    Line breaks around a placeholder belong to it and go, as does white space that stands alone.
 
     Args:
       texts: `(role, text)` of each turn.
@@ -108,7 +108,7 @@ def place_images(
                 chunk = chunk.lstrip("\n")
             if i + 1 < len(chunks):
                 chunk = chunk.rstrip("\n")
-            if chunk:
+            if chunk.strip() or (chunk and len(chunks) == 1):
                 parts.append(chunk)
         if pictures_first:
             parts.sort(key=lambda part: isinstance(part, str))

@@ -5,6 +5,7 @@ from hypothesis import given, strategies as st
 
 from mres_jax.data.conversations import (
     Message,
+    check_messages,
     place_images,
     prompt_messages,
     tokenize_messages,
@@ -123,6 +124,14 @@ def test_placeholders_become_pictures():
     turns = [("user", "<image>\nWhat\n<image>is"), ("assistant", "<image>"), ("user", "<image>")]
     messages = place_images(turns, num_images=3)
     assert [m.parts for m in messages] == [(0, "What", 1, "is"), ("<image>",), (2,)]
+
+
+def test_white_space_between_placeholders_is_no_text():
+    messages = place_images([("user", " <image> <image>\t\n<image>\n What?")], num_images=3)
+    assert [m.parts for m in messages] == [(0, 1, 2, " What?")]
+    check_messages(messages)
+    with pytest.raises(PromptError, match="has an empty text"):
+        check_messages(place_images([("user", "  ")], num_images=0))
 
 
 def test_pictures_can_be_moved_before_the_text():
