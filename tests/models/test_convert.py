@@ -7,6 +7,7 @@ import warnings
 import pytest
 from hypothesis import given, strategies as st
 
+from mres_jax import testing
 from mres_jax.errors import CheckpointError
 from mres_jax.models.key_table import expected_shapes, flatten
 from mres_jax.models.nativeres_llava.config import NativeResLlavaConfig
@@ -287,6 +288,25 @@ def test_another_model_is_refused_by_name(content, message):
 def test_another_nativeres_is_refused_by_name(content, message):
     with pytest.raises(CheckpointError, match=message):
         NATIVERES.config_from_hf(content)
+
+
+@pytest.mark.parametrize(
+    ("preprocessor", "message"),
+    [
+        ({"min_pixels": "3136"}, "min_pixels is '3136', not int"),
+        ({"max_pixels": True}, "max_pixels is True, not int"),
+        ({"max_pixels": -1}, "max_pixels is -1, not 1 to"),
+        ({"size": [56, 56]}, r"size is \[56, 56\], not dict"),
+        ({"size": {"longest_edge": 1e6}}, "size: longest_edge is 1000000.0, not int"),
+        ({"min_pixels": 9, "max_pixels": 4}, "min_pixels is 9, above max_pixels 4"),
+        ({"resize_rule": "crop"}, "resize_rule is 'crop'; have fit, hf"),
+    ],
+)
+def test_impossible_pixel_settings_are_refused_by_name(preprocessor, message):
+    ids = testing.tiny_tokenizer().token_id
+    for family, config in [(QWEN2_VL, CONFIG_2B), (NATIVERES, NATIVERES.config_from_hf(LLAVA))]:
+        with pytest.raises(CheckpointError, match=f"^preprocessor_config.json: {message}"):
+            family.make_spec(config, ids, preprocessor=preprocessor)
 
 
 def test_several_problems_are_one_line():

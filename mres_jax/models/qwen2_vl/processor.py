@@ -6,10 +6,12 @@ from typing import Any, Literal, cast
 
 from mres_jax.data.spec import ChatTemplate, ProcessorSpec
 from mres_jax.errors import CheckpointError
+from mres_jax.models.hf_fields import Fields
 from mres_jax.models.qwen2_vl.config import Qwen2VLConfig
 
 # Pixel limits of the released preprocessor_config.json.
 MIN_PIXELS, MAX_PIXELS = 56 * 56, 28 * 28 * 16_384
+_MOST = 2**40  # pixels that a file may ask for
 
 TEMPLATE = ChatTemplate(
     system="You are a helpful assistant.",
@@ -73,14 +75,23 @@ def placeholder_ids(token_id: Callable[[str], int], others: Sequence[int]) -> tu
 
 
 def pixel_limits(preprocessor: Mapping[str, Any], smallest: int, largest: int) -> tuple[int, int]:
-    """Smallest and largest view, pixels: `min_pixels`/`max_pixels`, or `size` with its edges."""
-    size = preprocessor.get("size") or {}
-    return (
-        preprocessor.get("min_pixels") or size.get("shortest_edge") or smallest,
-        preprocessor.get("max_pixels") or size.get("longest_edge") or largest,
-    )
+    """Smallest and largest view, pixels: `min_pixels`/`max_pixels`, or `size` with its edges.
+
+    Raises:
+      CheckpointError: a limit that is no count of pixels, or a smallest view above the largest.
+    """
+    fields = Fields(preprocessor, "preprocessor_config.json")
+    edges = fields.child("size")
+    least = fields.size("min_pixels", edges.size("shortest_edge", smallest, most=_MOST), most=_MOST)
+    most = fields.size("max_pixels", edges.size("longest_edge", largest, most=_MOST), most=_MOST)
+    if least > most:
+        raise CheckpointError(f"{fields.where}: min_pixels is {least}, above max_pixels {most}.")
+    return least, most
 
 
 def resize_rule(preprocessor: Mapping[str, Any], default: Literal["fit", "hf"]):
     """The rule for native sizes that the model was trained with; see `ProcessorSpec`."""
-    return cast(Literal["fit", "hf"], preprocessor.get("resize_rule", default))
+    rule = preprocessor.get("resize_rule", default)
+    if rule not in ("fit", "hf"):
+        raise CheckpointError(f"preprocessor_config.json: resize_rule is {rule!r}; have fit, hf.")
+    return cast(Literal["fit", "hf"], rule)
