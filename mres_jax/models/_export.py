@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,7 +17,15 @@ from jax.typing import DTypeLike
 from mres_jax.data.spec import ChatTemplate, ProcessorSpec
 from mres_jax.models._detect import Kind, detect
 from mres_jax.models._hub import resolve
-from mres_jax.models._loading import CONFIG, PREPROCESSOR, TRAITS, LoadedModel, load_model
+from mres_jax.models._loading import (
+    CONFIG,
+    PREPROCESSOR,
+    PROCESSOR,
+    TRAITS,
+    LoadedModel,
+    image_processor,
+    load_model,
+)
 from mres_jax.models.checkpoint_io import write_checkpoint
 from mres_jax.models.files import check_vacant, new_directory, parse_json, write_json
 from mres_jax.models.weights import write_weights
@@ -147,10 +156,9 @@ def complete_assets(loaded: LoadedModel) -> dict[str, bytes]:
         assets.setdefault(name, _json_bytes(content))
     if not {"chat_template.jinja", "chat_template.json"} & assets.keys():
         assets["chat_template.jinja"] = chat_template(spec.template, _placeholder(loaded)).encode()
-    old = assets.get(PREPROCESSOR)
-    merged = _preprocessor(parse_json(old, PREPROCESSOR) if old else {}, spec)
-    if old is None or parse_json(old, PREPROCESSOR) != merged:
-        assets[PREPROCESSOR] = _json_bytes(merged)
+    for name, content in _preprocessors(assets, spec).items():
+        if name not in assets or parse_json(assets[name], name) != content:
+            assets[name] = _json_bytes(content)
     return assets
 
 
@@ -185,13 +193,26 @@ def _config(loaded: LoadedModel, dtype: str) -> dict[str, Any]:
     content = loaded.family.config_to_hf(loaded.config)
     if original is not None:
         kept = parse_json(original, CONFIG)
-        preprocessor = loaded.assets.get(PREPROCESSOR)
-        pixels = parse_json(preprocessor, PREPROCESSOR) if preprocessor else None
+        pixels = image_processor("model", loaded.assets)
         with warnings.catch_warnings(action="ignore"):  # said when it was loaded
             if loaded.family.config_from_hf(kept, pixels) == loaded.config:
                 content = kept
     name = "dtype" if "dtype" in content else "torch_dtype"
     return {**content, name: dtype}
+
+
+def _preprocessors(assets: Mapping[str, bytes], spec: ProcessorSpec) -> dict[str, dict[str, Any]]:
+    """The files that hold pixel limits, or a new one, with the limits of `spec`."""
+    held = {
+        name: parse_json(assets[name], name) for name in (PROCESSOR, PREPROCESSOR) if name in assets
+    }
+    nested = held.get(PROCESSOR, {}).get("image_processor")
+    out = {}
+    if nested is not None:
+        out[PROCESSOR] = {**held[PROCESSOR], "image_processor": _preprocessor(nested, spec)}
+    if PREPROCESSOR in held or not out:
+        out[PREPROCESSOR] = _preprocessor(held.get(PREPROCESSOR, {}), spec)
+    return out
 
 
 def _preprocessor(content: dict[str, Any], spec: ProcessorSpec) -> dict[str, Any]:

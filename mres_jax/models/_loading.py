@@ -33,6 +33,7 @@ ASSETS = (
     "generation_config.json",
     "merges.txt",
     "preprocessor_config.json",
+    "processor_config.json",
     "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -41,6 +42,7 @@ ASSETS = (
 )
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
+PROCESSOR = "processor_config.json"  # transformers 5 nests the image processor in it
 TRAITS = "mres.json"  # what config.json has no field for: policy, step, notes
 
 
@@ -108,8 +110,7 @@ def _load_huggingface(
     assets = {name: read_small(path) for name, path in paths.items() if path.is_file()}
     traits = Fields(_json(directory, assets, TRAITS), f"{directory}/{TRAITS}")
     assets.pop(TRAITS, None)
-    # the file may be missing; the model still comes from elsewhere
-    preprocessor = _json(directory, assets, PREPROCESSOR)
+    preprocessor = image_processor(directory, assets) or {}  # none, and yet not made here
     config = family.config_from_hf(content, preprocessor)
     skeleton = family.skeleton(config, dtype=dtype)
     state = load_weights(
@@ -141,7 +142,7 @@ def _load_orbax(
     abstract = abstract_parameters(skeleton, types, sharding)
     state = read_checkpoint(directory, {"model": abstract}, cast=True)["model"]
     assets = read_assets(directory)
-    preprocessor = _json(directory, assets, PREPROCESSOR) or None
+    preprocessor = image_processor(directory, assets)
     return LoadedModel(
         model=_filled(skeleton, state),
         config=config,
@@ -191,6 +192,15 @@ def _host_side(
     tokenizer = Tokenizer.parse(assets[TOKENIZER], f"{directory}/{TOKENIZER}")
     spec = family.make_spec(config, tokenizer.token_id, preprocessor=preprocessor)
     return {"tokenizer": tokenizer, "spec": spec}
+
+
+def image_processor(directory: Any, assets: Mapping[str, bytes]) -> dict[str, Any] | None:
+    """Settings of the image processor, where transformers looks for them; None where nowhere."""
+    processor = Fields(_json(directory, assets, PROCESSOR), f"{directory}/{PROCESSOR}")
+    nested = processor.get("image_processor", None, dict)
+    if nested is None and PREPROCESSOR in assets:
+        return _json(directory, assets, PREPROCESSOR)
+    return nested
 
 
 def _json(directory: Any, assets: Mapping[str, bytes], name: str) -> dict[str, Any]:

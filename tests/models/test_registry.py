@@ -266,6 +266,27 @@ def test_pixel_limits_are_exported_in_the_spelling_they_came_in(tmp_path, before
     assert (reloaded.min_pixels, reloaded.max_pixels) == (64, 640)
 
 
+def test_pixel_settings_nested_in_processor_config_are_read_and_kept(copy, tmp_path):
+    """As transformers 5 saves a processor: one file, with the image processor inside."""
+    settings = json.loads((copy / "preprocessor_config.json").read_text())
+    settings |= {"size": {"shortest_edge": 256, "longest_edge": 640}, "image_std": [0.5, 0.5, 0.5]}
+    for name in ("min_pixels", "max_pixels"):
+        settings.pop(name)
+    (copy / "preprocessor_config.json").unlink()
+    processor = {"image_processor": settings, "processor_class": "Qwen2VLProcessor"}
+    (copy / "processor_config.json").write_text(json.dumps(processor))
+    loaded = registry.load_model(copy)
+    assert (loaded.spec.min_pixels, loaded.spec.max_pixels) == (256, 640)
+    assert loaded.spec.std == (0.5, 0.5, 0.5)
+    registry.convert(copy, tmp_path / "ours")
+    assert_same_model(registry.load_model(tmp_path / "ours"), loaded)
+    registry.convert(tmp_path / "ours", tmp_path / "back")
+    assert contents(tmp_path / "back") == contents(copy)
+    capped = dataclasses.replace(loaded.spec, max_pixels=1_024)
+    registry.export_hf(dataclasses.replace(loaded, spec=capped), tmp_path / "capped")
+    assert registry.load_model(tmp_path / "capped").spec == capped
+
+
 CHATS = (
     [Message(role="user", parts=("what is the total",))],
     [Message(role="user", parts=(0, 1, "what is the total"))],

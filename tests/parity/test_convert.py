@@ -132,6 +132,31 @@ def test_transformers_reads_tokenizer_template_and_pixel_limits(tmp_path):
     assert tuple(pixels.image_mean) == loaded.spec.mean
 
 
+def test_we_read_the_pixel_limits_of_a_processor_that_transformers_saved(tmp_path):
+    loaded = make_loaded(tied=False)
+    export_hf(loaded, tmp_path)
+    (tmp_path / "preprocessor_config.json").unlink()
+    module = transformers.models.qwen2_vl.image_processing_pil_qwen2_vl
+    pixels = module.Qwen2VLImageProcessorPil(
+        size={"shortest_edge": 256, "longest_edge": 640}, patch_size=4, image_mean=[0.1, 0.2, 0.3]
+    )
+
+    class Processor(transformers.ProcessorMixin):  # Qwen2VLProcessor without its video half
+        def __init__(self, image_processor, tokenizer):
+            super().__init__(image_processor, tokenizer)
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    Processor(pixels, tokenizer).save_pretrained(tmp_path)
+    assert not (tmp_path / "preprocessor_config.json").exists()
+    spec = load_model(tmp_path).spec
+    assert (spec.min_pixels, spec.max_pixels) == (256, 640)
+    assert spec.mean == (0.1, 0.2, 0.3)
+    convert(tmp_path, tmp_path / "ours")
+    convert(tmp_path / "ours", tmp_path / "back")
+    again = module.Qwen2VLImageProcessorPil.from_pretrained(tmp_path / "back")
+    assert again.to_dict() == pixels.to_dict()
+
+
 @pytest.fixture(scope="module", params=[False, True], ids=["untied", "tied"])
 def released(request, tmp_path_factory):
     """A directory that transformers itself saved, nested configuration and all."""
