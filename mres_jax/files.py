@@ -3,9 +3,12 @@
 import errno
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 
 from mres_jax.errors import MresError, RunError
+
+_ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")  # `pathlib` leaves one slash of two
 
 
 def write_together(
@@ -46,13 +49,20 @@ def check_directory(directory: str | os.PathLike) -> pathlib.Path:
     """Returns the path of a directory that exists or can be made.
 
     Raises:
-      MresError: it, or one of its parents, is a file.
+      MresError: it, or one of its parents, is a file, or it is in a bucket.
     """
+    if is_address(directory):
+        raise MresError(f"save {directory}: is an address; name a directory of this machine.")
     directory = pathlib.Path(directory)
     for path in (directory, *directory.parents):
         if path.exists() and not path.is_dir():
             raise MresError(f"save {directory}: {path} is a file; name a directory.")
     return directory
+
+
+def is_address(path: str | os.PathLike) -> bool:
+    """Whether a path is in a bucket or on a server, such as `gs://bucket/x`."""
+    return _ADDRESS.match(os.fspath(path)) is not None
 
 
 def disk_reason(error: OSError) -> str:

@@ -4,8 +4,8 @@ import errno
 import pathlib
 
 import pytest
-
 from mres_jax.errors import MresError, RunError
+
 from mres_jax.files import write_together
 
 
@@ -39,3 +39,11 @@ def test_a_directory_that_is_a_file_is_bad_input(tmp_path):
     for directory in (tmp_path / "x", tmp_path / "x" / "y"):
         with pytest.raises(MresError, match="x is a file; name a directory"):
             write_together(directory, {"a": b""})
+
+
+@pytest.mark.parametrize("path", ["gs://bucket/x", pathlib.Path("s3://bucket/x")])
+def test_a_bucket_is_no_directory_of_this_machine(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MresError, match="bucket/x: is an address; name a directory"):
+        write_together(path, {"a": b""})
+    assert not list(tmp_path.iterdir())

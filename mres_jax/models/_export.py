@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import re
 import warnings
 from collections.abc import Mapping
@@ -27,7 +26,13 @@ from mres_jax.models._loading import (
     load_model,
 )
 from mres_jax.models.checkpoint_io import write_checkpoint
-from mres_jax.models.files import check_vacant, new_directory, parse_json, write_json
+from mres_jax.models.files import (
+    check_local,
+    check_vacant,
+    new_directory,
+    parse_json,
+    write_json,
+)
 from mres_jax.models.weights import write_weights
 
 # One view per picture; `after_images` stands after the last picture of a turn if text follows it.
@@ -66,8 +71,9 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> K
     """
     directory = resolve(source)
     kind = detect(directory)
-    if "://" not in os.fspath(target):
-        check_vacant(pathlib.Path(target))  # before the time it takes to load
+    if kind == "orbax":
+        check_local(target)
+    check_vacant(epath.Path(target))  # before the time it takes to load
     loaded = load_model(directory, param_dtype="stored")
     if kind == "orbax":
         export_hf(loaded, target)
@@ -83,8 +89,7 @@ def save_model(loaded: LoadedModel, directory: str | os.PathLike[str]) -> None:
       CheckpointError: `directory` holds something.
       RunError: the disk is full; nothing is left behind.
     """
-    if "://" not in os.fspath(directory):
-        check_vacant(pathlib.Path(directory))
+    check_vacant(epath.Path(directory))
     write_checkpoint(
         epath.Path(directory),
         {"model": nnx.state(loaded.model, nnx.Param)},

@@ -18,7 +18,7 @@ from mres_jax.errors import CheckpointError
 from mres_jax.models._detect import checkpoint_directory, detect
 from mres_jax.models._families import Family, family_named
 from mres_jax.models.checkpoint_io import read_assets, read_checkpoint
-from mres_jax.models.files import parse_json, read_json, read_small
+from mres_jax.models.files import check_local, parse_json, read_json, read_small
 from mres_jax.models.hf_fields import Fields
 from mres_jax.models.key_table import Parameters, variables
 from mres_jax.models.manifest import read_manifest
@@ -97,6 +97,7 @@ def load_model(
         sharding = fully_sharded(mesh)
     param_dtype = dtype if param_dtype is None else param_dtype
     if detect(directory) == "huggingface":
+        check_local(directory)
         return _load_huggingface(pathlib.Path(directory), dtype, param_dtype, sharding)
     return _load_orbax(checkpoint_directory(directory), dtype, param_dtype, sharding)
 

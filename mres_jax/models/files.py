@@ -9,7 +9,10 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+from etils import epath
 from mres_jax.errors import CheckpointError, RunError
+
+from mres_jax.files import is_address
 
 MAX_SMALL_BYTES = 256 * 2**20  # the largest index or tokenizer that is read
 
@@ -67,9 +70,10 @@ def new_directory(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     When the block fails nothing is left behind; a full disk becomes a `RunError`.
 
     Raises:
-      CheckpointError: `path` is a file, or a directory that holds something.
+      CheckpointError: `path` is a file, in a bucket, or a directory that holds something.
       RunError: the disk is full or refuses to be written.
     """
+    check_local(path)
     target = pathlib.Path(path).absolute()
     check_vacant(target)
     scratch = target.with_name(f".{target.name}.tmp-{os.getpid()}")
@@ -85,8 +89,18 @@ def new_directory(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def check_vacant(path: pathlib.Path) -> None:
+def check_local(path: str | os.PathLike[str]) -> None:
+    """Raises `CheckpointError` if a directory of Hugging Face's layout would be in a bucket."""
+    if is_address(path):
+        raise CheckpointError(
+            f"{path}: Hugging Face directories are read and written on local disks only; copy it, "
+            "or use a checkpoint of ours there."
+        )
+
+
+def check_vacant(path: os.PathLike[str]) -> None:
     """Raises `CheckpointError` if something stands where a new directory is to be written."""
+    path = epath.Path(path)
     if path.is_file():
         raise CheckpointError(f"{path}: is a file; choose the name of a new directory.")
     if path.is_dir() and any(path.iterdir()):

@@ -357,6 +357,22 @@ def test_conversion_does_not_overwrite(exported, tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_a_hugging_face_directory_in_a_bucket_is_refused(loaded, exported, tmp_path, monkeypatch):
+    """`pathlib` would take the name of the bucket for a folder here."""
+    monkeypatch.chdir(tmp_path)
+    registry.convert(exported, "ours")
+    for write in (
+        lambda: registry.convert("ours", "gs://bucket/x"),
+        lambda: registry.export_hf(loaded, "gs://bucket/x"),
+    ):
+        with pytest.raises(CheckpointError, match=r"^gs://bucket/x: .* local disks only"):
+            write()
+    assert [path.name for path in tmp_path.iterdir()] == ["ours"]
+    monkeypatch.setattr("mres_jax.models._loading.detect", lambda _: "huggingface")
+    with pytest.raises(CheckpointError, match=r"^gs://bucket/x: .* local disks only"):
+        registry.load_model("gs://bucket/x")
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
