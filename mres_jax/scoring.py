@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from mres_jax.geometry import Box
+from mres_jax.geometry import Box, Size, View
 
 # Spellings of one unit. Only spellings are joined: 1 km is not 1000 m here.
 _UNITS = {
@@ -149,6 +149,81 @@ def box_iou(a: Box, b: Box) -> float:
 def point_in_box(y: float, x: float, box: Box) -> float:
     """Returns 1.0 when a point (pixels) lies in a half-open box, else 0.0."""
     return float(box.top <= y < box.bottom and box.left <= x < box.right)
+
+
+def relative_box(box: Box, size: Size) -> tuple[int, int, int, int]:
+    """Returns a box as models write it: (left, top, right, bottom) in thousandths of the picture.
+
+    The edges are half-open like those of `box`, and rounded, a half to even. Within a picture of
+    at most 1000 px a side no two edges become one.
+
+    Example:
+      >>> relative_box(Box(10, 40, 20, 100), Size(100, 200))
+      (200, 100, 500, 200)
+    """
+    across, down = 1000 / size.width, 1000 / size.height
+    edges = (box.left * across, box.top * down, box.right * across, box.bottom * down)
+    left, top, right, bottom = map(round, edges)
+    return left, top, right, bottom
+
+
+def to_picture(x: float, y: float, *, view: View, coord_frame: str) -> tuple[float, float]:
+    """Returns where a place in a view lies in the upright picture.
+
+    Args:
+      x: from the left edge of what the encoder received, its canvas included: thousandths of the
+        width for `relative_1000`, pixels for `resized_px`.
+      y: from its upper edge, likewise of the height.
+      view: what was looked at.
+      coord_frame: as in `Answer`.
+
+    Returns:
+      (y, x), pixels; outside the picture where the place is.
+    """
+    outer, inner, crop = view.encoded_size, view.size, view.crop
+    if coord_frame == "relative_1000":
+        x, y = x * outer.width / 1000, y * outer.height / 1000
+    elif coord_frame != "resized_px":
+        raise ValueError(f"to_picture: no coordinate frame {coord_frame!r}.")
+    x, y = x - (outer.width - inner.width) // 2, y - (outer.height - inner.height) // 2
+    scale = crop.size.height / inner.height, crop.size.width / inner.width
+    return crop.top + y * scale[0], crop.left + x * scale[1]
+
+
+def point_match(prediction: str, box: Box, *, view: View, coord_frame: str) -> float:
+    """Returns 1.0 when the place that an answer names lies in a box of the picture, else 0.0.
+
+    Two numbers are x and y; four are left, top, right, bottom, of which the centre counts. Any
+    other number of numbers is wrong.
+    """
+    numbers = _numbers(prediction)
+    if len(numbers) not in (2, 4):
+        return 0.0
+    x, y = (sum(numbers[i::2]) / len(numbers[i::2]) for i in (0, 1))
+    return point_in_box(*to_picture(x, y, view=view, coord_frame=coord_frame), box)
+
+
+def box_match(
+    prediction: str, box: Box, *, view: View, coord_frame: str, threshold: float = 0.5
+) -> float:
+    """Returns 1.0 when the box that an answer names overlaps a box of the picture enough, else 0.0.
+
+    The answer is four numbers, left, top, right, bottom, brought to whole pixels of the picture;
+    enough is a `box_iou` of at least `threshold`.
+    """
+    numbers = _numbers(prediction)
+    if len(numbers) != 4:
+        return 0.0
+    corners = [
+        to_picture(x, y, view=view, coord_frame=coord_frame) for x, y in (numbers[:2], numbers[2:])
+    ]
+    (top, left), (bottom, right) = ((round(y), round(x)) for y, x in corners)
+    return float(box_iou(Box(top, left, bottom, right), box) >= threshold)
+
+
+def _numbers(text: str) -> list[float]:
+    """Every number of a text, at most nine digits before its point."""
+    return [float(number) for number in re.findall(r"-?\d{1,9}(?:\.\d+)?", text)]
 
 
 def wilson_interval(successes: float, total: int, *, z: float = 1.959964) -> Interval:

@@ -5,14 +5,18 @@ import math
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from mres_jax.geometry import Box
+from mres_jax.geometry import Box, Size, View
 from mres_jax.scoring import (
     anls,
     box_iou,
+    box_match,
     edit_distance,
     exact_match,
     normalize_answer,
     point_in_box,
+    point_match,
+    relative_box,
+    to_picture,
     unit_exact_match,
     wilson_interval,
 )
@@ -112,3 +116,67 @@ def test_wilson_interval_of_nothing_says_nothing_and_nonsense_is_refused():
 @settings(max_examples=200, deadline=None)
 def test_normalisation_is_idempotent(text):
     assert normalize_answer(normalize_answer(text)) == normalize_answer(text)
+
+
+def whole(size: Size, seen: Size, canvas: Size | None = None) -> View:
+    return View(item=0, crop=Box(0, 0, *size), size=seen, canvas=canvas)
+
+
+@st.composite
+def boxes_in_pictures(draw):
+    height, width = (draw(st.integers(2, 1000)) for _ in range(2))
+    (top, bottom), (left, right) = (
+        sorted(draw(st.lists(st.integers(0, side), min_size=2, max_size=2, unique=True)))
+        for side in (height, width)
+    )
+    return Box(top, left, bottom, right), Size(height, width)
+
+
+@given(boxes_in_pictures(), st.integers(1, 2000), st.integers(1, 2000))
+@settings(max_examples=300, deadline=None)
+def test_a_box_in_thousandths_comes_back_to_the_pixel_whatever_size_was_seen(drawn, high, wide):
+    box, size = drawn
+    text = str(list(relative_box(box, size)))
+    view = whole(size, Size(high, wide))
+    assert box_match(text, box, view=view, coord_frame="relative_1000", threshold=1.0) == 1.0
+
+
+@given(st.floats(0, 80), st.floats(0, 60))
+def test_both_frames_name_the_same_place_of_a_padded_crop(x, y):
+    canvas = Size(60, 80)
+    view = View(item=0, crop=Box(100, 200, 120, 240), size=Size(40, 80), canvas=canvas)
+    pixels = to_picture(x, y, view=view, coord_frame="resized_px")
+    thousandths = to_picture(x * 12.5, y * 1000 / 60, view=view, coord_frame="relative_1000")
+    assert pixels == pytest.approx((100 + (y - 10) / 2, 200 + x / 2))  # 10 rows of grey above
+    assert thousandths == pytest.approx(pixels)
+
+
+def test_an_unknown_frame_is_refused():
+    with pytest.raises(ValueError, match="no coordinate frame 'inches'"):
+        to_picture(1, 1, view=whole(Size(8, 8), Size(8, 8)), coord_frame="inches")
+
+
+@pytest.mark.parametrize(
+    ("prediction", "point", "box"),
+    [
+        ("[100, 200, 300, 400]", 1.0, 1.0),  # left, top, right, bottom
+        ("(100,200),(300,400)", 1.0, 1.0),
+        ("[200, 100, 400, 300]", 0.0, 0.0),  # top and left changed places
+        ("(200, 300)", 1.0, 0.0),
+        ("(300, 200)", 0.0, 0.0),
+        ("It is at 199.5, 300.", 1.0, 0.0),
+        ("[100, 200, 300, 320]", 1.0, 1.0),  # 0.6 of the box
+        ("[100, 200, 300, 290]", 0.0, 0.0),  # 0.45 of it, and its centre outside the middle
+        ("[300, 400, 100, 200]", 1.0, 0.0),  # turned round: the centre is right, the box is none
+        ("[100, 200, 300]", 0.0, 0.0),
+        ("the total", 0.0, 0.0),
+        ("", 0.0, 0.0),
+        ("9" * 400, 0.0, 0.0),
+    ],
+)
+def test_places_are_read_x_first_and_compared_in_pixels_of_the_picture(prediction, point, box):
+    view, frame = whole(Size(100, 200), Size(56, 112)), "relative_1000"
+    middle = Box(25, 30, 35, 50)  # around (y, x) = (30, 40), the centre of the box
+    assert point_match(prediction, middle, view=view, coord_frame=frame) == point
+    named = Box(20, 20, 40, 60)
+    assert box_match(prediction, named, view=view, coord_frame=frame) == box

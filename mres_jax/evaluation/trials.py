@@ -8,7 +8,14 @@ import numpy as np
 from mres_jax.data.documents import Document, Question, item_seed, make_document
 from mres_jax.data.documents.bins import BINS
 from mres_jax.protocols import Answer, Answerer, Request, Sampling
-from mres_jax.scoring import Interval, exact_match, wilson_interval
+from mres_jax.scoring import (
+    Interval,
+    anls,
+    box_match,
+    exact_match,
+    point_match,
+    wilson_interval,
+)
 
 
 class Trial(NamedTuple):
@@ -20,8 +27,20 @@ class Trial(NamedTuple):
 
     @property
     def is_right(self) -> bool:
-        """Exact match with the expected answer, after `scoring.normalize_answer`."""
-        return exact_match(self.answer.text, [self.question.answer]) == 1.0
+        """Whether the question's scorer accepts the answer.
+
+        `exact`: `scoring.exact_match`. `anls`: `scoring.anls` of at least 0.5. `point` and `box`:
+        `scoring.point_match` and `box_match`; the picture was looked at in one view.
+        """
+        question, answer = self.question, self.answer
+        if question.scorer == "exact":
+            return exact_match(answer.text, [question.answer]) == 1.0
+        if question.scorer == "anls":
+            return anls(answer.text, [question.answer]) > 0
+        match = {"point": point_match, "box": box_match}[question.scorer]
+        assert question.box is not None, question.id
+        (view,) = answer.views
+        return match(answer.text, question.box, view=view, coord_frame=answer.coord_frame) == 1.0
 
 
 class Tally(NamedTuple):
@@ -30,7 +49,7 @@ class Tally(NamedTuple):
     Attributes:
       policy: its string.
       num_questions: asked.
-      accuracy: exact match by type of question (`rc`, `sc`), with 95 % Wilson intervals.
+      accuracy: share right by type of question (`rc`, `sc`), with 95 % Wilson intervals.
       visual_tokens: mean per question.
       retention_ratio: visual tokens spent / at native resolution, over all questions.
     """

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mres_jax import scoring
 from mres_jax.data import documents
 from mres_jax.data.documents import design, grounds, render, shapes, vocabulary
 from mres_jax.errors import MresError
@@ -239,8 +240,13 @@ def test_questions_ask_for_what_is_there(some_documents):
             if question.type == "rc":
                 assert question.box == values[question.answer]
             if question.type == "point":
-                left, top, right, bottom = json.loads(question.answer)
-                assert Box(top, left, bottom, right) in values.values()
+                assert question.box in values.values()
+                edges = json.loads(question.answer)
+                assert tuple(edges) == scoring.relative_box(question.box, document.size)
+                assert all(0 <= edge <= 1000 for edge in edges)
+                view = View(item=0, crop=Box(0, 0, *document.size), size=document.size)
+                match = {"point": scoring.point_match, "box": scoring.box_match}[question.scorer]
+                assert match(question.answer, question.box, view=view, coord_frame="relative_1000")
 
 
 def test_a_bare_patch_belongs_to_the_glyph_at_its_centre(some_documents):

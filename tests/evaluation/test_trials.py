@@ -9,6 +9,7 @@ import pytest
 from mres_jax.data.documents import Question
 from mres_jax.evaluation.calibration import lowest_logprob, measure_domain
 from mres_jax.evaluation.trials import Trial, draw_questions, run_trials, tally
+from mres_jax.geometry import Box, Size, View
 from mres_jax.protocols import Answer, Cost
 
 
@@ -73,6 +74,27 @@ def test_a_tally_counts_each_type_apart_and_weighs_retention_by_tokens():
     assert native.visual_tokens == 200
     assert (half.accuracy["rc"].mean, half.accuracy["sc"].mean) == (1.0, 0.0)
     assert half.retention_ratio == pytest.approx(110 / 500)  # not the mean of 0.3 and 0.2
+
+
+@pytest.mark.parametrize(
+    ("scorer", "answer", "given", "right"),
+    [
+        ("exact", "invoice", "invoices", False),
+        ("anls", "invoice", "invoices", True),
+        ("anls", "invoice", "table", False),
+        ("point", "[100, 200, 300, 400]", "(200, 300)", True),
+        ("point", "[100, 200, 300, 400]", "(40, 30)", False),  # pixels of the picture
+        ("box", "[100, 200, 300, 400]", "[105, 195, 300, 400]", True),
+        ("box", "[100, 200, 300, 400]", "(200, 300)", False),
+    ],
+)
+def test_an_answer_is_judged_by_the_scorer_of_its_question(scorer, answer, given, right):
+    question = dataclasses.replace(
+        make_question("a", answer=answer), scorer=scorer, box=Box(20, 20, 40, 60)
+    )
+    view = View(item=0, crop=Box(0, 0, 100, 200), size=Size(28, 56))
+    trial = Trial(question, "native", dataclasses.replace(make_answer(given), views=(view,)))
+    assert trial.is_right == right
 
 
 def test_every_question_meets_every_policy_once():

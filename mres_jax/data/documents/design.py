@@ -44,6 +44,7 @@ def make_document(
     questions = ask(
         random.Random(seed + 1),
         name=f"document-{seed}",
+        size=size,
         fields=fields,
         facts=design.facts,
         asked_facts=design.asked_facts,

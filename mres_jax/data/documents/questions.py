@@ -5,22 +5,28 @@ from collections.abc import Mapping, Sequence
 
 from mres_jax.data.documents import vocabulary
 from mres_jax.data.documents.types import Field, Question
+from mres_jax.geometry import Size
+from mres_jax.scoring import relative_box
 
 
 def ask(
     rng: random.Random,
     *,
     name: str,
+    size: Size,
     fields: Sequence[Field],
     facts: Mapping[str, str],
     asked_facts: Sequence[str],
     tags: tuple[str, ...],
 ) -> tuple[Question, ...]:
-    """Returns one `rc` and one `point` question per field and one `sc` question per asked fact."""
+    """Returns one `rc` and one `point` question per field and one `sc` question per asked fact.
+
+    `size` is the picture's.
+    """
     return (
         *(_read(rng, f"{name}-rc{i}", f, tags) for i, f in enumerate(fields)),
         *(_see(rng, f"{name}-sc{i}", t, facts[t], tags) for i, t in enumerate(asked_facts)),
-        *(_point(rng, f"{name}-point{i}", f, tags) for i, f in enumerate(fields) if f.key),
+        *(_point(rng, f"{name}-point{i}", f, size, tags) for i, f in enumerate(fields) if f.key),
     )
 
 
@@ -51,14 +57,16 @@ def _see(rng: random.Random, name: str, topic: str, answer: str, tags: tuple[str
     )
 
 
-def _point(rng: random.Random, name: str, field: Field, tags: tuple[str, ...]) -> Question:
+def _point(
+    rng: random.Random, name: str, field: Field, size: Size, tags: tuple[str, ...]
+) -> Question:
     scorer = "point" if rng.random() < 0.7 else "box"
     templates = vocabulary.POINT_TEMPLATES if scorer == "point" else vocabulary.BOX_TEMPLATES
     box = field.value_box
     return Question(
         id=name,
         text=rng.choice(templates).format(key=field.key),
-        answer=f"[{box.left}, {box.top}, {box.right}, {box.bottom}]",
+        answer=f"[{', '.join(map(str, relative_box(box, size)))}]",
         type="point",
         scorer=scorer,
         box=box,

@@ -76,8 +76,9 @@ class Question:
 
     Attributes:
       type: `rc` needs reading, `sc` does not, `point` asks where.
-      scorer: `exact`, `anls`, `point` (inside the box) or `box` (overlap).
-      answer: the text to be given; for `point`, `[left, top, right, bottom]` of `box`.
+      scorer: of `mres_jax.scoring`: `exact`, `anls`, `point` (inside the box), `box` (overlap).
+      answer: the text to be given; of a `point` question `[left, top, right, bottom]` of `box` in
+        thousandths of the picture's width and height, see `scoring.relative_box`.
       box: what the answer stands in, px of the picture; None where it has no place.
       text_height: capital letter that must be read, px; 0 where none must.
       tags: topic (`rc` keys, `sc` facts) and the bins of the picture.
