@@ -4,6 +4,9 @@
 was started correctly and failed (exit code 1). Neither ever carries a memory address.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class MresError(ValueError):
     """Bad usage or bad input."""
@@ -35,3 +38,9 @@ class ConfigError(MresError):
 
 class RunError(RuntimeError):
     """A failure while running: a full disk, a dead peer, a step that diverged."""
+
+
+def suggest(word: str, words: Iterable[str]) -> str:
+    """Returns ` (did you mean X?)`, or nothing where no word is near."""
+    near = difflib.get_close_matches(word, list(words), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

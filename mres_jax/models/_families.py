@@ -1,7 +1,6 @@
 """The families of models, each imported when it is first asked for."""
 
 import dataclasses
-import difflib
 import importlib
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +10,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from mres_jax.data.spec import ProcessorSpec
-from mres_jax.errors import CheckpointError
+from mres_jax.errors import CheckpointError, suggest
 from mres_jax.models.key_table import KeyTable
 from mres_jax.models.vlm import PackedVLM
 
@@ -98,8 +97,7 @@ def family_named(model_type: Any, where: Any) -> Family:
     """
     if model_type in FAMILIES:
         return FAMILIES[model_type]
-    near = difflib.get_close_matches(str(model_type), FAMILIES, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
+    hint = suggest(str(model_type), FAMILIES)
     raise CheckpointError(
         f"{where}: model_type {model_type!r} is not supported{hint}; have {', '.join(FAMILIES)}."
     )

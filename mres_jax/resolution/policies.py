@@ -1,8 +1,8 @@
 """The table of policies and the way in: `parse_policy("budget:256")`."""
 
 from mres_jax.data.spec import ProcessorSpec
-from mres_jax.errors import PolicyError
-from mres_jax.resolution.policy import Policy, did_you_mean, split
+from mres_jax.errors import PolicyError, suggest
+from mres_jax.resolution.policy import Policy, split
 from mres_jax.resolution.uniform import Budget, Fixed, Native, Scale
 
 POLICIES: dict[str, type[Policy]] = {
@@ -23,8 +23,7 @@ def parse_policy(text: str) -> Policy:
     name, value, options = split(text)
     if name not in POLICIES:
         raise PolicyError(
-            f"policy: unknown policy {name!r}{did_you_mean(name, POLICIES)}; have "
-            f"{', '.join(POLICIES)}."
+            f"policy: unknown policy {name!r}{suggest(name, POLICIES)}; have {', '.join(POLICIES)}."
         )
     return POLICIES[name].parse(value, options)
 

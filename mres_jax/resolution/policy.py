@@ -6,12 +6,11 @@ and serving. A policy is a frozen dataclass; its fields are the options, one of 
 
 import abc
 import dataclasses
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from mres_jax.data.spec import ProcessorSpec
-from mres_jax.errors import PolicyError
+from mres_jax.errors import PolicyError, suggest
 from mres_jax.geometry import Size, View
 
 
@@ -61,7 +60,7 @@ class Policy(abc.ABC):
             if key not in fields or key == cls.value:
                 others = [name for name in fields if name != cls.value]
                 raise PolicyError(
-                    f"policy {cls.name}: unknown option {key!r}{did_you_mean(key, others)}; have "
+                    f"policy {cls.name}: unknown option {key!r}{suggest(key, others)}; have "
                     f"{', '.join(others) or 'none'}."
                 )
         texts = dict(options)
@@ -122,12 +121,6 @@ def split(text: str) -> tuple[str, str | None, dict[str, str]]:
             raise PolicyError(f"policy {text!r}: {key} is given twice.")
         options[key] = content
     return name, value if colon else None, options
-
-
-def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """Returns ` (did you mean X?)`, or nothing where no word is near."""
-    near = difflib.get_close_matches(word, list(words), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _spell(content: Any) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from mres_jax.data.spec import ProcessorSpec
-from mres_jax.errors import PolicyError
+from mres_jax.errors import PolicyError, suggest
 from mres_jax.geometry import Box, Size, View, fit_size
-from mres_jax.resolution.policy import Policy, did_you_mean
+from mres_jax.resolution.policy import Policy
 
 
 def native_size(size: Size, spec: ProcessorSpec) -> Size:
@@ -138,7 +138,7 @@ class Fixed(Policy):
             _at_least_one(self.name, "side", self.side or 0)
             if self.mode not in (None, *modes):
                 raise PolicyError(
-                    f"policy fixed: unknown mode {self.mode!r}{did_you_mean(self.mode, modes)}; "
+                    f"policy fixed: unknown mode {self.mode!r}{suggest(self.mode, modes)}; "
                     f"have {', '.join(modes)}."
                 )
         # one spelling for one meaning

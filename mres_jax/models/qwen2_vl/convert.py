@@ -51,10 +51,10 @@ def vision_keys(config: VisionConfig, prefix: str) -> tuple[Key, ...]:
     for norm in ("norm1", "norm2"):
         rows += _norm(f"blocks.{{i}}.{norm}", f"blocks.{norm}")
     for linear in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"):
-        rows += _linear(f"blocks.{{i}}.{linear}", f"blocks.{linear}")
+        rows += linear_keys(f"blocks.{{i}}.{linear}", f"blocks.{linear}")
     rows += _norm("merger.ln_q", "merger.norm")
-    rows += _linear("merger.mlp.0", "merger.up")
-    rows += _linear("merger.mlp.2", "merger.down")
+    rows += linear_keys("merger.mlp.0", "merger.up")
+    rows += linear_keys("merger.mlp.2", "merger.down")
     return tuple(
         Key(hf=prefix + r.hf, ours="vision." + r.ours, transform=r.transform, tail=r.tail)
         for r in rows
@@ -71,9 +71,6 @@ def linear_keys(hf: str, ours: str) -> tuple[Key, Key]:
 
 def _norm(hf: str, ours: str) -> tuple[Key, Key]:
     return Key(hf=f"{hf}.weight", ours=f"{ours}.scale"), Key(hf=f"{hf}.bias", ours=f"{ours}.bias")
-
-
-_linear = linear_keys
 
 
 def config_from_hf(
