@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from mres_jax.errors import MresError, RunError
 
 _ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")  # `pathlib` leaves one slash of two
+_FULL = re.compile("no space|too large|quota", re.IGNORECASE)
+FREE_SPACE = "Free space or choose another disk"
 
 
 def write_together(
@@ -67,10 +69,20 @@ def is_address(path: str | os.PathLike) -> bool:
 
 def disk_reason(error: OSError) -> str:
     """Returns what the operating system said, with the cure where the disk is full."""
-    reason = (error.strerror or type(error).__name__).lower()
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{reason}. Free space or choose another disk"
-    return reason
+    reason = system_reason(error).lower()
+    return f"{reason}. {FREE_SPACE}" if is_disk_full(error) else reason
+
+
+def system_reason(error: OSError) -> str:
+    """Returns what the operating system said, without path and number."""
+    return error.strerror or type(error).__name__
+
+
+def is_disk_full(error: Exception) -> bool:
+    """Whether a disk or a quota is full; libraries that are not Python say it in words only."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+    return _FULL.search(str(error)) is not None
 
 
 def _undo(scratch, made: list[pathlib.Path]) -> None:

@@ -4,9 +4,9 @@ import errno
 import pathlib
 
 import pytest
-from mres_jax.errors import MresError, RunError
 
-from mres_jax.files import write_together
+from mres_jax.errors import MresError, RunError
+from mres_jax.files import disk_reason, write_together
 
 
 def test_files_are_written_and_older_ones_of_the_name_replaced(tmp_path):
@@ -32,6 +32,13 @@ def test_a_failure_leaves_the_directory_as_it_was(tmp_path, monkeypatch):
     with pytest.raises(RunError, match=r"no space left on device\. Free space"):
         write_together(tmp_path, {"a": b"new", "b": b"new"})
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a", b"old")]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_every_kind_of_full_disk_has_its_cure(number):
+    reason = disk_reason(OSError(number, "Full of quota"))
+    assert reason == "full of quota. Free space or choose another disk"
+    assert disk_reason(OSError(errno.EACCES, "Not over quota")) == "not over quota"
 
 
 def test_a_directory_that_is_a_file_is_bad_input(tmp_path):

@@ -22,6 +22,8 @@ from flax import nnx
 from jax.experimental import multihost_utils
 
 from mres_jax.errors import CheckpointError, RunError
+from mres_jax.files import system_reason
+from mres_jax.models.files import save_error
 from mres_jax.models.manifest import (
     ASSETS,
     FILE,
@@ -35,7 +37,6 @@ from mres_jax.models.manifest import (
 )
 
 _SETTLE_TRIES = 100  # of 0.05 s
-_FULL = re.compile("no space|too large|quota", re.IGNORECASE)
 
 
 def write_checkpoint(
@@ -126,17 +127,17 @@ def read_assets(directory: epath.Path) -> dict[str, bytes]:
 def _save_arrays(path: epath.Path, arrays: Mapping[str, Any]) -> None:
     import orbax.checkpoint.experimental.v1 as ocp  # 1.5 s, and only saving and restoring need it
 
-    ocp.save_checkpointables(_absolute(path), dict(arrays))
+    ocp.save_checkpointables(absolute(path), dict(arrays))
 
 
 def _load_arrays(path: epath.Path, structs: Mapping[str, Any]) -> dict[str, Any]:
     import orbax.checkpoint.experimental.v1 as ocp
 
-    return ocp.load_checkpointables(_absolute(path), dict(structs))
+    return ocp.load_checkpointables(absolute(path), dict(structs))
 
 
-def _absolute(path: epath.Path) -> epath.Path:
-    """Orbax takes absolute paths only; a bucket's already is one."""
+def absolute(path: str | os.PathLike[str]) -> epath.Path:
+    """Orbax takes absolute paths only; a bucket's already is."""
     text = os.fspath(path)
     return epath.Path(text if "://" in text else os.path.abspath(text))
 
@@ -250,9 +251,7 @@ def _clean_failure(directory: epath.Path) -> Iterator[None]:
         _remove(directory, settle=True)
         if isinstance(error, CheckpointError | RunError):
             raise
-        reason = _reason(error)
-        cure = " Free space or choose another disk." if _FULL.search(reason) else ""
-        raise RunError(f"save {directory}: {reason}; nothing was left behind.{cure}") from error
+        raise save_error(directory, error, _reason(error)) from error
 
 
 def remove_checkpoint(directory: epath.Path) -> None:
@@ -287,7 +286,7 @@ def _barrier(name: str) -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+        return system_reason(error)
     text = (str(error).splitlines() or [type(error).__name__])[0]
     said = re.search(r": ([^:]+) \[os_error_code='\d+'", text)  # how tensorstore reports the system
     return said[1] if said else text

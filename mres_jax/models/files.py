@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
-from mres_jax.errors import CheckpointError, RunError
 
-from mres_jax.files import is_address
+from mres_jax.errors import CheckpointError, RunError
+from mres_jax.files import FREE_SPACE, is_address, is_disk_full, system_reason
 
 MAX_SMALL_BYTES = 256 * 2**20  # the largest index or tokenizer that is read
 
@@ -38,7 +38,7 @@ def read_small(path: pathlib.Path) -> bytes:
             raise CheckpointError(f"{path}: {size} bytes, more than {MAX_SMALL_BYTES}.")
         return path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{path}: {_reason(error)}.") from error
+        raise CheckpointError(f"{path}: {system_reason(error)}.") from error
 
 
 def parse_json(content: bytes, where: Any) -> dict[str, Any]:
@@ -113,7 +113,13 @@ def disk_errors(path: Any) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"save {path}: {_reason(error)}{_space(path, error)}.") from error
+        raise save_error(path, error, system_reason(error)) from error
+
+
+def save_error(path: Any, error: Exception, reason: str) -> RunError:
+    """Returns what is said of a failed save that cleaned up after itself."""
+    cure = f" {FREE_SPACE}." if is_disk_full(error) else ""
+    return RunError(f"save {path}: {reason}; nothing was left behind.{cure}")
 
 
 def check_space(path: pathlib.Path, needed: int) -> None:
@@ -122,15 +128,3 @@ def check_space(path: pathlib.Path, needed: int) -> None:
     if needed > free:
         detail = f"needs {needed / 1e6:,.1f} MB, but {free / 1e6:,.1f} MB are free"
         raise OSError(errno.ENOSPC, detail)
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file or directory"
-    return error.strerror or type(error).__name__
-
-
-def _space(path: Any, error: OSError) -> str:
-    if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-        return ""
-    return "; nothing was left half-written. Free space or choose another disk"
