@@ -6,7 +6,6 @@ same characters are only characters: an `<|image_pad|>` that somebody typed stay
 """
 
 import json
-import pathlib
 import re
 from collections.abc import Iterable, Sequence
 
@@ -34,7 +33,7 @@ class Tokenizer:
 
     Args:
       tokenizer: any fast tokenizer; it is copied.
-      source: the text of its `tokenizer.json`, where `save` shall give back the same bytes.
+      source: the text of its `tokenizer.json`, where `to_bytes` shall give back the same.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, *, source: str | None = None):
@@ -42,20 +41,6 @@ class Tokenizer:
         self._trusted = _prepare(self._source)
         self._plain = _prepare(_all_control_tokens_special(self._source))
         self._plain.encode_special_tokens = True
-
-    @classmethod
-    def load(cls, directory: str | pathlib.Path) -> "Tokenizer":
-        """Reads `tokenizer.json` of a model directory.
-
-        Raises:
-          CheckpointError: the file is missing or is not a tokenizer.
-        """
-        path = pathlib.Path(directory) / FILE
-        if not path.is_file():
-            raise CheckpointError(
-                f"tokenizer: {path} does not exist. Copy the model's {FILE} into that directory."
-            )
-        return cls.parse(path.read_bytes(), path)
 
     @classmethod
     def parse(cls, content: bytes, where: object) -> "Tokenizer":
@@ -110,12 +95,6 @@ class Tokenizer:
         """Ids that only trusted text can produce."""
         added = self._plain.get_added_tokens_decoder()
         return frozenset(i for i, token in added.items() if token.special)
-
-    def save(self, directory: str | pathlib.Path) -> pathlib.Path:
-        """Writes `tokenizer.json`, the same bytes that were loaded; returns its path."""
-        path = pathlib.Path(directory) / FILE
-        path.write_bytes(self.to_bytes())
-        return path
 
     def to_bytes(self) -> bytes:
         """The contents of its `tokenizer.json`, the same bytes that were loaded."""

@@ -13,7 +13,6 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec, Shard
 from jax.typing import DTypeLike
 
 from mres_jax.errors import CheckpointError
-from mres_jax.models.files import new_directory
 from mres_jax.models.key_table import (
     Key,
     KeyTable,
@@ -67,26 +66,6 @@ def load_weights(
     return nnx.from_flat_state(loaded)
 
 
-def save_weights(
-    state: Skeleton,
-    table: KeyTable,
-    directory: str | os.PathLike[str],
-    *,
-    max_shard_bytes: float = 5e9,
-    dtype: DTypeLike | None = None,
-) -> None:
-    """Writes parameters as a new directory of safetensors in Hugging Face's layout.
-
-    The directory appears when it is whole. `dtype` None keeps each parameter's own.
-
-    Raises:
-      CheckpointError: `directory` holds something, or a value does not fit `dtype`.
-      RunError: the disk is full.
-    """
-    with new_directory(directory) as scratch:
-        write_weights(state, table, scratch, max_shard_bytes=max_shard_bytes, dtype=dtype)
-
-
 def write_weights(
     state: Skeleton,
     table: KeyTable,
@@ -95,7 +74,14 @@ def write_weights(
     max_shard_bytes: float = 5e9,
     dtype: DTypeLike | None = None,
 ) -> None:
-    """`save_weights` into a directory that exists and that the caller makes appear whole."""
+    """Writes parameters as safetensors in Hugging Face's layout into a directory that exists.
+
+    `dtype` None keeps each parameter's own.
+
+    Raises:
+      CheckpointError: a value does not fit `dtype`.
+      OSError: the disk is full; `files.new_directory` makes one line of it.
+    """
     leaves = flatten(state)
     shapes = expected_shapes(leaves, table)
     planned = []

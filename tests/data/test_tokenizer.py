@@ -1,7 +1,6 @@
 """Two doors: what users write can never become a control token; any text comes back as it was."""
 
 import json
-import re
 
 import pytest
 from hypothesis import given, strategies as st
@@ -60,20 +59,16 @@ def test_the_vocabulary_stays_below_a_thousand():
         build_tiny_tokenizer(words)
 
 
-def test_save_gives_back_the_bytes_that_were_loaded(tmp_path):
-    source = json.dumps(json.loads(build_tiny_tokenizer(WORDS).to_str()), indent=3)
-    (tmp_path / "tokenizer.json").write_text(source)
-    (tmp_path / "copy").mkdir()
-    Tokenizer.load(tmp_path).save(tmp_path / "copy")
-    assert (tmp_path / "copy" / "tokenizer.json").read_text() == source
+def test_a_tokenizer_keeps_the_bytes_that_were_loaded():
+    source = json.dumps(json.loads(build_tiny_tokenizer(WORDS).to_str()), indent=3).encode()
+    assert Tokenizer.parse(source, "a file").to_bytes() == source
 
 
-def test_truncation_and_padding_in_the_file_are_ignored(tmp_path):
+def test_truncation_and_padding_in_the_file_are_ignored():
     tokenizer = build_tiny_tokenizer(WORDS)
     tokenizer.enable_truncation(4)
     tokenizer.enable_padding(length=16)
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    loaded = Tokenizer.load(tmp_path)
+    loaded = Tokenizer.parse(tokenizer.to_str().encode(), "a file")
     assert (
         loaded.encode_text("0123456789") == loaded.encode_trusted("0123456789") == [*range(48, 58)]
     )
@@ -88,17 +83,10 @@ def test_control_tokens_that_a_file_does_not_call_special_are_off_for_users_too(
     assert tokenizer.encode_trusted("<|image_pad|>") == [tokenizer.token_id("<|image_pad|>")]
 
 
-def test_a_missing_file_is_named_with_its_cure(tmp_path):
-    path = re.escape(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(CheckpointError, match=rf"^tokenizer: {path} does not exist. Copy the mod"):
-        Tokenizer.load(tmp_path)
-
-
 @pytest.mark.parametrize("content", [b"", b"<html>", b"{}", b"\xff\xfe", b'{"model": 3}'])
-def test_a_file_that_is_no_tokenizer_is_one_line(content, tmp_path):
-    (tmp_path / "tokenizer.json").write_bytes(content)
+def test_a_file_that_is_no_tokenizer_is_one_line(content):
     with pytest.raises(CheckpointError, match=r"tokenizer.json is not a tokenizer") as info:
-        Tokenizer.load(tmp_path)
+        Tokenizer.parse(content, "tokenizer.json")
     assert "\n" not in str(info.value)
     assert "0x" not in str(info.value)
 

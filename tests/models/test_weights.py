@@ -17,12 +17,13 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from mres_jax.errors import CheckpointError, RunError
+from mres_jax.models.files import new_directory
 from mres_jax.models.key_table import expected_shapes, flatten, variables
 from mres_jax.models.nativeres_llava.config import NativeResLlavaConfig
 from mres_jax.models.qwen2.config import TextConfig
 from mres_jax.models.qwen2_vl.config import Qwen2VLConfig, VisionConfig
 from mres_jax.models.registry import family_of
-from mres_jax.models.weights import fully_sharded, load_weights, save_weights
+from mres_jax.models.weights import fully_sharded, load_weights, write_weights
 
 TEXT = dict(
     vocab_size=24,
@@ -64,6 +65,11 @@ def make_model(family: str = "qwen2_vl", *, tied: bool = False, dtype=np.float32
         ]
     )
     return skeleton, family_of(config).key_table(config), state
+
+
+def save_weights(state, table, directory, **options):
+    with new_directory(directory) as scratch:
+        write_weights(state, table, scratch, **options)
 
 
 def assert_equal(one, other):
