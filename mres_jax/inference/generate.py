@@ -17,7 +17,6 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from mres_jax import ops
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.types import Pack, Rung
 from mres_jax.errors import PromptError, RunError
@@ -217,9 +216,7 @@ def _prefill(
 ) -> tuple[Float[Array, "s V"], Float[Array, "l t g k"], Float[Array, "l t g k"]]:
     """Scores after the positions `last`, and packed keys and values."""
     model = nnx.merge(graphdef, state)
-    embedded = ops.scatter_visual(model.text.embed(pack.tokens), visual, pack.visual_index)
-    plan = ops.make_plan(segment_ids=pack.segment_ids, causal=True)
-    hidden, keys, values = model.text.prefill(embedded, pack.positions, plan)
+    hidden, keys, values = model.prefill(pack, visual)
     return model.logits(hidden[last]), keys, values
 
 
