@@ -52,6 +52,7 @@ def make_page(seed: int, *, max_pairs: int = 16, options: Options | None = None)
         questions=ask(
             random.Random(seed + 1),
             name=f"page-{seed}",
+            size=size,
             fields=fields,
             facts=design.facts,
             asked_facts=[],
