@@ -12,7 +12,12 @@ from flax import nnx
 
 from mres_jax.config import Run, to_json
 from mres_jax.errors import CheckpointError
-from mres_jax.models.checkpoint_io import read_checkpoint, remove_checkpoint, write_checkpoint
+from mres_jax.models.checkpoint_io import (
+    absolute,
+    read_checkpoint,
+    remove_checkpoint,
+    write_checkpoint,
+)
 from mres_jax.models.manifest import (
     FILE,
     DamagedError,
@@ -72,7 +77,7 @@ def save_checkpoint(
     Raises:
       RunError: the disk is full or refuses; earlier steps are untouched.
     """
-    folder = _absolute(root)
+    folder = absolute(root)
     target = step_directory(folder, step)
     write_checkpoint(
         target, trees, config=config, step=step, policy=policy, extra=extra, assets=assets
@@ -105,7 +110,7 @@ def restore_checkpoint(
     Warns:
       UserWarning: a damaged step that `fallback` passed over.
     """
-    folder = _absolute(root)
+    folder = absolute(root)
     steps = list_steps(folder)
     if not steps:
         raise CheckpointError(f"{folder}: no complete checkpoint (step_*/{FILE}).")
@@ -141,7 +146,7 @@ class Checkpoints:
         keep: int,
         assets: Mapping[str, bytes] | None = None,
     ):
-        self.root, self.keep, self.assets = _absolute(root), keep, dict(assets or {})
+        self.root, self.keep, self.assets = absolute(root), keep, dict(assets or {})
 
     def save(self, state: TrainState, *, step: int, run: Run) -> epath.Path:
         """Saves a step; see `save_checkpoint`."""
@@ -173,12 +178,6 @@ def restore_params(root: str | os.PathLike[str], state: TrainState) -> TrainStat
     trees = _trees(state)
     wanted = {name: tree for name, tree in trees.items() if name != "training"}
     return state._replace(params=_params(trees | restore_checkpoint(root, wanted).trees))
-
-
-def _absolute(root: str | os.PathLike[str]) -> epath.Path:
-    """Orbax takes absolute paths only; a bucket's already is."""
-    text = os.fspath(root)
-    return epath.Path(text if "://" in text else os.path.abspath(text))
 
 
 def _trees(state: TrainState) -> dict[str, Any]:

@@ -150,7 +150,10 @@ def test_the_step_before_is_used_only_if_asked_for(copy):
     name = f"file {file.relative_to(copy / 'step_00000030')}: crc32 [0-9a-f]{{8}}, expected "
     with pytest.raises(DamagedError, match=name) as error:
         restore_checkpoint(copy, make_trees())
-    cure = "Step 20 stands before it: ask for it by name or with fallback=True."
+    cure = (
+        "Step 20 stands before it: ask for it by its number or with fallback=True "
+        "(of a run: --checkpoint.fallback=true)."
+    )
     assert str(error.value).endswith(cure)
     with pytest.warns(UserWarning, match=f"{name}.* Taking step 20 instead"):
         restored = restore_checkpoint(copy, make_trees(), fallback=True)
