@@ -33,5 +33,5 @@ def mres_tiny() -> NativeResLlavaConfig:
         ),
         image_token_id=451,  # <|image_pad|> of its tokenizer
         min_image_tokens=1,
-        max_image_tokens=4_096,
+        max_image_tokens=3_072,
     )
