@@ -35,3 +35,4 @@ for name in names:
     assert "site-packages" in file and file.startswith(sys.prefix), file
 print(f"{len(names)} modules import")'
 venv/bin/mres --help
+JAX_PLATFORMS=cpu venv/bin/mres doctor --model mres-tiny  # the weights came along, and read a page
