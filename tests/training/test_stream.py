@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from mres_jax.config import DataConfig
-from mres_jax.data.documents import KEYS
+from mres_jax.data.documents import AREA_BINS, KEYS, KINDS
+from mres_jax.data.documents.pages import KIND as PAGE
 from mres_jax.data.types import Rung
+from mres_jax.errors import ConfigError
 from mres_jax.models.nativeres_llava import processor
 from mres_jax.models.nativeres_llava.presets import mres_tiny
 from mres_jax.resolution.policies import parse_policy
@@ -88,6 +90,14 @@ def test_no_question_is_asked_twice_in_a_conversation():
         views = NATIVE([document.size], "", stream.spec)
         answers = [q for q, _ in stream._turns(rng, stream._questions([document], views))]
         assert len(answers) == len(set(answers)) <= 8
+
+
+def test_run_files_know_every_kind_and_size_that_can_be_drawn():
+    """`config` may not import `data`, so it repeats these names."""
+    for field, names in {"kinds": (PAGE, *KINDS), "area_bins": tuple(AREA_BINS)}.items():
+        DataConfig(**{field: dict.fromkeys(names, 1.0)})
+        with pytest.raises(ConfigError, match=f"Have {', '.join(names)}"):
+            DataConfig(**{field: {"other": 1.0}})
 
 
 def test_text_too_small_in_the_view_is_not_asked():
