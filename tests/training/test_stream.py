@@ -94,10 +94,11 @@ def test_no_question_is_asked_twice_in_a_conversation():
 
 def test_run_files_know_every_kind_and_size_that_can_be_drawn():
     """`config` may not import `data`, so it repeats these names."""
-    for field, names in {"kinds": (PAGE, *KINDS), "area_bins": tuple(AREA_BINS)}.items():
-        DataConfig(**{field: dict.fromkeys(names, 1.0)})
-        with pytest.raises(ConfigError, match=f"Have {', '.join(names)}"):
-            DataConfig(**{field: {"other": 1.0}})
+    DataConfig(kinds=dict.fromkeys((PAGE, *KINDS), 1.0), area_bins=dict.fromkeys(AREA_BINS, 1.0))
+    with pytest.raises(ConfigError, match=f"Have {', '.join((PAGE, *KINDS))}"):
+        DataConfig(kinds={"other": 1.0})
+    with pytest.raises(ConfigError, match=f"Have {', '.join(AREA_BINS)}"):
+        DataConfig(area_bins={"other": 1.0})
 
 
 def test_text_too_small_in_the_view_is_not_asked():
