@@ -1,6 +1,7 @@
 """Array functions without parameters; the only room that calls `mres_kernels`."""
 
 from mres_kernels.varlen_attention import (
+    ROW_MULTIPLE as ROW_MULTIPLE,
     Plan as Plan,
     make_plan as make_plan,
     varlen_attention as varlen_attention,

@@ -62,7 +62,7 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
       ConfigError: the directory holds a run of another model.
     """
     directory = check_directory(run.checkpoint.dir)
-    _check_directory(directory, run)
+    _check_same_run(directory, run)
     tokenizer = _tokenizer(run, directory / CHECKPOINTS)
     family = family_of(run.model)
     _check_tokenizer(run.model, tokenizer)
@@ -101,7 +101,7 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
     return Trained(model, spec, tokenizer, int(state.step))
 
 
-def _check_directory(directory: pathlib.Path, run: Run) -> None:
+def _check_same_run(directory: pathlib.Path, run: Run) -> None:
     """Refuses to go on with another model or start; other fields may change between restarts."""
     file = directory / RUN_FILE
     if not file.is_file():

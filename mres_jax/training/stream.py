@@ -29,6 +29,7 @@ from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.data.types import Example, Pack, Rung
 from mres_jax.errors import ConfigError
 from mres_jax.geometry import View
+from mres_jax.ops import ROW_MULTIPLE
 from mres_jax.resolution.policies import check_policy, parse_policy
 
 COLUMNS = 2  # label cells per patch: two narrow characters can share one
@@ -43,7 +44,6 @@ PATCH_CLASSES = {
     }.items()
 } | {topic: 1 + len(answers) for topic, answers in SC_ANSWERS.items()}
 NATIVE = parse_policy("native")
-ROW_MULTIPLE = 16  # rows of a pack
 SAMPLE = 100  # conversations looked at before the first pack
 TRIES = 50  # draws that may have nothing to ask
 MAX_MISFITS = 3  # draws in a row that no longer fit, after which a pack is closed
@@ -87,7 +87,7 @@ class DocumentStream:
         rung, examples, misfits = self._rung(first), [first], 0
         while misfits < MAX_MISFITS:
             example = next(draws)
-            self._rung(example)
+            self._rung(example)  # refuses what no pack will ever hold
             fits = _fits([*examples, example], rung)
             examples += [example] if fits else []
             misfits = 0 if fits else misfits + 1
@@ -195,9 +195,7 @@ class DocumentStream:
         for view in views:
             document, size = documents[view.item], self.spec.patch_size
             named = patch_labels(document, view, patch_size=size, columns=COLUMNS)
-            rows, columns = block_positions(
-                view.grid(self.spec.patch_size), merge_size=self.spec.merge_size
-            ).T
+            rows, columns = block_positions(view.grid(size), merge_size=self.spec.merge_size).T
             for name, values in named.items():
                 for column in range(COLUMNS):
                     cells = values[rows, columns * COLUMNS + column]
