@@ -166,7 +166,7 @@ class Checkpoints:
         if not list_steps(self.root):
             return None
         trees = restore_checkpoint(self.root, _trees(state), fallback=fallback).trees
-        return TrainState(params=_params(trees), **trees["training"])
+        return _filled(state, trees)._replace(**trees["training"])
 
 
 def restore_params(root: str | os.PathLike[str], state: TrainState) -> TrainState:
@@ -177,12 +177,12 @@ def restore_params(root: str | os.PathLike[str], state: TrainState) -> TrainStat
     """
     trees = _trees(state)
     wanted = {name: tree for name, tree in trees.items() if name != "training"}
-    return state._replace(params=_params(trees | restore_checkpoint(root, wanted).trees))
+    return _filled(state, restore_checkpoint(root, wanted).trees)
 
 
 def _trees(state: TrainState) -> dict[str, Any]:
     """The model apart from all that only training needs, so that it can be read alone."""
-    flat = list(nnx.to_flat_state(state.params))
+    flat = [*nnx.to_flat_state(state.params), *nnx.to_flat_state(state.frozen)]
     heads = [(path, x) for path, x in flat if path[0] != "model"]
     return {
         "model": nnx.from_flat_state([(path[1:], x) for path, x in flat if path[0] == "model"]),
@@ -191,10 +191,15 @@ def _trees(state: TrainState) -> dict[str, Any]:
     }
 
 
-def _params(trees: Mapping[str, Any]) -> Any:
-    model = [(("model", *path), x) for path, x in nnx.to_flat_state(trees["model"])]
-    heads = nnx.to_flat_state(trees["heads"]) if "heads" in trees else ()
-    return nnx.from_flat_state([*model, *heads])
+def _filled(state: TrainState, trees: Mapping[str, Any]) -> TrainState:
+    """`state` with the parameters of `trees`."""
+    read = {("model", *path): x for path, x in nnx.to_flat_state(trees["model"])}
+    read |= dict(nnx.to_flat_state(trees["heads"])) if "heads" in trees else {}
+
+    def fill(part: Any) -> Any:
+        return nnx.from_flat_state([(path, read[path]) for path, _ in nnx.to_flat_state(part)])
+
+    return state._replace(params=fill(state.params), frozen=fill(state.frozen))
 
 
 def _with_cure(error: DamagedError, older: list[int]) -> DamagedError:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from mres_jax.data.types import Pack
@@ -60,17 +61,31 @@ class TrainState(NamedTuple):
     """Everything that a restart needs; a pytree."""
 
     step: Int[Array, ""]
-    params: Any  # nnx.State of a Learner
+    params: Any  # nnx.State of a Learner: what is trained
+    frozen: Any  # the rest of it: no gradient, no optimiser state
     opt_state: Any
 
 
 def init_state(
-    learner: Learner, optimizer: optax.GradientTransformation
+    learner: Learner,
+    optimizer: optax.GradientTransformation,
+    *,
+    is_trained: Callable[[tuple, Any], bool] = lambda path, variable: True,
+    frozen_dtype: DTypeLike | None = None,
 ) -> tuple[nnx.GraphDef, TrainState]:
-    """Splits a learner into its static part and the state that steps carry."""
-    graphdef, params = nnx.split(learner)
+    """Splits a learner into its static part and the state that steps carry.
+
+    Args:
+      learner: the state shares its arrays.
+      optimizer: sees the trained parameters only.
+      is_trained: of the path and variable of a parameter.
+      frozen_dtype: what the others are held in; None leaves them as they are.
+    """
+    graphdef, params, frozen = nnx.split(learner, is_trained, ...)
+    if frozen_dtype is not None:
+        frozen = jax.tree.map(lambda x: x.astype(frozen_dtype), frozen)
     opt_state = optimizer.init(nnx.to_pure_dict(params))
-    return graphdef, TrainState(jnp.zeros((), jnp.int32), params, opt_state)
+    return graphdef, TrainState(jnp.zeros((), jnp.int32), params, frozen, opt_state)
 
 
 def make_step(
@@ -78,11 +93,12 @@ def make_step(
 ) -> Callable[[TrainState, Pack], tuple[TrainState, Metrics]]:
     """Returns the jitted step; it compiles once per rung and takes over the old state's memory."""
 
-    def loss_of(params: Any, pack: Pack):
-        return nnx.merge(graphdef, params).loss(pack)
+    def loss_of(params: Any, frozen: Any, pack: Pack):
+        return nnx.merge(graphdef, params, frozen).loss(pack)
 
     def step(state: TrainState, pack: Pack) -> tuple[TrainState, Metrics]:
-        (_, metrics), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params, pack)
+        grad = jax.value_and_grad(loss_of, has_aux=True)  # of what is trained alone
+        (_, metrics), grads = grad(state.params, state.frozen, pack)
         params, grads = nnx.to_pure_dict(state.params), nnx.to_pure_dict(grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, params)
         new: Any = optax.apply_updates(params, updates)

@@ -97,7 +97,7 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
         state = restore_params(run.init, state)
     write_together(directory, {RUN_FILE: to_json(run).encode()})
     state = _run_steps(run, state, make_step(graphdef, optimizer), stream, checkpoints, log)
-    model = nnx.merge(graphdef, state.params).model
+    model = nnx.merge(graphdef, state.params, state.frozen).model
     return Trained(model, spec, tokenizer, int(state.step))
 
 

@@ -326,7 +326,7 @@ def test_a_run_goes_on_from_its_newest_step_and_can_be_asked(tmp_path):
     flat = [(("model", *path), leaf) for path, leaf in nnx.to_flat_state(model)]
     params = nnx.from_flat_state([*flat, (("heads", "kernel"), nnx.Param(jnp.ones(3)))])
     opt_state = optax.adam(1e-3).init(nnx.to_pure_dict(params))
-    state = TrainState(jnp.int32(4), params, opt_state)
+    state = TrainState(jnp.int32(4), params, nnx.State({}), opt_state)
     assets = {"tokenizer.json": testing.tiny_tokenizer().to_bytes()}
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1, assets=assets)
     assert checkpoints.restore_latest(state) is None
