@@ -9,16 +9,10 @@ scores computed over scores needed.
 """
 
 import argparse
-import datetime
 import itertools
-import json
-import math
-import os
 import pathlib
-import re
-import statistics
-import time
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -28,13 +22,17 @@ from mres_kernels.varlen_attention import Plan, make_plan, varlen_attention
 from mres_kernels.varlen_attention.cases import CASES, Case
 from mres_kernels.varlen_attention.xla import count_scores
 
-RESULTS = pathlib.Path(__file__).parent / "results"
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "experiments/benchmarks"))
+from measure import Run, medians, time_in_turn, write_result
+
 MATMUL_SIDE = 2048
 MIN_SECONDS = 0.05  # of a timing
 MIN_ROWS = 1024  # smaller cases are for the tests
+ABOUT = (
+    "`varlen_attention` (`xla`) against attention over the whole pack with a dense mask and, where "
+    "installed, torch per segment. Useful GFLOP/s count only what the mask needs."
+)
 QUICK = ("tiny_tower", "tiny_text", "tower_8x576")
-
-Run = Callable[[], Any]  # does the work once and waits for it
 
 
 def main() -> None:
@@ -43,7 +41,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="three cases, three rounds")
     parser.add_argument("--dense-gib", type=float, default=4.0, help="largest dense score array")
-    parser.add_argument("--results", type=pathlib.Path, default=RESULTS, help="folder for JSON")
+    parser.add_argument("--results", type=pathlib.Path, help="folder for JSON")
     options = parser.parse_args()
     names = options.case or (QUICK if options.quick else None)
     cases = [c for c in CASES if (c.name in names if names else c.length >= MIN_ROWS)]
@@ -51,7 +49,14 @@ def main() -> None:
         parser.error(f"--case: have {', '.join(case.name for case in CASES)}.")
     rounds = min(options.rounds, 3) if options.quick else options.rounds
     rows = [row for case in cases for row in time_case(case, rounds, options.dense_gib)]
-    write(rows, options.results)
+    write_result(
+        "varlen_attention",
+        rows,
+        title="Attention over packed sequences",
+        about=ABOUT,
+        dtype="float32",
+        results=options.results,
+    )
 
 
 def time_case(case: Case, rounds: int, dense_gib: float) -> Iterator[dict[str, Any]]:
@@ -66,7 +71,8 @@ def time_case(case: Case, rounds: int, dense_gib: float) -> Iterator[dict[str, A
             runs["dense"] = run_jax(attend_dense, inputs, plan, backward=backward)
         if (torch_run := run_torch(case, inputs, backward=backward)) is not None:
             runs["torch_per_segment"] = torch_run
-        seconds = time_in_turn({"matmul": run_matmul(), **runs}, rounds)
+        runs = {"matmul": run_matmul(), **runs}
+        seconds = medians(time_in_turn(runs, rounds, min_seconds=MIN_SECONDS))
         sgemm = 2 * MATMUL_SIDE**3 / seconds.pop("matmul") / 1e9
         flops = (14 if backward else 4) * case.head_dim * case.num_heads * pairs
         for name, s in seconds.items():
@@ -87,26 +93,6 @@ def time_case(case: Case, rounds: int, dense_gib: float) -> Iterator[dict[str, A
                 f"xla is {row['speed_of_xla']:.1f} x as fast"
             )
             yield row
-
-
-def time_in_turn(runs: dict[str, Run], rounds: int) -> dict[str, float]:
-    """Median seconds per call of each; short ones are called several times a round."""
-    calls = {}
-    for name, run in runs.items():
-        run()  # compiles
-        calls[name] = math.ceil(MIN_SECONDS / max(timed(run, 1), 1e-6))
-    seconds = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            seconds[name].append(timed(run, calls[name]))
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-def timed(run: Run, calls: int) -> float:
-    start = time.perf_counter()
-    for _ in range(calls):
-        run()
-    return (time.perf_counter() - start) / calls
 
 
 def random_inputs(case: Case) -> list[np.ndarray]:
@@ -170,26 +156,6 @@ def run_matmul() -> Run:
     x = jnp.ones((MATMUL_SIDE, MATMUL_SIDE))
     matmul = jax.jit(jnp.matmul)
     return lambda: jax.block_until_ready(matmul(x, x))
-
-
-def device_name() -> str:
-    """The device as a folder name: `cpu-amd-epyc-2-cores`, `nvidia-h200`."""
-    device = jax.devices()[0]
-    name = device.device_kind
-    if device.platform == "cpu":
-        info = pathlib.Path("/proc/cpuinfo")
-        found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
-        name = f"cpu {found[1] if found else ''} {os.cpu_count()} cores"
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-
-
-def write(rows: list[dict[str, Any]], results: pathlib.Path) -> None:
-    date = datetime.date.today().isoformat()
-    file = results / device_name() / f"{date}-varlen_attention.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    record = {"date": date, "device": device_name(), "jax": jax.__version__, "rows": rows}
-    file.write_text(json.dumps(record, indent=1) + "\n")
-    print(f"wrote {file}")
 
 
 if __name__ == "__main__":
