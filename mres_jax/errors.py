@@ -16,6 +16,23 @@ class BadImageError(MresError):
     """A picture that cannot or must not be decoded; names the file and the reason."""
 
 
+class BadRowError(MresError):
+    """A row of a data set that cannot be used.
+
+    Attributes:
+      row: id of the row.
+      reason: what is wrong with it, in words.
+      kind: what such rows are counted under, see `mres_jax.data.rows.BAD_KINDS`.
+    """
+
+    def __init__(self, row: str, reason: str, kind: str = "bad picture"):
+        super().__init__(row, reason, kind)  # all of it, so that it travels between processes
+        self.row, self.reason, self.kind = row, reason, kind
+
+    def __str__(self) -> str:
+        return f"row {self.row}: {self.reason.removesuffix('.')}."
+
+
 class PackingError(MresError):
     """Items that do not fit the static buffers they were meant for."""
 

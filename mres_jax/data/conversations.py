@@ -5,7 +5,7 @@ control tokens off, piece by piece. So nobody can forge a turn or a picture by t
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from mres_jax.data.spec import ChatTemplate
@@ -32,6 +32,22 @@ class Message:
     def items(self) -> tuple[int, ...]:
         """Pictures of the turn."""
         return tuple(part for part in self.parts if isinstance(part, int))
+
+
+class Span(NamedTuple):
+    """A run of text of a prompt, or the place of one picture, before anything is encoded.
+
+    Attributes:
+      text: "" for a picture.
+      item: index of the picture, or None for text.
+      is_trusted: of a template, which may contain control tokens.
+      is_answer: is to be predicted.
+    """
+
+    text: str
+    item: int | None = None
+    is_trusted: bool = False
+    is_answer: bool = False
 
 
 class Piece(NamedTuple):
@@ -92,7 +108,8 @@ def place_images(
       texts: `(role, text)` of each turn.
       num_images: pictures that came with the row.
       placeholder: the mark; it counts in user turns only and stays text elsewhere.
-      pictures_first: put the pictures of a turn before its text, as LLaVA's training does.
+      pictures_first: put the picture of a turn that has one before its text, as LLaVA's training
+        does; several stay where they are.
 
     Raises:
       PromptError: more or fewer placeholders than pictures.
@@ -110,7 +127,7 @@ def place_images(
                 chunk = chunk.rstrip("\n")
             if chunk.strip() or (chunk and len(chunks) == 1):
                 parts.append(chunk)
-        if pictures_first:
+        if pictures_first and len(chunks) == 2:
             parts.sort(key=lambda part: isinstance(part, str))
         messages.append(Message(role=role, parts=tuple(parts)))
     if placed != num_images:
@@ -119,6 +136,37 @@ def place_images(
             "placeholders as pictures."
         )
     return messages
+
+
+def plain_template(template: ChatTemplate) -> ChatTemplate:
+    """Returns a template without turns, for captions: what frames a picture stays.
+
+    Reference:
+      Liu et al., 2023, "Visual Instruction Tuning", arXiv:2304.08485: the first stage.
+    """
+    return dataclasses.replace(template, system=None, turn_open="", turn_close="", after_images="")
+
+
+def plain_messages(messages: Sequence[Message]) -> list[Message]:
+    """Returns a captioned picture without its question: the pictures, the caption, a line break.
+
+    The line break is part of the caption's text, because released code encodes both together.
+
+    Raises:
+      PromptError: not one user turn with a picture and its answer.
+    """
+    roles = [message.role for message in messages]
+    pictures = sum(len(message.items) for message in messages)
+    if roles != ["user", "assistant"] or not pictures:
+        raise PromptError(
+            f"prompt: the plain template takes a picture and its caption, but there are "
+            f"{len(roles)} turns ({', '.join(roles)}) and {pictures} pictures."
+        )
+    caption = "".join(part for part in messages[1].parts if isinstance(part, str))
+    return [
+        Message(role="user", parts=messages[0].items),
+        Message(role="assistant", parts=(f"{caption}\n",)),
+    ]
 
 
 def tokenize_messages(
@@ -143,15 +191,30 @@ def tokenize_messages(
     Raises:
       PromptError: no turns, an unknown role, an empty turn, a misplaced picture.
     """
+    always = _released_ids(template, tokenizer) if label_mask == "released" else frozenset()
+    spans = lay_out(messages, template, generation_prompt=generation_prompt, label_mask=label_mask)
+    return [_encoded(span, tokenizer, always) for span in spans]
+
+
+def lay_out(
+    messages: Sequence[Message],
+    template: ChatTemplate,
+    *,
+    generation_prompt: bool = False,
+    label_mask: str | None = None,
+) -> list[Span]:
+    """Returns what `tokenize_messages` encodes, span by span; arguments and errors are its own."""
     check_messages(messages)
-    writer = _Writer(template, tokenizer, label_mask)
+    if label_mask not in (None, *LABEL_MASKS):
+        raise PromptError(f"prompt: label_mask={label_mask!r}; have {', '.join(LABEL_MASKS)}.")
+    spans: list[Span] = []
     if messages[0].role != "system" and template.system is not None:
-        writer.turn("system", [template.system], trusted=True)
+        spans += _turn("system", [template.system], template, label_mask, is_trusted=True)
     for message in messages:
-        writer.turn(message.role, message.parts)
+        spans += _turn(message.role, message.parts, template, label_mask)
     if generation_prompt:
-        writer.trusted(template.turn_open.format(role="assistant"), False)
-    return writer.pieces
+        spans.append(Span(template.turn_open.format(role="assistant"), is_trusted=True))
+    return [span for span in spans if span.text or span.item is not None]
 
 
 def check_messages(messages: Sequence[Message]) -> None:
@@ -179,42 +242,40 @@ def check_messages(messages: Sequence[Message]) -> None:
             seen.add(item)
 
 
-class _Writer:
-    """Collects the pieces of one conversation."""
+def _turn(
+    role: str,
+    parts: Sequence[str | int],
+    template: ChatTemplate,
+    label_mask: str | None,
+    *,
+    is_trusted: bool = False,
+) -> Iterator[Span]:
+    answer = role == "assistant" and label_mask is not None
+    header = answer and label_mask == "released"
+    last_picture = max((i for i, part in enumerate(parts) if isinstance(part, int)), default=-1)
+    yield Span(template.turn_open.format(role=role), None, True, header)
+    for i, part in enumerate(parts):
+        if isinstance(part, int):
+            yield Span("", part)
+            if i == last_picture and i + 1 < len(parts):
+                yield Span(template.after_images, None, True)
+        else:
+            yield Span(part, None, is_trusted, answer)
+    yield Span(template.turn_close, None, True, answer)
 
-    def __init__(self, template: ChatTemplate, tokenizer: Tokenizer, label_mask: str | None):
-        if label_mask not in (None, *LABEL_MASKS):
-            raise PromptError(f"prompt: label_mask={label_mask!r}; have {', '.join(LABEL_MASKS)}.")
-        self.template, self.tokenizer, self.label_mask = template, tokenizer, label_mask
-        self.pieces: list[Piece] = []
-        self.always = self._released_ids() if label_mask == "released" else frozenset()
 
-    def turn(self, role: str, parts: Sequence[str | int], *, trusted: bool = False) -> None:
-        """Writes one turn."""
-        template, answer = self.template, role == "assistant" and self.label_mask is not None
-        encode = self.tokenizer.encode_trusted if trusted else self.tokenizer.encode_text
-        last_picture = max((i for i, part in enumerate(parts) if isinstance(part, int)), default=-1)
-        self.trusted(template.turn_open.format(role=role), answer and self.label_mask == "released")
-        for i, part in enumerate(parts):
-            if isinstance(part, int):
-                self.pieces.append(Piece((), part))
-                if i == last_picture and i + 1 < len(parts):
-                    self.trusted(template.after_images, False)
-            else:
-                self._tokens(encode(part), answer)
-        self.trusted(template.turn_close, answer)
+def _encoded(span: Span, tokenizer: Tokenizer, always: frozenset[int]) -> Piece:
+    if span.item is not None:
+        return Piece((), span.item)
+    encode = tokenizer.encode_trusted if span.is_trusted else tokenizer.encode_text
+    ids = encode(span.text)
+    return Piece(tuple(ids), None, tuple(span.is_answer or token in always for token in ids))
 
-    def trusted(self, text: str, answer: bool) -> None:
-        """Writes a template's text."""
-        if text:
-            self._tokens(self.tokenizer.encode_trusted(text), answer)
 
-    def _tokens(self, ids: Sequence[int], answer: bool) -> None:
-        mask = tuple(answer or token in self.always for token in ids)
-        self.pieces.append(Piece(tuple(ids), None, mask))
-
-    def _released_ids(self) -> frozenset[int]:
-        frame = self.template.turn_open + self.template.turn_close
-        control = self.tokenizer.control_token_ids
-        ids = {i for i in self.tokenizer.encode_trusted(frame) if i in control}
-        return frozenset(ids | set(self.tokenizer.encode_trusted("\n")))
+def _released_ids(template: ChatTemplate, tokenizer: Tokenizer) -> frozenset[int]:
+    """Predicted in every turn: control tokens of the template, and line breaks."""
+    control = tokenizer.control_token_ids
+    frame = tokenizer.encode_trusted(template.turn_open + template.turn_close)
+    return frozenset(
+        {token for token in frame if token in control} | set(tokenizer.encode_trusted("\n"))
+    )

@@ -15,7 +15,7 @@ import re
 import stat
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import (
@@ -61,6 +61,13 @@ _SIGNATURES = {
     "HTML": rb"\s*<(!doctype html|html|head|body)",
 }
 _HEAD = 512  # bytes that the signatures look at
+
+
+class Header(NamedTuple):
+    """What a picture file says before its pixels."""
+
+    size: Size  # upright
+    format: str  # `JPEG`, `PNG`, `WebP`, `BMP` or `GIF`, by content
 
 
 def decode_image(
@@ -117,11 +124,24 @@ def read_size(source: Source, *, max_pixels: float = MAX_PIXELS, name: str | Non
     Raises:
       BadImageError: no such file, another format, a damaged header, too many pixels.
     """
+    return read_header(source, max_pixels=max_pixels, name=name).size
+
+
+def read_header(
+    source: Source, *, max_pixels: float = MAX_PIXELS, name: str | None = None
+) -> Header:
+    """Returns size and format of a picture, without decoding; arguments as for `read_size`.
+
+    Raises:
+      BadImageError: no such file, another format, a damaged header, too many pixels.
+    """
     with _opened(source, _name(source) if name is None else name, max_pixels) as image:
         width, height = image.size
         if image.format == "PNG" and _has_late_metadata(image):
             image.load()
-        return Size(width, height) if _orientation(image) >= 5 else Size(height, width)
+        size = Size(width, height) if _orientation(image) >= 5 else Size(height, width)
+        kind = image.format or ""
+        return Header(size, {"MPO": "JPEG", "WEBP": "WebP"}.get(kind, kind))
 
 
 @contextlib.contextmanager
@@ -129,7 +149,7 @@ def _opened(source: Source, name: str, max_pixels: float) -> Iterator[Image.Imag
     """A picture whose header was read and found acceptable; all that fails is a BadImageError."""
     try:
         with _stream(source) as stream:
-            image = _read_header(stream)
+            image = _parse_header(stream)
             width, height = image.size
             if width * height > max_pixels:
                 raise _Refused(
@@ -170,7 +190,7 @@ def _stream(source: Source) -> io.BufferedIOBase:
     return path.open("rb")
 
 
-def _read_header(stream: io.BufferedIOBase) -> Image.Image:
+def _parse_header(stream: io.BufferedIOBase) -> Image.Image:
     # The plugin is called by name: `Image.open` would try others and apply its own pixel limit.
     head = stream.read(_HEAD)
     stream.seek(0)

@@ -7,6 +7,8 @@ from mres_jax.data.conversations import (
     Message,
     check_messages,
     place_images,
+    plain_messages,
+    plain_template,
     prompt_messages,
     tokenize_messages,
 )
@@ -137,6 +139,37 @@ def test_white_space_between_placeholders_is_no_text():
 def test_pictures_can_be_moved_before_the_text():
     messages = place_images([("user", "What\n<image>")], num_images=1, pictures_first=True)
     assert messages[0].parts == (0, "What")
+
+
+def test_several_pictures_stay_where_they_are_named():
+    turns = [("user", "Is <image>\nlike <image>")]
+    messages = place_images(turns, num_images=2, pictures_first=True)
+    assert messages[0].parts == ("Is ", 0, "like ", 1)
+
+
+@pytest.mark.parametrize("mask", ["answer", "released"])
+@pytest.mark.parametrize("template", [QWEN, LLAVA])
+def test_captions_stand_alone_behind_their_picture(template, mask):
+    messages = plain_messages(CHAT[:2])
+    pieces = tokenize_messages(messages, plain_template(template), TOKENIZER, label_mask=mask)
+    assert rendered(pieces) == "{0}{1}42\n"
+    assert predicted(pieces) == "42\n"
+    assert [piece.token_ids for piece in pieces[2:]] == [tuple(TOKENIZER.encode_text("42\n"))]
+
+
+@pytest.mark.parametrize(
+    ("messages", "counts"),
+    [
+        (CHAT, r"4 turns \(user, assistant, user, assistant\) and 3 pictures"),
+        (CHAT[:1], r"1 turns \(user\) and 2 pictures"),
+        ([Message(role="user", parts=("What",)), CHAT[1]], r"2 turns .* and 0 pictures"),
+    ],
+)
+def test_what_is_no_caption_is_refused(messages, counts):
+    with pytest.raises(
+        PromptError, match=f"takes a picture and its caption, but there are {counts}"
+    ):
+        plain_messages(messages)
 
 
 @pytest.mark.parametrize("num_images", [0, 2])

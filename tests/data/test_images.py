@@ -15,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image, ImageFile, ImageOps
 
 from mres_jax.data import images
-from mres_jax.data.images import decode_image, read_size
+from mres_jax.data.images import decode_image, read_header, read_size
 from mres_jax.errors import BadImageError
 from mres_jax.geometry import Size
 
@@ -230,6 +230,13 @@ def test_a_photograph_with_a_preview_behind_it_is_no_animation():
     photograph, preview = Image.new("RGB", (8, 8), "white"), Image.new("RGB", (4, 4))
     content = encode(photograph, "MPO", save_all=True, append_images=[preview])
     assert decode_image(content).shape == (8, 8, 3)
+    assert read_header(content) == (Size(8, 8), "JPEG")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "BMP", "GIF"])
+def test_a_header_tells_the_kind_by_content(kind, tmp_path):
+    (tmp_path / "a.jpg").write_bytes(encode(picture(), kind.upper()))
+    assert read_header(tmp_path / "a.jpg") == (Size(6, 10), kind)
 
 
 def test_decoded_pixels_are_read_only():

@@ -24,6 +24,11 @@ def test_control_tokens_typed_by_users_stay_text(parts):
     assert TOKENIZER.decode(ids) == "".join(parts)
 
 
+@given(st.lists(st.text() | st.sampled_from([*CONTROL_TOKENS, "What is"])))
+def test_many_texts_are_counted_as_each_is_encoded(texts):
+    assert TOKENIZER.count_text(texts) == [len(TOKENIZER.encode_text(text)) for text in texts]
+
+
 @pytest.mark.parametrize("name", CONTROL_TOKENS)
 def test_the_trusted_door_knows_control_tokens(name):
     ids = TOKENIZER.encode_trusted(f"What{name}\n")

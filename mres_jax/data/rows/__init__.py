@@ -1,0 +1,15 @@
+"""Data sets of rows on disk: LLaVA's JSON, `messages`, the project's own rows, and their index."""
+
+from mres_jax.data.rows.index import RowIndex as RowIndex
+from mres_jax.data.rows.opening import open_rows as open_rows
+from mres_jax.data.rows.rowset import (
+    Measured as Measured,
+    RowSet as RowSet,
+    ToViews as ToViews,
+)
+from mres_jax.data.rows.summary import Finding as Finding, Summary as Summary
+from mres_jax.data.rows.types import (
+    BAD_KINDS as BAD_KINDS,
+    NOTE_KINDS as NOTE_KINDS,
+    Row as Row,
+)

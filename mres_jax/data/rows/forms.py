@@ -1,0 +1,158 @@
+"""The contents of a row -> `Row`: LLaVA's form, `messages` lists, and the project's own rows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mres_jax.data.rows.types import PLACEHOLDER, Fault, Row, shown
+
+_ROLES = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "system": "system",
+    "developer": "system",
+}
+_MOVING = ("video", "videos", "frames")
+
+Turns = list[tuple[str, str]]
+
+
+def row_id(content: Any, number: int) -> str:
+    """Returns the id of a row, or `#number` where it has none."""
+    value = content.get("id") if isinstance(content, Mapping) else None
+    return shown(value) if isinstance(value, str | int) and str(value).strip() else f"#{number}"
+
+
+def parse_row(content: Any, number: int) -> tuple[Row, tuple[str, ...]]:
+    """Returns a row and the kinds of notes that it deserves.
+
+    Args:
+      content: decoded JSON.
+      number: of the row, from 0.
+
+    Raises:
+      Fault: it is no conversation that could be used.
+    """
+    if not isinstance(content, Mapping):
+        raise Fault("unknown form", f"a row is an object, got {type(content).__name__}")
+    for name in _MOVING:
+        if content.get(name):
+            raise Fault("video", f"{name!r} is not read yet; only pictures are")
+    read = next((read for key, read in _FORMS.items() if content.get(key) is not None), None)
+    if read is None:
+        raise Fault("unknown form", f"none of {', '.join(_FORMS)} is in it")
+    turns, images = read(content, _images(content))
+    notes = _check_turns(turns)
+    placed = sum(text.count(PLACEHOLDER) for role, text in turns if role == "user")
+    if images and not placed:
+        first = next(i for i, (role, _) in enumerate(turns) if role == "user")
+        turns[first] = ("user", f"{PLACEHOLDER}\n" * len(images) + turns[first][1])
+        notes += () if read is _read_question else ("picture put first",)
+    elif placed != len(images):
+        kind = "placeholder without picture" if placed > len(images) else _UNPLACED
+        raise Fault(kind, f"{placed} {PLACEHOLDER} placeholders, but {len(images)} pictures")
+    return Row(id=row_id(content, number), images=tuple(images), turns=tuple(turns)), notes
+
+
+_UNPLACED = "picture without placeholder"
+
+
+def _images(content: Mapping[str, Any]) -> list[str]:
+    names = content.get("images") or content.get("image") or []
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise Fault("unknown form", "pictures are names of files: a text or a list of texts")
+    return list(names)
+
+
+def _read_conversations(content: Mapping[str, Any], images: list[str]) -> tuple[Turns, list[str]]:
+    return [(_role(turn, "from"), _text(turn.get("value"))) for turn in _turns(content)], images
+
+
+def _read_messages(content: Mapping[str, Any], images: list[str]) -> tuple[Turns, list[str]]:
+    named: list[str] = []
+    turns = []
+    for turn in _turns(content, "messages"):
+        parts = turn.get("content")
+        texts = [_part(part, named) for part in parts] if isinstance(parts, list) else [parts]
+        turns.append((_role(turn, "role"), "".join(_text(text) for text in texts)))
+    if named and images:
+        raise Fault("unknown form", "pictures are named both in the messages and beside them")
+    return turns, named or images
+
+
+def _part(part: Any, named: list[str]) -> str:
+    """Text of one part of a message; the name of its picture, if it has one, is collected."""
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind in ("text", "input_text", "output_text"):
+        return _text(part.get("text"))
+    if kind not in ("image", "image_url", "input_image"):
+        raise Fault("unknown form", f"a part of a message has type {shown(kind)!r}")
+    name = part.get("image") or part.get("path") or part.get("image_url") or part.get("url")
+    name = name.get("url") if isinstance(name, Mapping) else name
+    if isinstance(name, str):
+        named.append(name)
+    return PLACEHOLDER
+
+
+def _read_question(content: Mapping[str, Any], images: list[str]) -> tuple[Turns, list[str]]:
+    question, answer = _text(content["question"]), content.get("answer")
+    options = content.get("options")
+    if isinstance(options, list):
+        lines = [f"{chr(ord('A') + i)}. {_text(option)}" for i, option in enumerate(options)]
+        question = "\n".join([question, *lines])
+    answer = next(iter(answer), None) if isinstance(answer, list) else answer
+    return [("user", question), ("assistant", "" if answer is None else _text(answer))], images
+
+
+_FORMS: dict[str, Callable[[Mapping[str, Any], list[str]], tuple[Turns, list[str]]]] = {
+    "conversations": _read_conversations,
+    "messages": _read_messages,
+    "question": _read_question,
+}
+
+
+def _turns(content: Mapping[str, Any], key: str = "conversations") -> list[Mapping[str, Any]]:
+    turns = content[key]
+    if not isinstance(turns, list) or not all(isinstance(turn, Mapping) for turn in turns):
+        raise Fault("unknown form", f"{key!r} is not a list of turns")
+    return turns
+
+
+def _role(turn: Mapping[str, Any], key: str) -> str:
+    role = turn.get(key)
+    if not isinstance(role, str) or role not in _ROLES:
+        raise Fault("unknown role", f"a turn is from {shown(role)!r}; have {', '.join(_ROLES)}")
+    return _ROLES[role]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, int | float):
+        return str(value)
+    raise Fault("unknown form", f"a text is a {type(value).__name__}")
+
+
+def _check_turns(turns: Turns) -> tuple[str, ...]:
+    """Notes about turns that can be used; raises `Fault` about others."""
+    roles = [role for role, _ in turns]
+    if "system" in roles[1:]:
+        raise Fault("turn order", "a system turn comes late; only the first can be one")
+    spoken = [role for role in roles if role != "system"]
+    if not spoken:
+        raise Fault("empty turn", "no turns")
+    for i, (role, text) in enumerate(turns):
+        if not text.strip():
+            kind = "no answer" if role == "assistant" else "empty turn"
+            raise Fault(kind, f"turn {i} ({role}) is empty")
+    if spoken[0] != "user":
+        raise Fault("turn order", "the assistant speaks first")
+    if "assistant" not in spoken:
+        raise Fault("no answer", "nobody answers")
+    answers = [text for role, text in turns if role == "assistant"]
+    notes = ("placeholder in an answer",) if any(PLACEHOLDER in text for text in answers) else ()
+    return notes + (("unanswered question",) if spoken[-1] == "user" else ())

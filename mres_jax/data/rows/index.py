@@ -1,0 +1,246 @@
+"""The index of a data set: where its rows stand and the integers that sizes follow from.
+
+Axes: n rows, m pictures of all usable rows in their order.
+"""
+
+import array
+import dataclasses
+import itertools
+import os
+import pathlib
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mres_jax.data.conversations import (
+    Message,
+    lay_out,
+    place_images,
+    plain_messages,
+)
+from mres_jax.data.rows.forms import parse_row, row_id
+from mres_jax.data.rows.pictures import Headers, PictureFolder
+from mres_jax.data.rows.scan import Found, decode_row, scan_rows
+from mres_jax.data.rows.summary import Summary, Tally
+from mres_jax.data.rows.types import BAD_KINDS, Fault, Row
+from mres_jax.data.spec import ChatTemplate
+from mres_jax.data.tokenizer import Tokenizer
+from mres_jax.errors import PromptError
+from mres_jax.geometry import Size
+
+_CHUNK = 1024  # rows that are looked at together
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How rows become prompts.
+
+    Attributes:
+      template: around turns and pictures.
+      is_plain: captions: a picture, its caption and nothing else.
+      pictures_first: see `place_images`.
+    """
+
+    template: ChatTemplate
+    is_plain: bool = False
+    pictures_first: bool = True
+
+    def messages(self, row: Row) -> list[Message]:
+        """Returns the turns of a row with their pictures placed.
+
+        Raises:
+          Fault: they are none that this reading takes.
+        """
+        try:
+            messages = place_images(
+                row.turns, num_images=len(row.images), pictures_first=self.pictures_first
+            )
+        except PromptError as error:
+            raise Fault("placeholder without picture", str(error)) from None
+        if not self.is_plain:
+            return messages
+        try:
+            return plain_messages(messages)
+        except PromptError as error:
+            raise Fault("no caption", str(error)) from None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowIndex:
+    """Integers of all rows, the bad ones included.
+
+    Attributes:
+      offsets: `int64 [n]`, first byte of each row in its file.
+      lengths: `int32 [n]`, bytes.
+      checksums: `uint32 [n]`, CRC-32 of these bytes.
+      kinds: `uint8 [n]`, 0 for a usable row, else 1 + its place in `BAD_KINDS`.
+      text_tokens: `int32 [n]`, tokens that are not visual and not around a view; 0 for a bad row.
+      picture_starts: `int64 [n + 1]`, where the pictures of each row begin.
+      picture_sizes: `int32 [m 2]`, height and width of the upright pictures, px.
+      summary: counts and names.
+    """
+
+    offsets: np.ndarray
+    lengths: np.ndarray
+    checksums: np.ndarray
+    kinds: np.ndarray
+    text_tokens: np.ndarray
+    picture_starts: np.ndarray
+    picture_sizes: np.ndarray
+    summary: Summary
+
+    @property
+    def usable(self) -> np.ndarray:
+        """`int64 [usable]`, numbers of the rows that can be used."""
+        return np.flatnonzero(self.kinds == 0)
+
+    def sizes(self, number: int) -> tuple[Size, ...]:
+        """Upright sizes of the pictures of one row, px."""
+        start, end = self.picture_starts[number : number + 2]
+        return tuple(Size(*size) for size in self.picture_sizes[start:end].tolist())
+
+    def content(self, path: pathlib.Path, number: int) -> Any:
+        """Returns the decoded JSON of one row.
+
+        Raises:
+          Fault: the file is another one than was indexed.
+        """
+        with path.open("rb") as file:
+            source = os.pread(file.fileno(), int(self.lengths[number]), int(self.offsets[number]))
+        if zlib.crc32(source) != self.checksums[number]:
+            raise Fault("changed", f"{path} changed since its index. Start again")
+        return decode_row(source)
+
+
+def build_index(
+    path: pathlib.Path, folder: PictureFolder, reading: Reading, tokenizer: Tokenizer
+) -> RowIndex:
+    """Reads every row and every picture header once.
+
+    Raises:
+      MresError: the file holds no rows, see `scan_rows`.
+    """
+    columns, tally = _Columns(), Tally()
+    reader, numbers, ids = _Reader(reading, tokenizer), itertools.count(), set()
+    with Headers(folder) as headers:
+        for chunk in _chunks(scan_rows(path)):
+            reads = [reader.read(found, next(numbers)) for found in chunk]
+            headers.read(name for read in reads if read.row for name in read.row.images)
+            reads = [_with_sizes(read, headers) for read in reads]
+            for found, read, tokens in zip(chunk, reads, reader.text_tokens(reads), strict=True):
+                columns.add(found, read, tokens)
+                _count(read, tally, ids)
+    return columns.index(tally, path.name)
+
+
+class _Read(NamedTuple):
+    """What became of one row; `row` is None if it is bad."""
+
+    name: str
+    row: Row | None = None
+    texts: tuple[tuple[str, bool], ...] = ()  # (text, is it trusted)
+    notes: tuple[str, ...] = ()
+    sizes: tuple[Size, ...] = ()
+    fault: Fault | None = None
+
+
+class _Reader:
+    """Rows to texts, and texts to counts of tokens."""
+
+    def __init__(self, reading: Reading, tokenizer: Tokenizer):
+        self.reading, self.tokenizer = reading, tokenizer
+        self.trusted: dict[str, int] = {}
+
+    def read(self, found: Found, number: int) -> _Read:
+        content, name = found.content, row_id(found.content, number)
+        try:
+            if isinstance(content, Fault):
+                raise content
+            row, notes = parse_row(content, number)
+            spans = lay_out(self.reading.messages(row), self.reading.template)
+        except Fault as fault:
+            return _Read(name, fault=fault)
+        except PromptError as error:
+            return _Read(name, fault=Fault("empty turn", str(error)))
+        texts = tuple((span.text, span.is_trusted) for span in spans if span.item is None)
+        return _Read(name, row, texts, notes)
+
+    def text_tokens(self, reads: Sequence[_Read]) -> Iterator[int]:
+        """Tokens of each row, none for a bad one."""
+        plain = [text for read in reads for text, trusted in read.texts if not trusted]
+        counts = iter(self.tokenizer.count_text(plain))
+        for read in reads:
+            yield sum(
+                self._trusted(text) if trusted else next(counts) for text, trusted in read.texts
+            )
+
+    def _trusted(self, text: str) -> int:
+        if text not in self.trusted:
+            self.trusted[text] = len(self.tokenizer.encode_trusted(text))
+        return self.trusted[text]
+
+
+def _with_sizes(read: _Read, headers: Headers) -> _Read:
+    if read.row is None:
+        return read
+    try:
+        found = [headers.of(name) for name in read.row.images]
+    except Fault as fault:
+        return _Read(read.name, fault=fault)
+    wrong = () if all(matches for _, matches in found) else ("wrong extension",)
+    return read._replace(sizes=tuple(size for size, _ in found), notes=read.notes + wrong)
+
+
+def _count(read: _Read, tally: Tally, ids: set[str]) -> None:
+    if read.fault is not None:
+        tally.add(read.fault.kind, read.name, read.fault.reason)
+        return
+    for note in read.notes:
+        tally.add(note, read.name)
+    if read.name in ids:
+        tally.add("duplicate id", read.name)
+    ids.add(read.name)
+
+
+class _Columns:
+    """Grows the arrays of an index."""
+
+    def __init__(self):
+        self.offsets, self.lengths, self.checksums = (array.array(t) for t in "qqI")
+        self.kinds, self.text_tokens = array.array("B"), array.array("q")
+        self.counts, self.sizes = array.array("q"), array.array("q")
+
+    def add(self, found: Found, read: _Read, text_tokens: int) -> None:
+        self.offsets.append(found.offset)
+        self.lengths.append(len(found.source))
+        self.checksums.append(zlib.crc32(found.source))
+        self.kinds.append(0 if read.fault is None else 1 + BAD_KINDS.index(read.fault.kind))
+        self.text_tokens.append(text_tokens)
+        self.counts.append(len(read.sizes))
+        for size in read.sizes:
+            self.sizes.extend(size)
+
+    def index(self, tally: Tally, name: str) -> RowIndex:
+        kinds, counts = np.array(self.kinds, np.uint8), np.array(self.counts, np.int64)
+        return RowIndex(
+            offsets=np.array(self.offsets, np.int64),
+            lengths=np.array(self.lengths, np.int32),
+            checksums=np.array(self.checksums, np.uint32),
+            kinds=kinds,
+            text_tokens=np.array(self.text_tokens, np.int32),
+            picture_starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            picture_sizes=np.array(self.sizes, np.int32).reshape(-1, 2),
+            summary=tally.summary(
+                name,
+                num_rows=len(kinds),
+                num_text_only=int(((kinds == 0) & (counts == 0)).sum()),
+                num_pictures=len(self.sizes) // 2,
+            ),
+        )
+
+
+def _chunks(rows: Iterator[Found]) -> Iterator[list[Found]]:
+    while chunk := list(itertools.islice(rows, _CHUNK)):
+        yield chunk

@@ -1,0 +1,166 @@
+"""A data set of rows on disk: sizes from its index, examples from its files."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mres_jax.data.assemble import assemble, measure_views
+from mres_jax.data.conversations import Message
+from mres_jax.data.images import decode_image
+from mres_jax.data.rows.forms import parse_row, row_id
+from mres_jax.data.rows.index import Reading, RowIndex
+from mres_jax.data.rows.pictures import PictureFolder, picture_fault
+from mres_jax.data.rows.summary import NAMED, Finding, Tally
+from mres_jax.data.rows.types import BAD_KINDS, Fault, Row, shown
+from mres_jax.data.spec import ProcessorSpec
+from mres_jax.data.tokenizer import Tokenizer
+from mres_jax.data.types import Example
+from mres_jax.errors import BadImageError, BadRowError, MresError
+from mres_jax.geometry import Size, View
+
+ToViews = Callable[[Sequence[Size], str, ProcessorSpec], Sequence[View]]  # a policy, for example
+
+
+class Measured(NamedTuple):
+    """What the rows of a set take of packs under one policy.
+
+    Attributes:
+      rows: `int64 [k]`, the rows of the set that the policy takes.
+      sizes: `int64 [k 3]`, patches, tokens and views of each, as `ExampleSize`.
+      refused: rows that it does not take, such as strips beyond a model's aspect ratio; None where
+        it takes all.
+    """
+
+    rows: np.ndarray
+    sizes: np.ndarray
+    refused: Finding | None
+
+
+class RowSet:
+    """The usable rows of a file, by their place among them; made by `open_rows`.
+
+    It can be sent to worker processes. Everything about row `i` follows from its number alone.
+
+    Attributes:
+      path: the file of rows.
+      folder: of its pictures.
+      index: integers of all rows.
+      spec: of the model, with the template that the rows are read with.
+      tokenizer: of the model.
+    """
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        folder: PictureFolder,
+        index: RowIndex,
+        reading: Reading,
+        spec: ProcessorSpec,
+        tokenizer: Tokenizer,
+    ):
+        self.path, self.folder, self.index, self.reading = path, folder, index, reading
+        self.spec = dataclasses.replace(spec, template=reading.template)
+        self.tokenizer = tokenizer
+        self._usable = index.usable
+
+    def __len__(self) -> int:
+        """Rows that can be used."""
+        return len(self._usable)
+
+    def row(self, i: int) -> Row:
+        """Returns a row, read from its file.
+
+        Raises:
+          BadRowError: the file is another one than was indexed.
+        """
+        number = int(self._usable[i])
+        content = None
+        try:
+            content = self.index.content(self.path, number)
+            return parse_row(content, number)[0]
+        except Fault as fault:
+            raise BadRowError(row_id(content, number), fault.reason, fault.kind) from None
+
+    def messages(self, i: int) -> list[Message]:
+        """Returns the turns of a row with its pictures placed; raises as `row` does."""
+        return self.reading.messages(self.row(i))
+
+    def sizes(self, i: int) -> tuple[Size, ...]:
+        """Returns the upright sizes of a row's pictures, px, from the index."""
+        return self.index.sizes(int(self._usable[i]))
+
+    def measure(self, to_views: ToViews) -> Measured:
+        """Returns what every row takes of a pack, from integers alone.
+
+        Each size is that of `example`. The policy sees pictures' sizes and no question.
+
+        Args:
+          to_views: a policy.
+        """
+        known: dict[tuple[Size, ...], Any] = {}
+        table, refused, tally = np.zeros((len(self), 3), np.int64), [], Tally()
+        for i, number in enumerate(self._usable.tolist()):
+            sizes = self.index.sizes(number)
+            if sizes not in known:
+                known[sizes] = self._measure(sizes, to_views)
+            if isinstance(known[sizes], Fault):
+                refused.append(i)
+                name = self._name(number) if len(refused) <= NAMED else ""
+                tally.add("refused by policy", name, known[sizes].reason)
+            else:
+                table[i] = known[sizes]
+        table[:, 1] += self.index.text_tokens[self._usable]
+        taken = np.setdiff1d(np.arange(len(self)), refused)
+        return Measured(taken, table[taken], next(iter(tally.findings(BAD_KINDS)), None))
+
+    def example(self, i: int, to_views: ToViews, *, label_mask: str | None = "answer") -> Example:
+        """Returns a row with its pictures, ready to be packed.
+
+        Args:
+          i: of the row.
+          to_views: a policy, the same that the row was measured with.
+          label_mask: which tokens are to be predicted, see `tokenize_messages`.
+
+        Raises:
+          BadRowError: a picture cannot be decoded, or row or picture changed since the index.
+        """
+        row, sizes = self.row(i), self.sizes(i)
+        try:
+            images = [self._pixels(*each) for each in zip(row.images, sizes, strict=True)]
+            messages = self.reading.messages(row)
+            views = to_views(sizes, "", self.spec)
+        except Fault as fault:
+            raise BadRowError(row.id, fault.reason, fault.kind) from None
+        except MresError as error:
+            raise BadRowError(row.id, str(error), "refused by policy") from None
+        return assemble(images, views, messages, self.spec, self.tokenizer, label_mask=label_mask)
+
+    def _measure(self, sizes: tuple[Size, ...], to_views: ToViews) -> Any:
+        try:
+            return measure_views(to_views(sizes, "", self.spec), self.spec, self.tokenizer)
+        except MresError as error:
+            return Fault("refused by policy", str(error))
+
+    def _pixels(self, name: str, size: Size) -> np.ndarray:
+        path = self.folder.path(name)
+        try:
+            pixels = decode_image(path, name=shown(name, 300))
+        except BadImageError as error:
+            raise picture_fault(path, error) from None
+        if pixels.shape[:2] != size:
+            height, width = pixels.shape[:2]
+            raise Fault(
+                "changed",
+                f"picture {shown(name)} is {width} x {height} px, but {size.width} x {size.height} "
+                f"in the index. Run mres data prepare {self.path}",
+            )
+        return pixels
+
+    def _name(self, number: int) -> str:
+        try:
+            return row_id(self.index.content(self.path, number), number)
+        except Fault:
+            return row_id(None, number)
