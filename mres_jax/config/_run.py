@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from mres_jax.config._parts import LoRA, check_train
 from mres_jax.config._values import did_you_mean
 from mres_jax.errors import ConfigError
 
@@ -161,6 +162,12 @@ class Run:
       seed: of weights, data and policies.
       log_every: steps.
       aux_loss_weight: of the loss that names the character under each patch; 0 leaves it out.
+      train: dotted prefix of parameter names -> multiplier of the learning rate; the longest that
+        fits counts, "" fits all. What none names is frozen. None trains the whole model at 1.0, or
+        with `peft` nothing but the adapters. Auxiliary heads train in any case.
+      peft: adapters, which train at 1.0 beside what `train` names.
+      frozen_dtype: what frozen parameters are held in; None is bfloat16 under `peft`, else what
+        the trained ones have.
       init: checkpoint directory of an earlier run of the same model to start from; its tokenizer
         goes with it. None starts from random weights.
       smoke: overrides that `mres train --smoke` applies, dotted name -> text.
@@ -177,6 +184,9 @@ class Run:
     seed: int = 0
     log_every: int = 20
     aux_loss_weight: float = 0.0
+    train: Mapping[str, float] | None = None
+    peft: LoRA | None = None
+    frozen_dtype: Literal["float32", "bfloat16"] | None = None
     init: str | None = None
     smoke: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -185,6 +195,12 @@ class Run:
         _require(model_ok, "Run", f"model is a {type(self.model).__name__}, not a configuration.")
         _check_weights("Run", "policies", self.policies)
         _require(bool(self.ladder), "Run", "ladder is empty; give at least one Rung.")
+        check_train(self.train, self.peft)
+        _require(
+            self.frozen_dtype in (None, "float32", "bfloat16"),
+            "Run",
+            f"frozen_dtype={self.frozen_dtype!r}; have float32, bfloat16.",
+        )
         _require(self.log_every >= 1, "Run", f"log_every={self.log_every} must be at least 1.")
         _require(
             math.isfinite(self.aux_loss_weight) and self.aux_loss_weight >= 0,

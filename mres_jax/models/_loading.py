@@ -12,12 +12,13 @@ from etils import epath
 from flax import nnx
 from jax.typing import DTypeLike
 
+from mres_jax import nn
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import FILE as TOKENIZER, Tokenizer
 from mres_jax.errors import CheckpointError
 from mres_jax.models._detect import checkpoint_directory, detect
 from mres_jax.models._families import Family, family_named
-from mres_jax.models.checkpoint_io import read_assets, read_checkpoint
+from mres_jax.models.checkpoint_io import read_assets, read_checkpoint, stored_arrays
 from mres_jax.models.files import check_local, parse_json, read_json, read_small
 from mres_jax.models.hf_fields import Fields
 from mres_jax.models.key_table import Parameters, variables
@@ -43,6 +44,7 @@ ASSETS = (
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"  # transformers 5 nests the image processor in it
+ADAPTERS = "adapters"  # tree of a training run's low-rank factors, merged when it is loaded
 TRAITS = "mres.json"  # what config.json has no field for: policy, step, notes
 
 
@@ -136,12 +138,21 @@ def _load_orbax(
     family = family_named(manifest.config.get("model_type"), directory)
     config = family.config_from_hf(manifest.config)
     skeleton = family.skeleton(config, dtype=dtype)
-    stored = manifest.arrays.get("model", {})
-    types = {name: jnp.dtype(kind) for name, (_, kind) in stored.items()}
+    stored = stored_arrays(directory)
+    types = {name: jnp.dtype(kind) for name, (_, kind) in stored.get("model", {}).items()}
     if not (isinstance(param_dtype, str) and param_dtype == "stored"):
         types = dict.fromkeys(types, jnp.dtype(param_dtype))
     abstract = abstract_parameters(skeleton, types, sharding)
-    state = read_checkpoint(directory, {"model": abstract}, cast=True)["model"]
+    adapters = {
+        name: jax.ShapeDtypeStruct(
+            tuple(shape), kind, sharding=sharding(name, tuple(shape)) if sharding else None
+        )
+        for name, (shape, kind) in stored.get(ADAPTERS, {}).items()
+    }
+    trees = {"model": abstract} | ({ADAPTERS: adapters} if adapters else {})
+    read = read_checkpoint(directory, trees, cast=True)
+    extra = dict(manifest.extra)
+    state = _merged(read["model"], read.get(ADAPTERS, {}), extra.pop(ADAPTERS, {}), param_dtype)
     assets = read_assets(directory)
     preprocessor = image_processor(directory, assets)
     return LoadedModel(
@@ -150,10 +161,26 @@ def _load_orbax(
         family=family,
         policy=manifest.policy,
         step=manifest.step,
-        extra=manifest.extra,
+        extra=extra,
         assets=assets,
         **_host_side(directory, family, config, assets, preprocessor),
     )
+
+
+def _merged(
+    state: Parameters, adapters: Mapping[str, Any], traits: Mapping[str, Any], param_dtype: Any
+) -> Parameters:
+    """Adds the product of each adapter to its kernel; `stored` leaves the sum in float32."""
+    flat = []
+    for path, variable in variables(state):
+        *owner, last = map(str, path)
+        a, b = (adapters.get(".".join([*owner, factor])) for factor in nn.FACTORS)
+        if last == "kernel" and a is not None and b is not None:
+            kernel = nn.merge_kernel(variable.get_value(), a, b, traits["scale"])
+            is_stored = isinstance(param_dtype, str) and param_dtype == "stored"
+            variable = variable.replace(kernel if is_stored else kernel.astype(param_dtype))
+        flat.append((path, variable))
+    return nnx.from_flat_state(flat)
 
 
 def abstract_parameters(

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -31,7 +31,9 @@ from mres_jax.models.manifest import (
     Manifest,
     checksums,
     list_files,
+    read_base,
     read_manifest,
+    reference,
     verify,
     write_manifest,
 )
@@ -48,6 +50,7 @@ def write_checkpoint(
     policy: str | None = None,
     extra: Mapping[str, Any] | None = None,
     assets: Mapping[str, bytes] | None = None,
+    base: epath.Path | None = None,
 ) -> None:
     """Saves trees of arrays as `directory`; what stands there is removed first.
 
@@ -61,6 +64,7 @@ def write_checkpoint(
       policy: resolution policy the model was trained with.
       extra: more facts for the manifest, JSON.
       assets: files by name, kept as they are.
+      base: a checkpoint beside this one that holds the arrays which `trees` lack.
 
     Raises:
       RunError: the disk is full or refuses; nothing is left behind.
@@ -83,6 +87,7 @@ def write_checkpoint(
                 extra=extra or {},
                 arrays=described,
                 files=checksums(list_files(directory)),
+                base=None if base is None else reference(directory, base),
             )
             write_manifest(directory, manifest)
         _barrier("saved")
@@ -103,17 +108,41 @@ def read_checkpoint(
       DamagedError: a changed file, by name.
       CheckpointError: arrays that differ in name, shape or type; all by name.
     """
-    manifest = read_manifest(directory)
-    verify(directory, manifest)
+    sources = _sources(directory)
+    for source, manifest in sources:
+        verify(source, manifest)
     targets = {name: _leaves(tree) for name, tree in abstract.items()}
-    _compare(directory, manifest, targets, cast=cast)
-    structs = {
-        tree: {name: _struct(leaf) for name, leaf in leaves.items()}
-        for tree, leaves in targets.items()
-    }
-    with _quiet():
-        loaded = _load_arrays(directory / TREES, structs)
+    _compare(directory, _arrays(sources), targets, cast=cast)
+    loaded: dict[str, dict[str, Any]] = {tree: {} for tree in targets}
+    for source, manifest in sources:
+        structs = {
+            tree: {name: _struct(leaves[name]) for name in manifest.arrays[tree]}
+            for tree, leaves in targets.items()
+            if tree in manifest.arrays
+        }
+        with _quiet():
+            for tree, arrays in (_load_arrays(source / TREES, structs) if structs else {}).items():
+                loaded[tree] |= arrays
     return {name: _rebuild(tree, loaded[name]) for name, tree in abstract.items()}
+
+
+def stored_arrays(directory: epath.Path) -> dict[str, dict[str, list[Any]]]:
+    """Returns tree -> dotted name -> [shape, dtype] of a checkpoint and of what it leans on."""
+    return _arrays(_sources(directory))
+
+
+def _sources(directory: epath.Path) -> list[tuple[epath.Path, Manifest]]:
+    manifest = read_manifest(directory)
+    base = read_base(directory, manifest)
+    return [(directory, manifest), *([base] if base else ())]
+
+
+def _arrays(sources: Sequence[tuple[epath.Path, Manifest]]) -> dict[str, dict[str, list[Any]]]:
+    arrays: dict[str, dict[str, list[Any]]] = {}
+    for _, manifest in sources:
+        for tree, leaves in manifest.arrays.items():
+            arrays.setdefault(tree, {}).update(leaves)
+    return arrays
 
 
 def read_assets(directory: epath.Path) -> dict[str, bytes]:
@@ -204,16 +233,16 @@ def _struct(leaf: Any) -> jax.ShapeDtypeStruct:
 
 def _compare(
     directory: epath.Path,
-    manifest: Manifest,
+    arrays: Mapping[str, Mapping[str, list[Any]]],
     targets: Mapping[str, Mapping[str, Any]],
     *,
     cast: bool,
 ) -> None:
     problems = []
     for tree, leaves in targets.items():
-        stored = manifest.arrays.get(tree)
+        stored = arrays.get(tree)
         if stored is None:
-            have = ", ".join(manifest.arrays)
+            have = ", ".join(arrays)
             raise CheckpointError(f"{directory}: no tree {tree!r} in the checkpoint; have {have}.")
         expected = {name: [list(x.shape), str(x.dtype)] for name, x in leaves.items()}
         problems += [

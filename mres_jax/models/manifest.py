@@ -38,6 +38,7 @@ class Manifest:
       extra: anything else that JSON can hold.
       arrays: tree -> dotted name -> [shape, dtype].
       files: path below the checkpoint -> [bytes, CRC-32 in hexadecimal].
+      base: another checkpoint that holds the arrays missing here, as `reference` describes it.
     """
 
     step: int
@@ -46,6 +47,7 @@ class Manifest:
     extra: Mapping[str, Any]
     arrays: Mapping[str, Mapping[str, list[Any]]]
     files: Mapping[str, list[Any]]
+    base: Mapping[str, str] | None = None
 
 
 def write_manifest(directory: epath.Path, manifest: Manifest) -> None:
@@ -80,6 +82,35 @@ def read_manifest(directory: epath.Path) -> Manifest:
     except (ValueError, TypeError, KeyError, AttributeError):
         reason = "not readable"
     raise DamagedError(f"{directory}: file {FILE}: {reason}.")
+
+
+def reference(directory: epath.Path, base: epath.Path) -> dict[str, str]:
+    """Returns how a checkpoint beside `base` names it: relative path, CRC-32 of its manifest."""
+    name = f"../{base.name}"
+    assert (directory.parent / base.name) == base, (directory, base)
+    return {"directory": name, "crc32": str(_checksum(base / FILE)[1])}
+
+
+def read_base(directory: epath.Path, manifest: Manifest) -> tuple[epath.Path, Manifest] | None:
+    """Returns the checkpoint that `manifest` leans on, if it does.
+
+    Raises:
+      CheckpointError: it is not there.
+      DamagedError: it is not the one that was there.
+    """
+    if manifest.base is None:
+        return None
+    base = directory.parent / manifest.base["directory"].removeprefix("../")
+    if not (base / FILE).exists():
+        raise CheckpointError(
+            f"{directory}: its frozen parameters stood in {base}, which is gone. Move a run's "
+            "checkpoints as a whole; `mres convert` makes a model that stands alone."
+        )
+    if (found := _checksum(base / FILE)[1]) != manifest.base["crc32"]:
+        raise DamagedError(
+            f"{base}: {FILE}: crc32 {found}, expected {manifest.base['crc32']} by {directory}."
+        )
+    return base, read_manifest(base)
 
 
 def verify(directory: epath.Path, manifest: Manifest) -> None:

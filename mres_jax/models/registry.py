@@ -17,4 +17,8 @@ from mres_jax.models._families import (
     family_of as family_of,
 )
 from mres_jax.models._hub import resolve as resolve, shipped_directory as shipped_directory
-from mres_jax.models._loading import LoadedModel as LoadedModel, load_model as load_model
+from mres_jax.models._loading import (
+    ADAPTERS as ADAPTERS,
+    LoadedModel as LoadedModel,
+    load_model as load_model,
+)

@@ -5,6 +5,15 @@ from mres_jax.nn.attention import (
     VisionAttention as VisionAttention,
 )
 from mres_jax.nn.cache import KVCache as KVCache
+from mres_jax.nn.lora import (
+    FACTORS as FACTORS,
+    LoRALinear as LoRALinear,
+    LoRAParam as LoRAParam,
+    add_lora as add_lora,
+    linear_layers as linear_layers,
+    merge_kernel as merge_kernel,
+    merge_lora as merge_lora,
+)
 from mres_jax.nn.merger import AveragePooling as AveragePooling, PatchMerger as PatchMerger
 from mres_jax.nn.mlp import MLP as MLP, GatedMLP as GatedMLP
 from mres_jax.nn.norms import LayerNorm as LayerNorm, RMSNorm as RMSNorm

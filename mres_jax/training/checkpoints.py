@@ -7,15 +7,17 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 from etils import epath
 from flax import nnx
 
-from mres_jax.config import Run, to_json
+from mres_jax.config import Run, diff, to_json
 from mres_jax.errors import CheckpointError
 from mres_jax.models.checkpoint_io import (
     absolute,
     read_checkpoint,
     remove_checkpoint,
+    stored_arrays,
     write_checkpoint,
 )
 from mres_jax.models.manifest import (
@@ -26,8 +28,18 @@ from mres_jax.models.manifest import (
     read_manifest,
     step_directory,
 )
-from mres_jax.models.registry import family_of
+from mres_jax.models.registry import (
+    ADAPTERS,
+    checkpoint_directory,
+    detect,
+    family_of,
+    load_model,
+    resolve,
+)
+from mres_jax.nn import LoRAParam
 from mres_jax.training.learner import TrainState
+
+FROZEN = "frozen"  # directory beside the steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +67,7 @@ def save_checkpoint(
     extra: Mapping[str, Any] | None = None,
     assets: Mapping[str, bytes] | None = None,
     keep: int | None = None,
+    base: epath.Path | None = None,
 ) -> epath.Path:
     """Saves one step under `root` and removes what is older than the newest `keep` steps.
 
@@ -70,6 +83,7 @@ def save_checkpoint(
       extra: more facts, JSON.
       assets: files to keep beside the weights, by name.
       keep: how many steps stay; None keeps all.
+      base: a checkpoint under `root` that holds the arrays which `trees` lack.
 
     Returns:
       The directory of the step.
@@ -80,7 +94,14 @@ def save_checkpoint(
     folder = absolute(root)
     target = step_directory(folder, step)
     write_checkpoint(
-        target, trees, config=config, step=step, policy=policy, extra=extra, assets=assets
+        target,
+        trees,
+        config=config,
+        step=step,
+        policy=policy,
+        extra=extra,
+        assets=assets,
+        base=base,
     )
     steps = [old for old in list_steps(folder) if old != step]
     stale = list_steps(folder, complete=False)
@@ -133,6 +154,10 @@ def restore_checkpoint(
 class Checkpoints:
     """The checkpoints of a training run.
 
+    Frozen parameters are saved once, in `frozen` beside the steps; each step holds what is trained
+    and leans on them. Adapters stand in a tree of their own, so that resuming is exact; whoever
+    loads a step as a model gets them merged.
+
     Args:
       root: their directory.
       keep: how many steps stay.
@@ -147,57 +172,98 @@ class Checkpoints:
         assets: Mapping[str, bytes] | None = None,
     ):
         self.root, self.keep, self.assets = absolute(root), keep, dict(assets or {})
+        self._base: epath.Path | None = None  # once it is known to be this run's
 
     def save(self, state: TrainState, *, step: int, run: Run) -> epath.Path:
         """Saves a step; see `save_checkpoint`."""
+        config = family_of(run.model).config_to_hf(run.model)
+        if jax.tree.leaves(state.frozen) and self._base is None:
+            base = self.root / FROZEN
+            frozen = state._replace(params=nnx.State({}))
+            write_checkpoint(base, {"model": _trees(frozen)["model"]}, config=config)
+            self._base = base
+        extra: dict[str, Any] = {"run": json.loads(to_json(run))}
+        if run.peft is not None:
+            extra[ADAPTERS] = {"scale": run.peft.scale}
         return save_checkpoint(
             self.root,
-            _trees(state),
+            _trees(state._replace(frozen=nnx.State({}))),
             step=step,
-            config=family_of(run.model).config_to_hf(run.model),
+            config=config,
             policy=max(run.policies, key=run.policies.__getitem__),
-            extra={"run": json.loads(to_json(run))},
+            extra=extra,
             assets=self.assets,
             keep=self.keep,
+            base=self._base,
         )
 
     def restore_latest(self, state: TrainState, *, fallback: bool = False) -> TrainState | None:
         """Returns the newest step in the shape of `state`, or None where none was saved."""
         if not list_steps(self.root):
             return None
-        trees = restore_checkpoint(self.root, _trees(state), fallback=fallback).trees
+        restored = restore_checkpoint(self.root, _trees(state), fallback=fallback)
+        trees, leans = restored.trees, restored.manifest.base is not None
+        self._base = self.root / FROZEN if leans else None
         return _filled(state, trees)._replace(**trees["training"])
 
 
-def restore_params(root: str | os.PathLike[str], state: TrainState) -> TrainState:
-    """Returns `state` with the parameters of the newest step under `root`: step and optimiser stay.
+def restore_params(model: str | os.PathLike[str], state: TrainState, *, config: Any) -> TrainState:
+    """Returns `state` with the parameters of another model; step and optimiser stay.
+
+    Adapters of the other are merged, those of `state` stay as they are. Heads are taken where the
+    other has some.
+
+    Args:
+      model: directory or hub id of a model, or directory of a run, whose newest step is taken.
+      state: takes each parameter in the type that it has.
+      config: of the model in `state`.
 
     Raises:
-      CheckpointError: no complete step, a damaged file (by name), or another model.
+      CheckpointError: no such model, a damaged file (by name), or another architecture.
     """
-    trees = _trees(state)
-    wanted = {name: tree for name, tree in trees.items() if name != "training"}
-    return _filled(state, restore_checkpoint(root, wanted).trees)
+    directory = resolve(model)
+    loaded = load_model(directory, param_dtype="stored")
+    if changes := diff(loaded.config, config):
+        raise CheckpointError(
+            f"{directory}: is another model than the run's: {'; '.join(changes)}."
+        )
+    trees = {"model": nnx.state(loaded.model, nnx.Param), **_read_heads(directory, state)}
+    return _filled(state, trees)
+
+
+def _read_heads(directory: Any, state: TrainState) -> dict[str, Any]:
+    heads = _trees(state).get("heads")
+    if heads is None or detect(directory) == "huggingface":
+        return {}
+    step = checkpoint_directory(directory)
+    return read_checkpoint(step, {"heads": heads}) if "heads" in stored_arrays(step) else {}
 
 
 def _trees(state: TrainState) -> dict[str, Any]:
     """The model apart from all that only training needs, so that it can be read alone."""
-    flat = [*nnx.to_flat_state(state.params), *nnx.to_flat_state(state.frozen)]
-    heads = [(path, x) for path, x in flat if path[0] != "model"]
-    return {
-        "model": nnx.from_flat_state([(path[1:], x) for path, x in flat if path[0] == "model"]),
-        **({"heads": nnx.from_flat_state(heads)} if heads else {}),
-        "training": {"step": state.step, "opt_state": state.opt_state},
-    }
+    flat: dict[str, list[Any]] = {"model": [], ADAPTERS: [], "heads": []}
+    for path, x in (*nnx.to_flat_state(state.params), *nnx.to_flat_state(state.frozen)):
+        if path[0] != "model":
+            flat["heads"].append((path, x))
+        else:
+            flat[ADAPTERS if isinstance(x, LoRAParam) else "model"].append((path[1:], x))
+    trees = {name: nnx.from_flat_state(leaves) for name, leaves in flat.items() if leaves}
+    return {**trees, "training": {"step": state.step, "opt_state": state.opt_state}}
 
 
 def _filled(state: TrainState, trees: Mapping[str, Any]) -> TrainState:
-    """`state` with the parameters of `trees`."""
-    read = {("model", *path): x for path, x in nnx.to_flat_state(trees["model"])}
-    read |= dict(nnx.to_flat_state(trees["heads"])) if "heads" in trees else {}
+    """`state` with the parameters of `trees`, in its own types."""
+    read: dict[Any, Any] = {}
+    for name, tree in trees.items():
+        if name != "training":
+            prefix = () if name == "heads" else ("model",)
+            read |= {(*prefix, *path): x.get_value() for path, x in nnx.to_flat_state(tree)}
 
     def fill(part: Any) -> Any:
-        return nnx.from_flat_state([(path, read[path]) for path, _ in nnx.to_flat_state(part)])
+        flat = nnx.to_flat_state(part)
+        return nnx.from_flat_state(
+            [(p, x.replace(read[p].astype(x.dtype)) if p in read else x) for p, x in flat]
+        )
 
     return state._replace(params=fill(state.params), frozen=fill(state.frozen))
 

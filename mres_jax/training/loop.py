@@ -21,14 +21,14 @@ from mres_jax.data.tokenizer import FILE as TOKENIZER_FILE, Tokenizer, build_tin
 from mres_jax.data.types import Pack
 from mres_jax.errors import ConfigError, RunError
 from mres_jax.files import check_directory, write_together
-from mres_jax.models.checkpoint_io import read_assets
-from mres_jax.models.manifest import list_steps, step_directory
-from mres_jax.models.registry import family_of
+from mres_jax.models.manifest import ASSETS, list_steps
+from mres_jax.models.registry import checkpoint_directory, detect, family_of, resolve
 from mres_jax.models.vlm import PackedVLM
 from mres_jax.training.checkpoints import Checkpoints, restore_params
 from mres_jax.training.initial import init_local_attention
 from mres_jax.training.learner import Learner, TrainState, init_state, make_step
 from mres_jax.training.optimizer import make_optimizer
+from mres_jax.training.parts import adapt, describe_parts, trained_rates
 from mres_jax.training.stream import PATCH_CLASSES, DocumentStream
 
 TEMPLATE_WORDS = ("You", "are", "a", "helpful", "assistant", "system", "user")
@@ -75,7 +75,6 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
         tokenizer=tokenizer,
         seed=run.seed,
     )
-    optimizer = make_optimizer(run.optimizer, run.schedule)
     rngs = nnx.Rngs(run.seed)
     learner = Learner(
         family.Model(run.model, rngs=rngs),
@@ -84,7 +83,18 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
         rngs=rngs,
     )
     init_local_attention(learner.model.vision)
-    graphdef, state = init_state(learner, optimizer)
+    if run.peft is not None:
+        adapt(learner.model, run.peft, rngs=rngs)
+    rates = trained_rates(learner, run.train)
+    optimizer = make_optimizer(run.optimizer, run.schedule, rates)
+    graphdef, state = init_state(
+        learner,
+        optimizer,
+        is_trained=lambda path, _: tuple(map(str, path)) in rates,
+        frozen_dtype=run.frozen_dtype or ("bfloat16" if run.peft else None),
+    )
+    if state.frozen:
+        log(f"{run.name}: {describe_parts(state.params, state.frozen, rates)}")
     checkpoints = Checkpoints(
         directory / CHECKPOINTS,
         keep=run.checkpoint.keep,
@@ -94,7 +104,7 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
     if restored is not None:
         state = restored
     elif run.init:
-        state = restore_params(run.init, state)
+        state = restore_params(run.init, state, config=run.model)
     write_together(directory, {RUN_FILE: to_json(run).encode()})
     state = _run_steps(run, state, make_step(graphdef, optimizer), stream, checkpoints, log)
     model = nnx.merge(graphdef, state.params, state.frozen).model
@@ -102,18 +112,19 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
 
 
 def _check_same_run(directory: pathlib.Path, run: Run) -> None:
-    """Refuses to go on with another model or start; other fields may change between restarts."""
+    """Refuses to go on with another model, start or choice of parts; other fields may change."""
     file = directory / RUN_FILE
     if not file.is_file():
         return
     old = from_json(file.read_text())
     changes = diff(old.model, run.model)
-    if old.init != run.init:
-        changes = [*changes, f"init: {old.init!r} -> {run.init!r}"]
+    for name in ("init", "train", "peft", "frozen_dtype"):
+        before, after = getattr(old, name), getattr(run, name)
+        changes += [f"{name}: {before!r} -> {after!r}"] if before != after else []
     if changes:
         raise ConfigError(
-            f"run: {directory} holds a run of another model or start ({'; '.join(changes)}). "
-            "Name another checkpoint.dir."
+            f"run: {directory} holds a run of another model, start or choice of parts "
+            f"({'; '.join(changes)}). Name another checkpoint.dir."
         )
 
 
@@ -125,16 +136,18 @@ def document_tokenizer() -> Tokenizer:
 
 def _tokenizer(run: Run, checkpoints: pathlib.Path) -> Tokenizer:
     """The run's own, else that of the run it starts from, else one of the documents' words."""
-    for root in (epath.Path(checkpoints), *([epath.Path(run.init)] if run.init else ())):
-        if steps := list_steps(root):
-            directory = step_directory(root, steps[-1])
-            assets = read_assets(directory)
-            if TOKENIZER_FILE not in assets:
-                raise ConfigError(f"run: {directory} has no {TOKENIZER_FILE}.")
-            return Tokenizer.parse(assets[TOKENIZER_FILE], directory / TOKENIZER_FILE)
-    if run.init:
-        raise ConfigError(f"run: init={run.init} has no complete checkpoint.")
-    return document_tokenizer()
+    if not list_steps(epath.Path(checkpoints)):
+        if not run.init:
+            return document_tokenizer()
+        directory = resolve(run.init)
+    else:
+        directory = checkpoints
+    if detect(directory) == "orbax":
+        directory = checkpoint_directory(directory) / ASSETS
+    file = directory / TOKENIZER_FILE
+    if not file.exists():
+        raise ConfigError(f"run: {directory} has no {TOKENIZER_FILE}.")
+    return Tokenizer.parse(file.read_bytes(), file)
 
 
 def _check_tokenizer(model: Any, tokenizer: Tokenizer) -> None:

@@ -1,5 +1,6 @@
 """Optimisers by name, with a warm-up and a schedule."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -7,10 +8,15 @@ import optax
 import optax.contrib
 
 from mres_jax.config import OptimizerConfig, Schedule
+from mres_jax.training.parts import Path
 
 
-def make_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.GradientTransformation:
+def make_optimizer(
+    config: OptimizerConfig, schedule: Schedule, rates: Mapping[Path, float] | None = None
+) -> optax.GradientTransformation:
     """Clips the global norm, then AdamW or Muon under the schedule.
+
+    `rates` are multipliers of the learning rate by path of the parameter, decay included.
 
     Muon orthogonalises the update of every matrix (each layer of a stack on its own) and leaves
     embeddings, heads, norms and biases to AdamW; `consistent_rms=0.2` lets both share one rate.
@@ -38,7 +44,17 @@ def make_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.Gradien
             muon_weight_dimension_numbers=_muon_axes,
             consistent_rms=0.2,
         )
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), update)
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), update, _scale_parts(rates))
+
+
+def _scale_parts(rates: Mapping[Path, float] | None) -> optax.GradientTransformation:
+    if rates is None or set(rates.values()) == {1.0}:
+        return optax.identity()
+
+    def scale(path: Any, update: jax.Array) -> jax.Array:
+        return update * rates[tuple(_names(path))]
+
+    return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scale, updates))
 
 
 def make_schedule(peak: float, schedule: Schedule) -> optax.Schedule:
