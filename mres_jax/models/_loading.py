@@ -174,7 +174,7 @@ def _merged(
     flat = []
     for path, variable in variables(state):
         *owner, last = map(str, path)
-        a, b = (adapters.get(".".join([*owner, factor])) for factor in nn.FACTORS)
+        a, b = (adapters.get(".".join([*owner, factor])) for factor in nn.LORA_FACTORS)
         if last == "kernel" and a is not None and b is not None:
             kernel = nn.merge_kernel(variable.get_value(), a, b, traits["scale"])
             is_stored = isinstance(param_dtype, str) and param_dtype == "stored"

@@ -6,7 +6,7 @@ from mres_jax.nn.attention import (
 )
 from mres_jax.nn.cache import KVCache as KVCache
 from mres_jax.nn.lora import (
-    FACTORS as FACTORS,
+    LORA_FACTORS as LORA_FACTORS,
     LoRALinear as LoRALinear,
     LoRAParam as LoRAParam,
     add_lora as add_lora,

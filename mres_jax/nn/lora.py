@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-FACTORS = ("lora_a", "lora_b")
+LORA_FACTORS = ("lora_a", "lora_b")
 
 
 class LoRAParam(nnx.Param):
@@ -102,7 +102,7 @@ def merge_kernel(
 def _take_over(layer: nnx.Linear, source: nnx.Linear) -> None:
     """Gives `layer` what makes `source` a linear layer."""
     for name, value in vars(source).items():
-        if not name.startswith("_") and name not in (*FACTORS, "scale"):
+        if not name.startswith("_") and name not in (*LORA_FACTORS, "scale"):
             setattr(layer, name, value)
 
 

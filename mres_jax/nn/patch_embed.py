@@ -40,7 +40,7 @@ class PatchEmbed(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(out_size)) if use_bias else None
 
     def __call__(self, patches: UInt8[Array, "p r"] | Float[Array, "p r"]) -> Float[Array, "p d"]:
-        kernel = self.kernel[...]
+        kernel = self.kernel[...].astype(jnp.float32)  # the sum of two halves in bfloat16 is off
         pixels, frames = self.patch_size**2, self.temporal_patch_size
         if patches.shape[1] == 3 * pixels and frames > 1:
             kernel = reduce(kernel, "(c t x) d -> (c x) d", "sum", c=3, t=frames)

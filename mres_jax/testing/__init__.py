@@ -1,5 +1,6 @@
 """Tiny models and contract suites, shipped for tests: ours and users'."""
 
+from mres_jax.testing.runs import tiny_run as tiny_run
 from mres_jax.testing.tiny import (
     TinyModel as TinyModel,
     tiny_nativeres_llava as tiny_nativeres_llava,

@@ -1,0 +1,38 @@
+"""Training runs of seconds."""
+
+import dataclasses
+import os
+from typing import Any
+
+from mres_jax.config import CheckpointConfig, DataConfig, OptimizerConfig, Run, Schedule
+from mres_jax.data.types import Rung
+from mres_jax.models.nativeres_llava.presets import mres_tiny
+
+
+def tiny_run(directory: str | os.PathLike[str], *, steps: int = 4, **changes: Any) -> Run:
+    """A few steps of a very small reader of documents; `changes` are fields of the run."""
+    model = mres_tiny()
+    model = dataclasses.replace(
+        model,
+        vision_config=dataclasses.replace(
+            model.vision_config, depth=1, embed_dim=16, num_heads=2, hidden_size=16
+        ),
+        text_config=dataclasses.replace(
+            model.text_config, hidden_size=16, intermediate_size=16, num_hidden_layers=1
+        ),
+    )
+    fields = {
+        "name": "tiny",
+        "model": model,
+        "policies": {"native": 1.0},
+        "data": DataConfig(
+            kinds={"page": 1.0, "sign": 1.0}, area_bins={"B": 1.0}, pairs_per_page=2
+        ),
+        "ladder": (Rung(max_patches=512, max_tokens=512, max_views=8, max_examples=8),),
+        "optimizer": OptimizerConfig(learning_rate=1e-3),
+        "schedule": Schedule(num_steps=steps, warmup_steps=1, kind="constant"),
+        "checkpoint": CheckpointConfig(dir=os.fspath(directory), every_steps=2),
+        "aux_loss_weight": 1.0,
+        "log_every": 1,
+    }
+    return Run(**fields | changes)
