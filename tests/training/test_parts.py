@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import shutil
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -143,6 +144,7 @@ def test_a_multiplier_scales_the_whole_update_of_its_part(name):
     optimizer = make_optimizer(config, Schedule(num_steps=2), rates)
     draw = np.random.default_rng(0)
     grads = {"kernel": jnp.asarray(draw.normal(size=(4, 4)), jnp.float32), "bias": jnp.ones(4)}
+    updates: Any = {}
     state = optimizer.init(params)
     for _ in range(2):  # the first step of the warm-up has no rate
         updates, state = optimizer.update({"a": grads, "b": grads}, state, params)
