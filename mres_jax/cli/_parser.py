@@ -129,6 +129,18 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
 
 
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("action", choices=("check", "prepare"), help="what is wrong with it / what it costs")
+    add("source", metavar="SRC", help="rows: a JSON list or JSON lines")
+    add("--images", metavar="DIR", help="picture folder; default: where SRC is")
+    add("-m", "--model", metavar="M", help="for whose template and tokenizer; default: mres-tiny")
+    add("-p", "--policy", action="append", metavar="P", help="may be repeated; default: native")
+    add("--template", choices=("chat", "plain"), default="chat", help="plain: captions alone")
+    add("--follow-links", action="store_true", help="links may lead out of the picture folder")
+    add("--json", action="store_true", help="print one JSON object and nothing else")
+
+
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--seed", type=int, default=0, metavar="N", help="of all pictures and questions; default 0")
@@ -141,6 +153,7 @@ _COMMANDS = {
     "ask": (_add_ask, "Ask a question about pictures; an answer with its cost per policy"),
     "train": (_add_train, "Train what a run file describes; resumes by itself"),
     "convert": (_add_convert, "Convert a Hugging Face directory to an orbax checkpoint, or back"),
+    "data": (_add_data, "Check a data set of rows, or prepare its index and see what it costs"),
     "doctor": (_add_doctor, "Report what is installed, and whether a model loads and answers"),
     "demo": (_add_demo, "Render documents, ask about them under several policies, draw a picture"),
 }

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -233,3 +233,35 @@ def image_processor(directory: Any, assets: Mapping[str, bytes]) -> dict[str, An
 
 def _json(directory: Any, assets: Mapping[str, bytes], name: str) -> dict[str, Any]:
     return parse_json(assets[name], f"{directory}/{name}") if name in assets else {}
+
+
+class Processor(NamedTuple):
+    """What the host side needs of a model."""
+
+    spec: ProcessorSpec
+    tokenizer: Tokenizer
+
+
+def load_processor(directory: str | os.PathLike[str]) -> Processor:
+    """Loads what the host side needs of a model, without its weights.
+
+    Args:
+      directory: as for `load_model`.
+
+    Raises:
+      CheckpointError: a wrong directory, or one without a tokenizer.
+    """
+    if detect(directory) == "huggingface":
+        check_local(directory)
+        place: Any = pathlib.Path(directory)
+        content = read_json(place / CONFIG)
+        assets = {n: read_small(place / n) for n in ASSETS if (place / n).is_file()}
+        preprocessor = image_processor(place, assets) or {}  # none, and yet not made here
+        settings = preprocessor
+    else:
+        place = checkpoint_directory(directory)
+        content, assets = read_manifest(place).config, read_assets(place)
+        preprocessor, settings = image_processor(place, assets), None  # config.json has them all
+    family = family_named(content.get("model_type"), place)
+    config = family.config_from_hf(content, settings)
+    return Processor(**_host_side(place, family, config, assets, preprocessor))

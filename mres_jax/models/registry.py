@@ -20,5 +20,7 @@ from mres_jax.models._hub import resolve as resolve, shipped_directory as shippe
 from mres_jax.models._loading import (
     ADAPTERS as ADAPTERS,
     LoadedModel as LoadedModel,
+    Processor as Processor,
     load_model as load_model,
+    load_processor as load_processor,
 )

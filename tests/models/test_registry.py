@@ -203,6 +203,17 @@ def test_both_kinds_load_as_the_same_model(loaded, exported, tmp_path):
     assert_same_model(registry.load_model(tmp_path / "ours"), loaded)
 
 
+def test_the_host_side_is_loaded_without_weights(loaded, exported, tmp_path):
+    registry.convert(exported, tmp_path / "ours")
+    for directory in (exported, tmp_path / "ours"):
+        whole, processor = registry.load_model(directory), registry.load_processor(directory)
+        assert processor.spec == whole.spec
+        assert processor.tokenizer.to_bytes() == whole.tokenizer.to_bytes()
+    (exported / "model.safetensors").rename(tmp_path / "away")
+    registry.load_processor(exported)
+    (tmp_path / "away").rename(exported / "model.safetensors")
+
+
 def test_conversion_keeps_the_stored_type(loaded, tmp_path):
     registry.export_hf(loaded, tmp_path / "half", dtype=jnp.bfloat16)
     assert json.loads((tmp_path / "half/config.json").read_text())["torch_dtype"] == "bfloat16"

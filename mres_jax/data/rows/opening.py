@@ -78,11 +78,13 @@ def open_rows(
         worst = kept.summary.bad[0]
         raise BadRowError(worst.first[0][0], worst.first[0][1], worst.kind)
     if not len(rows):
-        why = ", ".join(map(str, kept.summary.bad))
-        raise MresError(
-            f"rows {file}: none of {kept.summary.num_rows:,} can be used{': ' * bool(why)}{why}."
-        )
+        raise MresError(f"rows {file}: none of {kept.summary.num_rows:,} can be used{_why(kept)}.")
     return rows
+
+
+def _why(index: RowIndex) -> str:
+    bad = index.summary.bad
+    return f": {', '.join(map(str, bad))}: {bad[0].first[0][1]}" if bad else ""
 
 
 def _located(

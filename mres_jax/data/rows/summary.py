@@ -25,8 +25,23 @@ class Finding:
     first: tuple[tuple[str, str], ...]
 
     def __str__(self) -> str:
-        names = ", ".join(row for row, _ in self.first[:IN_LINE])
-        return f"{self.count:,} {self.kind} (first: {names})"
+        return f"{self.count:,} {self.kind} (first: {self.names})"
+
+    @property
+    def names(self) -> str:
+        """The first few rows."""
+        return ", ".join(row for row, _ in self.first[:IN_LINE])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns it as plain values, for JSON."""
+        first = [{"id": row, "reason": reason} for row, reason in self.first]
+        return {"kind": self.kind, "count": self.count, "first": first}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Finding":
+        """Reads what `to_dict` gave."""
+        first = tuple((each["id"], each["reason"]) for each in content["first"])
+        return cls(kind=content["kind"], count=content["count"], first=first)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,21 +78,17 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns it as plain values, for JSON."""
-        return dataclasses.asdict(self) | {"num_bad": self.num_bad}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for name in ("bad", "notes"):
+            fields[name] = [finding.to_dict() for finding in fields[name]]
+        return fields | {"num_bad": self.num_bad}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Summary":
         """Reads what `to_dict` gave."""
         fields = {field.name: content[field.name] for field in dataclasses.fields(cls)}
         for name in ("bad", "notes"):
-            fields[name] = tuple(
-                Finding(
-                    kind=each["kind"],
-                    count=each["count"],
-                    first=tuple((row, reason) for row, reason in each["first"]),
-                )
-                for each in fields[name]
-            )
+            fields[name] = tuple(Finding.from_dict(each) for each in fields[name])
         return cls(**fields)
 
 

@@ -1,0 +1,170 @@
+"""`mres data`: what is wrong with a data set and what it costs, on files made on the spot."""
+
+import json
+import pathlib
+
+import pytest
+
+from mres_jax.cli import main
+from mres_jax.data.documents import write_set
+from mres_jax.data.packing import plan_packs
+from mres_jax.data.packing_report import packing_report
+from mres_jax.data.rows import open_rows, report_policy
+from mres_jax.data.types import Rung
+from mres_jax.models.registry import load_processor, resolve
+from mres_jax.resolution.policies import parse_policy
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> pathlib.Path:
+    """Rows of a dozen generated documents."""
+    return write_set(tmp_path_factory.mktemp("set"), 0, 12)
+
+
+@pytest.fixture
+def dirty(source) -> pathlib.Path:
+    """The same pictures in LLaVA's form, with three bad rows and a strange one."""
+    content = [json.loads(line) for line in source.read_text().splitlines()]
+    rows = [
+        {
+            "id": row["id"],
+            "image": row["images"][0],
+            "conversations": [
+                {"from": "human", "value": f"<image>\n{row['question']}"},
+                {"from": "gpt", "value": row["answer"]},
+            ],
+        }
+        for row in content
+    ]
+    rows[1]["image"], rows[2]["image"] = "gone.jpg", "../rows.jsonl"
+    rows[3]["conversations"][1]["value"] = " "
+    rows[4]["conversations"][0]["value"] = "What?"
+    path = source.with_name("dirty.json")
+    path.write_text(json.dumps(rows))
+    return path
+
+
+def test_a_clean_set_is_checked_in_one_line(source, capsys):
+    assert main(["data", "check", str(source), "-p", "native", "-p", "budget:64"]) == 0
+    count = len(source.read_text().splitlines())
+    out, err = capsys.readouterr()
+    assert out == f"rows.jsonl: {count} rows, {count} usable, 0 of them text only, 0 bad\n"
+    assert "rows/s" in err
+
+
+def test_what_is_wrong_is_a_table_with_names_and_reasons(dirty, capsys):
+    assert main(["data", "check", str(dirty)]) == 1
+    header, *lines, last = capsys.readouterr().out.splitlines()
+    ids = [row["id"] for row in json.loads(dirty.read_text())]
+    assert header.split() == ["kind", "rows", "first", "why"]
+    assert [line.split("  ")[0] for line in lines] == ["bad", "bad", "bad", "noted"]
+    for i, words in [
+        (0, f"no answer  .* {ids[3]}  turn 1 (assistant) is empty"),
+        (1, f"unsafe path  .* {ids[2]}  ../rows.jsonl has .. in it"),
+        (2, f"missing picture  .* {ids[1]}  picture gone.jpg: no such file or directory"),
+        (3, f"picture put first  .* {ids[4]}  -"),
+    ]:
+        for word in words.split(" .* "):
+            assert " ".join(word.split()) in " ".join(lines[i].split())
+    assert last.endswith("3 bad")
+
+
+def test_findings_are_one_json_object(dirty, capsys):
+    assert main(["data", "check", str(dirty), "--json"]) == 1
+    content = json.loads(capsys.readouterr().out)
+    assert content["num_bad"] == 3
+    assert [finding["kind"] for finding in content["bad"]] == [
+        "no answer",
+        "unsafe path",
+        "missing picture",
+    ]
+    assert content["bad"][2]["first"][0]["reason"].startswith("picture gone.jpg")
+    assert content["notes"][0]["count"] == 1
+    assert content["refused"] == {}
+
+
+def test_a_repaired_set_is_read_anew(dirty, capsys):
+    main(["data", "check", str(dirty)])
+    capsys.readouterr()
+    picture = next((dirty.parent / "images").glob("*.jpg"))
+    (dirty.parent / "gone.jpg").write_bytes(picture.read_bytes())
+    assert main(["data", "check", str(dirty), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["num_bad"] == 2
+    (dirty.parent / "gone.jpg").unlink()
+
+
+def test_preparing_says_what_each_policy_costs(source, capsys):
+    words = ["data", "prepare", str(source), "-p", "native", "-p", "budget:16", "--json"]
+    assert main(words) == 0
+    content = json.loads(capsys.readouterr().out)
+    processor = load_processor(resolve())
+    rows = open_rows(source, spec=processor.spec, tokenizer=processor.tokenizer, index="refuse")
+    assert list(content["policies"]) == ["native", "budget:16"]
+    for text, report in content["policies"].items():
+        sizes = rows.measure(parse_policy(text)).sizes
+        assert report["rows"] == len(rows) == content["num_rows"]
+        assert list(report["mean"].values()) == pytest.approx(sizes.mean(0).tolist())
+        assert list(report["largest"].values()) == sizes.max(0).tolist()
+        packs = sum(rung["packs"] for rung in report["packing"]["packs_per_rung"])
+        assert packs == report["packing"]["packs"]
+    assert content["policies"]["budget:16"]["visual_tokens"] <= 16
+    widths = content["quantiles"]["picture width"]
+    assert (
+        widths["median"]
+        <= widths["90 %"]
+        <= widths["largest"]
+        == max(size.width for i in range(len(rows)) for size in rows.sizes(i))
+    )
+    assert main(words[:-1]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("budget:16 ") for line in lines)
+    assert any(line.startswith("text tokens ") for line in lines)
+
+
+def test_the_packing_that_is_reported_is_that_of_all_rows(source):
+    processor = load_processor(resolve())
+    rows = open_rows(source, spec=processor.spec, tokenizer=processor.tokenizer)
+    native = parse_policy("native")
+    report = report_policy(rows, native, rungs=(64,), seed=3)
+    assert report.packing is not None
+    assert report.packing.num_examples == len(rows)
+    rungs = report.packing.packs_per_rung
+    assert max(rung.max_patches for rung in rungs) >= report.largest.num_patches > 64
+    sizes = rows.measure(native).sizes
+    one = Rung(max_patches=10**6, max_tokens=10**6, max_views=10**4, max_examples=10**4)
+    whole = packing_report(sizes, plan_packs(sizes, [one], lookahead=10**4))
+    buffers = sum(rung.max_patches * count for rung, count in rungs.items())
+    assert report.packing.patch_efficiency * buffers == pytest.approx(
+        whole.patch_efficiency * 10**6
+    )
+
+
+def test_rows_without_pictures_are_prepared_too(tmp_path, capsys):
+    path = tmp_path / "text.jsonl"
+    path.write_text('{"question": "What?", "answer": "7"}\n')
+    assert main(["data", "prepare", str(path)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split()[-3:] == ["-", "-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["check", "gone.json"], "rows gone.json: no such file."),
+        (["chekc", "x"], "data: argument action: invalid choice: 'chekc'"),
+        (["check", "x", "--image", "y"], "Did you mean '--images'?"),
+        (["check", "rows.json", "-p", "natvie"], "did you mean native?"),
+        (["check", "rows.json"], "begins with 'id,image', but rows are a JSON list"),
+        (["prepare", "list.json"], "the JSON list breaks at row 0, behind byte 1: expecting"),
+        (["prepare", "bad.jsonl"], "none of 1 can be used: 1 no answer (first: #0): turn 1"),
+        (["check", "rows.json", "--images", "gone"], "the picture folder gone is no directory."),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.json").write_text("id,image")
+    (tmp_path / "list.json").write_text("[{'id': 1}]")
+    (tmp_path / "bad.jsonl").write_text('{"question": "What?"}')
+    assert main(["data", *words]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert message in err.splitlines()[-1]
