@@ -34,7 +34,9 @@ class BadRowError(MresError):
 
 
 class PackingError(MresError):
-    """Items that do not fit the static buffers they were meant for."""
+    """Items that do not fit the static buffers they were meant for; `item` is the first of them."""
+
+    item: int | None = None
 
 
 class PolicyError(MresError):

@@ -439,7 +439,7 @@ def test_the_resolved_run_is_printed_as_json_that_reads_back(tmp_path, capsys):
         "from mres_jax.config import *\n"
         "from mres_jax.data.types import Rung\n"
         "def get_config():\n"
-        "    return Run(name='x', model=Schedule(num_steps=1), data=DataConfig(),\n"
+        "    return Run(name='x', model=Schedule(num_steps=1), data=(Documents(),),\n"
         "        policies={'native': 1.0}, optimizer=OptimizerConfig(),\n"
         "        ladder=(Rung(max_patches=4, max_tokens=4, max_views=1, max_examples=1),),\n"
         "        schedule=Schedule(num_steps=9), checkpoint=CheckpointConfig(dir='runs/x'),\n"

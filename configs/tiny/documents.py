@@ -6,7 +6,7 @@ The shipped weights came out of this file in two passes, 2,500 and 6,500 steps; 
 experiments/2026-11-mres-tiny.
 """
 
-from mres_jax.config import CheckpointConfig, DataConfig, OptimizerConfig, Run, Schedule
+from mres_jax.config import CheckpointConfig, Documents, OptimizerConfig, Run, Schedule
 from mres_jax.data.types import Rung
 from mres_jax.models.nativeres_llava.presets import mres_tiny
 
@@ -16,13 +16,16 @@ def get_config() -> Run:
         name="mres-tiny",
         model=mres_tiny(),
         init="runs/tiny-pages/checkpoints",
-        data=DataConfig(
-            kinds={"page": 1.0, "invoice": 1.0, "table": 1.0, "sign": 1.0, "screen": 1.0},
-            questions={"rc": 0.75, "sc": 0.25},
-            area_bins={"A": 4, "B": 8, "C": 6, "D": 2, "E": 0.8, "F": 0.3, "G": 0.25},
-            images_per_prompt={"1": 16, "2": 2, "3": 1, "4": 1, "6": 1, "8": 1},
-            questions_per_image=8,
-            min_text_height=6.0,
+        data=(
+            Documents(
+                kinds={"page": 1.0, "invoice": 1.0, "table": 1.0, "sign": 1.0, "screen": 1.0},
+                questions={"rc": 0.75, "sc": 0.25},
+                area_bins={"A": 4, "B": 6, "C": 5, "D": 3, "E": 2, "F": 1, "G": 1},
+                images_per_prompt={"1": 16, "2": 2, "3": 1, "4": 1, "6": 1, "8": 1},
+                questions_per_image=8,
+                hard_share=0.3,
+                min_text_height=6.0,
+            ),
         ),
         policies={
             "native": 8.0,
@@ -33,11 +36,11 @@ def get_config() -> Run:
             "fixed,tokens=182": 0.4,
         },
         ladder=(
-            Rung(max_patches=2_048, max_tokens=1_536, max_views=64, max_examples=32),
-            Rung(max_patches=4_608, max_tokens=2_048, max_views=64, max_examples=32),
-            Rung(max_patches=7_168, max_tokens=2_560, max_views=64, max_examples=32),
-            Rung(max_patches=10_240, max_tokens=3_072, max_views=64, max_examples=32),
+            Rung(max_patches=2_560, max_tokens=896, max_views=64, max_examples=64),
+            Rung(max_patches=5_120, max_tokens=1_792, max_views=64, max_examples=64),
+            Rung(max_patches=10_240, max_tokens=3_584, max_views=64, max_examples=64),
         ),
+        fill=0,
         optimizer=OptimizerConfig(name="muon", learning_rate=1.5e-3, weight_decay=0.01, b2=0.98),
         schedule=Schedule(num_steps=6_500, warmup_steps=100, kind="cosine"),
         checkpoint=CheckpointConfig(dir="runs/tiny", every_steps=250),

@@ -5,76 +5,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from mres_jax.config._checks import check_weights, require
+from mres_jax.config._data import Documents, Rows
 from mres_jax.config._parts import LoRA, check_train
-from mres_jax.config._values import did_you_mean
-from mres_jax.errors import ConfigError
-
-
-def _require(ok: bool, owner: str, message: str) -> None:
-    if not ok:
-        raise ConfigError(f"{owner}: {message}")
-
-
-def _check_weights(owner: str, name: str, weights: Mapping[Any, float]) -> None:
-    """Weights of a mixture: at least one, finite, none negative, not all zero."""
-    values = list(weights.values())
-    _require(bool(values), owner, f"{name} is empty; give at least one entry with its weight.")
-    for key, value in weights.items():
-        ok = isinstance(value, int | float) and math.isfinite(value) and value >= 0
-        _require(ok, owner, f"{name}[{key!r}]={value!r} is no weight; give a finite number >= 0.")
-    _require(sum(values) > 0, owner, f"{name}: all weights are 0; one must be above.")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """The mixture of generated documents that a run is trained on; weights need not sum to 1."""
-
-    kinds: Mapping[str, float] = dataclasses.field(
-        default_factory=lambda: {"invoice": 1.0, "table": 1.0, "sign": 1.0, "screen": 1.0}
-    )
-    questions: Mapping[str, float] = dataclasses.field(
-        default_factory=lambda: {"rc": 0.75, "sc": 0.25}
-    )
-    images_per_prompt: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"1": 1.0})
-    area_bins: Mapping[str, float] = dataclasses.field(
-        default_factory=lambda: dict.fromkeys("ABCDEFG", 1.0)
-    )  # of the unit 128**2 px, as in RC-Bench
-    pairs_per_page: int = 16  # most key-value pairs of a picture of kind `page`
-    questions_per_image: int = 4  # turns of one conversation that share their picture
-    min_text_height: float = 0.0  # px of a capital as the model sees it; smaller text is not asked
-
-    def __post_init__(self):
-        for name in ("kinds", "questions", "images_per_prompt", "area_bins"):
-            _check_weights("DataConfig", name, getattr(self, name))
-        for key in self.images_per_prompt:
-            is_count = key.isdigit() and int(key) >= 1
-            _require(is_count, "DataConfig", f"images_per_prompt: {key!r} is no number from 1 on.")
-        for name, known in _KNOWN.items():
-            for key in getattr(self, name):
-                have = f"{did_you_mean(key, known)} Have {', '.join(known)}."
-                _require(key in known, "DataConfig", f"{name}: unknown {key!r}.{have}")
-        _require(
-            self.questions_per_image >= 1,
-            "DataConfig",
-            f"questions_per_image={self.questions_per_image} must be at least 1.",
-        )
-        _require(
-            self.pairs_per_page >= 1,
-            "DataConfig",
-            f"pairs_per_page={self.pairs_per_page} must be at least 1.",
-        )
-        _require(
-            self.min_text_height >= 0,
-            "DataConfig",
-            f"min_text_height={self.min_text_height} must be at least 0.",
-        )
-
-
-_KNOWN = {
-    "kinds": ("page", "invoice", "table", "sign", "screen"),
-    "questions": ("rc", "sc", "point"),
-    "area_bins": tuple("ABCDEFG"),
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,41 +22,54 @@ class OptimizerConfig:
     clip_norm: float = 1.0  # of the global gradient
 
     def __post_init__(self):
-        _require(
+        require(
             self.name in ("adamw", "muon"),
             "OptimizerConfig",
             f"name={self.name!r}; have adamw, muon.",
         )
         for name in ("learning_rate", "clip_norm"):
             value = getattr(self, name)
-            _require(value > 0, "OptimizerConfig", f"{name}={value} must be above 0.")
-        _require(
+            require(value > 0, "OptimizerConfig", f"{name}={value} must be above 0.")
+        require(
             self.weight_decay >= 0,
             "OptimizerConfig",
             f"weight_decay={self.weight_decay} must be >= 0.",
         )
         for name in ("b1", "b2"):
             value = getattr(self, name)
-            _require(0 <= value < 1, "OptimizerConfig", f"{name}={value} must be in [0, 1).")
+            require(0 <= value < 1, "OptimizerConfig", f"{name}={value} must be in [0, 1).")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Learning rate over steps: a linear warm-up, then `kind` down to `end_fraction`."""
+    """Learning rate over steps: a linear warm-up, then `kind` down to `end_fraction`.
 
-    num_steps: int
-    warmup_steps: int = 0
+    A run ends after `num_steps`, or after `epochs` where that is not given. With both, `epochs` is
+    the most the data may be used for: steps beyond it are refused before the first one.
+    """
+
+    num_steps: int | None = None
+    epochs: int | None = None  # passes over the data
+    warmup_steps: int | None = None
+    warmup_fraction: float = 0.0  # of the steps, where `warmup_steps` is not given
     kind: Literal["cosine", "linear", "constant"] = "cosine"
     end_fraction: float = 0.0  # of the learning rate, at the last step
 
     def __post_init__(self):
-        _require(self.num_steps >= 1, "Schedule", f"num_steps={self.num_steps} must be at least 1.")
-        _require(
-            0 <= self.warmup_steps <= self.num_steps,
+        given = self.num_steps is not None or self.epochs is not None
+        require(given, "Schedule", "give num_steps or epochs.")
+        for name in ("num_steps", "epochs"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, "Schedule", f"{name}={value} must be at least 1.")
+        warmup, steps = self.warmup_steps, self.num_steps
+        ok = warmup is None or (warmup >= 0 and (steps is None or warmup <= steps))
+        require(ok, "Schedule", f"warmup_steps={warmup} must be in [0, num_steps={steps}].")
+        require(
+            0 <= self.warmup_fraction <= 1,
             "Schedule",
-            f"warmup_steps={self.warmup_steps} must be in [0, num_steps={self.num_steps}].",
+            f"warmup_fraction={self.warmup_fraction} must be in [0, 1].",
         )
-        _require(
+        require(
             self.kind in ("cosine", "linear", "constant"),
             "Schedule",
             f"kind={self.kind!r}; have cosine, linear, constant.",
@@ -140,10 +86,10 @@ class CheckpointConfig:
     fallback: bool = False  # where the newest step is damaged, go on from the one before it
 
     def __post_init__(self):
-        _require(bool(self.dir), "CheckpointConfig", "dir is empty; name a directory.")
+        require(bool(self.dir), "CheckpointConfig", "dir is empty; name a directory.")
         for name in ("every_steps", "keep"):
             value = getattr(self, name)
-            _require(value >= 1, "CheckpointConfig", f"{name}={value} must be at least 1.")
+            require(value >= 1, "CheckpointConfig", f"{name}={value} must be at least 1.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,13 +99,17 @@ class Run:
     Attributes:
       name: of the run, for logs.
       model: configuration of an assembled model, a dataclass of `mres_jax.models.<family>.config`.
-      data: what it is trained on.
+      data: what it is trained on: `Documents` and `Rows`, shuffled together.
       policies: resolution policy string -> weight; each example draws one.
       ladder: `mres_jax.data.types.Rung`s, smallest first.
+      fill: index of the rung that packs are filled to; larger ones open only for examples that
+        need them.
       optimizer: step rule.
       schedule: length of the run and its learning rate.
       checkpoint: where it is saved.
       seed: of weights, data and policies.
+      num_workers: processes that prepare packs; 0 uses a thread. Results do not depend on it.
+      worker_timeout: longest wait for a pack, s; then the run ends and says so.
       log_every: steps.
       aux_loss_weight: of the loss that names the character under each patch; 0 leaves it out.
       train: dotted prefix of parameter names -> multiplier of the learning rate; the longest that
@@ -175,13 +125,16 @@ class Run:
 
     name: str
     model: Any
-    data: DataConfig
+    data: tuple[Any, ...]
     policies: Mapping[str, float]
     ladder: tuple[Any, ...]
     optimizer: OptimizerConfig
     schedule: Schedule
     checkpoint: CheckpointConfig
+    fill: int = -1
     seed: int = 0
+    num_workers: int = 0
+    worker_timeout: float = 600.0
     log_every: int = 20
     aux_loss_weight: float = 0.0
     train: Mapping[str, float] | None = None
@@ -192,17 +145,30 @@ class Run:
 
     def __post_init__(self):
         model_ok = dataclasses.is_dataclass(self.model) and not isinstance(self.model, type)
-        _require(model_ok, "Run", f"model is a {type(self.model).__name__}, not a configuration.")
-        _check_weights("Run", "policies", self.policies)
-        _require(bool(self.ladder), "Run", "ladder is empty; give at least one Rung.")
+        require(model_ok, "Run", f"model is a {type(self.model).__name__}, not a configuration.")
+        check_weights("Run", "policies", self.policies)
+        require(bool(self.data), "Run", "data is empty; give Documents or Rows.")
+        for part in self.data:
+            kind = type(part).__name__
+            require(isinstance(part, Documents | Rows), "Run", f"data holds a {kind}.")
+        rungs = len(self.ladder)
+        ok = -rungs <= self.fill < rungs
+        require(ok, "Run", f"fill={self.fill}, but the ladder has {rungs} rungs, from 0.")
+        require(self.num_workers >= 0, "Run", f"num_workers={self.num_workers} must be >= 0.")
+        require(
+            self.worker_timeout > 0,
+            "Run",
+            f"worker_timeout={self.worker_timeout} must be above 0 s.",
+        )
+        require(bool(self.ladder), "Run", "ladder is empty; give at least one Rung.")
         check_train(self.train, self.peft)
-        _require(
+        require(
             self.frozen_dtype in (None, "float32", "bfloat16"),
             "Run",
             f"frozen_dtype={self.frozen_dtype!r}; have float32, bfloat16.",
         )
-        _require(self.log_every >= 1, "Run", f"log_every={self.log_every} must be at least 1.")
-        _require(
+        require(self.log_every >= 1, "Run", f"log_every={self.log_every} must be at least 1.")
+        require(
             math.isfinite(self.aux_loss_weight) and self.aux_loss_weight >= 0,
             "Run",
             f"aux_loss_weight={self.aux_loss_weight} must be finite and >= 0.",

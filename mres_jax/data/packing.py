@@ -26,7 +26,9 @@ class PackPlan(NamedTuple):
     indices: tuple[int, ...]
 
 
-def plan_packs(sizes: Sizes, ladder: Sequence[Rung], *, lookahead: int = 256) -> list[PackPlan]:
+def plan_packs(
+    sizes: Sizes, ladder: Sequence[Rung], *, lookahead: int = 256, fill: int = -1
+) -> list[PackPlan]:
     """Returns packs that hold every example exactly once.
 
     Each pack is opened with the example that waits longest, then takes the best fit among the
@@ -37,22 +39,28 @@ def plan_packs(sizes: Sizes, ladder: Sequence[Rung], *, lookahead: int = 256) ->
       sizes: one per example, in the order they are to be used; an `int [examples 3]` array will do.
       ladder: static lengths; every field grows from rung to rung.
       lookahead: examples that wait at a time; a pack never holds more.
+      fill: index of the rung that packs are filled to. A larger one is opened only for an example
+        that needs it.
 
     Raises:
-      PackingError: an example is larger than the top rung, or the ladder is no ladder.
+      PackingError: an example is larger than the top rung, or the ladder is no ladder, or has no
+        rung `fill`.
     """
     ladder = check_ladder(ladder)
+    if not -len(ladder) <= fill < len(ladder):
+        raise PackingError(f"pack: fill={fill}, but the ladder has {len(ladder)} rungs, from 0.")
+    usual = ladder[fill:] if fill % len(ladder) else ladder
     if lookahead < 1:
         raise PackingError(f"pack: lookahead={lookahead} must be at least 1.")
     table = _table(sizes)
     check_fits(sizes, ladder[-1])
-    scarcity = _scarcity(table, ladder[-1])
-    capacity = np.array(_limits(ladder[-1]), np.int64)
+    scarcity = _scarcity(table, usual[0])
     plans = []
     following = min(lookahead, len(table))
     waiting = np.arange(following)
     while len(waiting):
-        taken = _fill(table[waiting], capacity, scarcity)
+        opened = _smallest(usual, table[waiting[0]])
+        taken = _fill(table[waiting], np.array(_limits(opened), np.int64), scarcity)
         chosen = waiting[taken]
         refill = np.arange(following, min(following + len(taken), len(table)))
         following += len(refill)
@@ -157,11 +165,13 @@ def check_fits(sizes: Sizes, rung: Rung) -> None:
     column = int(np.argmax(table[item] > limits))
     unit, field = _RESOURCES[column]
     needs, limit = int(table[item, column]), int(limits[column])
-    raise PackingError(
+    error = PackingError(
         f"pack: example {item} needs {needs} {unit}, but {field}={limit} (over by "
         f"{needs - limit}); {int(over.sum())} of {len(table)} examples are too large. "
         f"{_CURES[column]}"
     )
+    error.item = item
+    raise error
 
 
 _RESOURCES = (
@@ -237,6 +247,24 @@ def pack(
         patch_labels={
             name: _padded([_labels(e, name) for e in examples], p, fill=-1) for name in label_names
         },
+    )
+
+
+def empty_pack(rung: Rung, *, row_size: int, label_names: Sequence[str] = ()) -> Pack:
+    """Returns a pack of padding alone; `row_size` is the values of a patch row."""
+    p, t = rung.max_patches, rung.max_tokens
+    return Pack(
+        patches=np.zeros((p, row_size), np.uint8),
+        patch_positions=np.zeros((p, 2), np.int32),
+        patch_segment_ids=np.zeros(p, np.int32),
+        grid_thw=np.zeros((rung.max_views, 3), np.int32),
+        tokens=np.zeros(t, np.int32),
+        segment_ids=np.zeros(t, np.int32),
+        positions=np.zeros((3, t), np.int32),
+        visual_index=np.full(t, -1, np.int32),
+        targets=np.zeros(t, np.int32),
+        loss_mask=np.zeros(t, bool),
+        patch_labels={name: np.full(p, -1, np.int32) for name in label_names},
     )
 
 

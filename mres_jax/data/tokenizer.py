@@ -42,6 +42,9 @@ class Tokenizer:
         self._plain = _prepare(_all_control_tokens_special(self._source))
         self._plain.encode_special_tokens = True
 
+    def __reduce__(self):
+        return _from_source, (self._source,)
+
     @classmethod
     def parse(cls, content: bytes, where: object) -> "Tokenizer":
         """Reads the bytes of a `tokenizer.json`; `where` names them in errors.
@@ -51,7 +54,7 @@ class Tokenizer:
         """
         try:
             source = content.decode()
-            return cls(tokenizers.Tokenizer.from_str(source), source=source)
+            return _from_source(source)
         except Exception as error:  # `tokenizers` raises bare Exception
             reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
             reason = " ".join(reason.split())
@@ -104,6 +107,10 @@ class Tokenizer:
     def to_bytes(self) -> bytes:
         """The contents of its `tokenizer.json`, the same bytes that were loaded."""
         return self._source.encode()
+
+
+def _from_source(source: str) -> Tokenizer:
+    return Tokenizer(tokenizers.Tokenizer.from_str(source), source=source)
 
 
 def _prepare(source: str) -> tokenizers.Tokenizer:

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from typing import Any
 
-from mres_jax.config import CheckpointConfig, DataConfig, OptimizerConfig, Run, Schedule
+from mres_jax.config import CheckpointConfig, Documents, OptimizerConfig, Run, Schedule
 from mres_jax.data.types import Rung
 from mres_jax.models.nativeres_llava.presets import mres_tiny
 
@@ -25,8 +25,13 @@ def tiny_run(directory: str | os.PathLike[str], *, steps: int = 4, **changes: An
         "name": "tiny",
         "model": model,
         "policies": {"native": 1.0},
-        "data": DataConfig(
-            kinds={"page": 1.0, "sign": 1.0}, area_bins={"B": 1.0}, pairs_per_page=2
+        "data": (
+            Documents(
+                examples=24,
+                kinds={"page": 1.0, "sign": 1.0},
+                area_bins={"B": 1.0},
+                pairs_per_page=2,
+            ),
         ),
         "ladder": (Rung(max_patches=512, max_tokens=512, max_views=8, max_examples=8),),
         "optimizer": OptimizerConfig(learning_rate=1e-3),

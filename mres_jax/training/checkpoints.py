@@ -174,15 +174,20 @@ class Checkpoints:
         self.root, self.keep, self.assets = absolute(root), keep, dict(assets or {})
         self._base: epath.Path | None = None  # once it is known to be this run's
 
-    def save(self, state: TrainState, *, step: int, run: Run) -> epath.Path:
-        """Saves a step; see `save_checkpoint`."""
+    def save(
+        self, state: TrainState, *, step: int, run: Run, progress: Mapping[str, Any] | None = None
+    ) -> epath.Path:
+        """Saves a step, see `save_checkpoint`; `progress` is what else a restart needs, JSON."""
         config = family_of(run.model).config_to_hf(run.model)
         if jax.tree.leaves(state.frozen) and self._base is None:
             base = self.root / FROZEN
             frozen = state._replace(params=nnx.State({}))
             write_checkpoint(base, {"model": _trees(frozen)["model"]}, config=config)
             self._base = base
-        extra: dict[str, Any] = {"run": json.loads(to_json(run))}
+        extra: dict[str, Any] = {
+            "run": json.loads(to_json(run)),
+            "progress": dict(progress or {}),
+        }
         if run.peft is not None:
             extra[ADAPTERS] = {"scale": run.peft.scale}
         return save_checkpoint(
@@ -197,14 +202,21 @@ class Checkpoints:
             base=self._base,
         )
 
-    def restore_latest(self, state: TrainState, *, fallback: bool = False) -> TrainState | None:
-        """Returns the newest step in the shape of `state`, or None where none was saved."""
+    def restore_latest(
+        self, state: TrainState, *, fallback: bool = False
+    ) -> tuple[TrainState, dict[str, Any]] | None:
+        """Returns the newest step in the shape of `state`, or None where none was saved.
+
+        With it comes what was kept beside: `progress` of the save, and the `run` of that time.
+        """
         if not list_steps(self.root):
             return None
         restored = restore_checkpoint(self.root, _trees(state), fallback=fallback)
         trees, leans = restored.trees, restored.manifest.base is not None
         self._base = self.root / FROZEN if leans else None
-        return _filled(state, trees)._replace(**trees["training"])
+        extra = restored.manifest.extra
+        progress = dict(extra.get("progress", {})) | {"run": extra["run"]}
+        return _filled(state, trees)._replace(**trees["training"]), progress
 
 
 def restore_params(model: str | os.PathLike[str], state: TrainState, *, config: Any) -> TrainState:

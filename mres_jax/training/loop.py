@@ -1,37 +1,37 @@
 """A training run: packs in, checkpoints and metrics out; a restart goes on where it stopped."""
 
+import dataclasses
 import json
 import math
 import pathlib
-import signal
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
 from etils import epath
 from flax import nnx
 
-from mres_jax.config import Run, diff, from_json, to_json
-from mres_jax.data.documents import VOCABULARY
+from mres_jax.config import Run, Schedule, diff, from_json, to_json
 from mres_jax.data.spec import ProcessorSpec
-from mres_jax.data.tokenizer import FILE as TOKENIZER_FILE, Tokenizer, build_tiny_tokenizer
+from mres_jax.data.tokenizer import FILE as TOKENIZER_FILE, Tokenizer
 from mres_jax.data.types import Pack
 from mres_jax.errors import ConfigError, RunError
 from mres_jax.files import check_directory, write_together
 from mres_jax.models.manifest import ASSETS, list_steps
 from mres_jax.models.registry import checkpoint_directory, detect, family_of, resolve
 from mres_jax.models.vlm import PackedVLM
+from mres_jax.ops import ROW_MULTIPLE
 from mres_jax.training.checkpoints import Checkpoints, restore_params
 from mres_jax.training.initial import init_local_attention
+from mres_jax.training.input.documents import PATCH_CLASSES, document_tokenizer
+from mres_jax.training.input.epochs import Epoch, Fed
+from mres_jax.training.input.feed import Feed, Position
+from mres_jax.training.input.sources import open_data
+from mres_jax.training.interrupts import Stop
 from mres_jax.training.learner import Learner, TrainState, init_state, make_step
+from mres_jax.training.meter import Meter, drop_rows_after
 from mres_jax.training.optimizer import make_optimizer
 from mres_jax.training.parts import adapt, describe_parts, trained_rates
-from mres_jax.training.stream import PATCH_CLASSES, DocumentStream
 
-TEMPLATE_WORDS = ("You", "are", "a", "helpful", "assistant", "system", "user")
 SHOWN = (
     "patch_char0",
     "token_char0",
@@ -40,7 +40,7 @@ SHOWN = (
     "token_logo",
 )  # in the log's lines
 RUN_FILE, CHECKPOINTS = "run.json", "checkpoints"
-AHEAD = 3  # packs drawn before they are needed
+METRICS, BAD_ROWS = "metrics.jsonl", "bad_rows.jsonl"
 
 
 class Trained(NamedTuple):
@@ -67,14 +67,8 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
     family = family_of(run.model)
     _check_tokenizer(run.model, tokenizer)
     spec = family.make_spec(run.model, tokenizer.token_id)
-    stream = DocumentStream(
-        run.data,
-        policies=run.policies,
-        ladder=run.ladder,
-        spec=spec,
-        tokenizer=tokenizer,
-        seed=run.seed,
-    )
+    plan = open_data(run, spec, tokenizer, row_multiple=ROW_MULTIPLE, log=log)
+    schedule = resolve_schedule(run.schedule, plan)
     rngs = nnx.Rngs(run.seed)
     learner = Learner(
         family.Model(run.model, rngs=rngs),
@@ -86,7 +80,7 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
     if run.peft is not None:
         adapt(learner.model, run.peft, rngs=rngs)
     rates = trained_rates(learner, run.train)
-    optimizer = make_optimizer(run.optimizer, run.schedule, rates)
+    optimizer = make_optimizer(run.optimizer, schedule, rates)
     graphdef, state = init_state(
         learner,
         optimizer,
@@ -101,12 +95,15 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
         assets={TOKENIZER_FILE: tokenizer.to_bytes()},
     )
     restored = checkpoints.restore_latest(state, fallback=run.checkpoint.fallback)
+    progress: Mapping[str, Any] = {}
     if restored is not None:
-        state = restored
+        state, progress = restored
     elif run.init:
         state = restore_params(run.init, state, config=run.model)
+    steps = _Steps(run, schedule, plan, checkpoints, progress, log)
+    plan(steps.position.epoch)  # what is wrong with the data shows before anything is written
     write_together(directory, {RUN_FILE: to_json(run).encode()})
-    state = _run_steps(run, state, make_step(graphdef, optimizer), stream, checkpoints, log)
+    state = steps.run(state, make_step(graphdef, optimizer))
     model = nnx.merge(graphdef, state.params, state.frozen).model
     return Trained(model, spec, tokenizer, int(state.step))
 
@@ -128,10 +125,28 @@ def _check_same_run(directory: pathlib.Path, run: Run) -> None:
         )
 
 
-def document_tokenizer() -> Tokenizer:
-    """Bytes, the words of generated documents and of the chat template, control tokens."""
-    words = {word for word in (*VOCABULARY, *TEMPLATE_WORDS) if word.isalpha()}
-    return Tokenizer(build_tiny_tokenizer(sorted(words)))
+def resolve_schedule(schedule: Schedule, plan: Callable[[int], Epoch]) -> Schedule:
+    """Returns the schedule with steps in place of epochs and fractions.
+
+    An epoch counts as many steps as the first one has packs.
+
+    Raises:
+      ConfigError: more steps than its epochs of the data have.
+    """
+    steps = schedule.num_steps
+    if schedule.epochs is not None:
+        most = schedule.epochs * len(plan(0))
+        if steps is not None and steps > most:
+            raise ConfigError(
+                f"run: schedule: num_steps={steps}, but epochs={schedule.epochs} of the data have "
+                f"{most} steps. Lower num_steps, raise epochs, or leave one of them out."
+            )
+        steps = steps or most
+    assert steps is not None
+    warmup = schedule.warmup_steps
+    if warmup is None:
+        warmup = round(schedule.warmup_fraction * steps)
+    return dataclasses.replace(schedule, num_steps=steps, warmup_steps=min(warmup, steps))
 
 
 def _tokenizer(run: Run, checkpoints: pathlib.Path) -> Tokenizer:
@@ -159,108 +174,105 @@ def _check_tokenizer(model: Any, tokenizer: Tokenizer) -> None:
         )
 
 
-def _run_steps(
-    run: Run,
-    state: TrainState,
-    step_fn: Callable[[TrainState, Pack], tuple[TrainState, Any]],
-    stream: DocumentStream,
-    checkpoints: Checkpoints,
-    log: Callable[[str], None],
-) -> TrainState:
-    first, last = int(state.step), run.schedule.num_steps
-    metrics_file = pathlib.Path(run.checkpoint.dir) / "metrics.jsonl"
-    meter, saved = _Meter(run.log_every), first
-    log(f"{run.name}: steps {first} to {last}, checkpoints in {run.checkpoint.dir}")
-    with _Stop() as stop, metrics_file.open("a") as file:
-        for step, pack in zip(range(first, last), prefetch(stream, first, last), strict=True):
-            meter.wait_ended()
-            state, metrics = step_fn(state, pack)
-            is_due = (step + 1) % run.checkpoint.every_steps == 0 or step + 1 == last
-            row = meter.add(step + 1, pack, metrics)
-            if row:
+class _Steps:
+    """The steps of a run from its state on: metrics, bad rows and checkpoints as they go."""
+
+    def __init__(
+        self,
+        run: Run,
+        schedule: Schedule,
+        plan: Callable[[int], Epoch],
+        checkpoints: Checkpoints,
+        progress: Mapping[str, Any],
+        log: Callable[[str], None],
+    ):
+        self.settings, self.plan, self.checkpoints, self.log = run, plan, checkpoints, log
+        self.last = schedule.num_steps or 0
+        self.directory = pathlib.Path(run.checkpoint.dir)
+        self.bad_rows = progress.get("bad_rows", 0)
+        self.meter = Meter(run.log_every, progress.get("sums"))
+        self.position = _position(run, progress, log)
+
+    def run(
+        self, state: TrainState, step_fn: Callable[[TrainState, Pack], tuple[TrainState, Any]]
+    ) -> TrainState:
+        """Takes the steps that are left."""
+        run, first = self.settings, int(state.step)
+        for name in (METRICS, BAD_ROWS):
+            drop_rows_after(self.directory / name, first)
+        self.log(f"{run.name}: steps {first} to {self.last}, checkpoints in {run.checkpoint.dir}")
+        saved = first
+        feed = Feed(
+            self.plan,
+            position=self.position,
+            num_workers=run.num_workers,
+            timeout=run.worker_timeout,
+        )
+        with Stop() as stop, feed, (self.directory / METRICS).open("a") as file:
+            for step in range(first + 1, self.last + 1):
+                fed = next(feed)
+                self.meter.wait_ended()
+                self._note_bad(fed, step)
+                self.meter.saw(fed.pack)
+                state, metrics = step_fn(state, fed.pack)
+                row = self.meter.add(step, metrics)
+                if row:
+                    row |= {"epoch": fed.epoch, "bad_rows": self.bad_rows}
+                    file.write(json.dumps(row) + "\n")
+                    file.flush()
+                    self.log(_line(row))
+                is_due = step % run.checkpoint.every_steps == 0 or step == self.last
+                if row or is_due or stop.asked:
+                    _check_finite(metrics, step, saved)
+                if is_due or stop.asked:
+                    self._save(state, step, feed.position)
+                    saved = step
+                if stop.asked:
+                    self.log(f"{run.name}: stopped by {stop.asked} after step {step}; saved")
+                    break
+        return state
+
+    def _save(self, state: TrainState, step: int, position: Position) -> None:
+        progress = {
+            "epoch": position.epoch,
+            "pack": position.pack,
+            "bad_rows": self.bad_rows,
+            "sums": self.meter.sums_so_far(),
+        }
+        self.checkpoints.save(state, step=step, run=self.settings, progress=progress)
+
+    def _note_bad(self, fed: Fed, step: int) -> None:
+        """Rows that could not be read have left padding; they are counted and named."""
+        if not fed.bad:
+            return
+        self.bad_rows += len(fed.bad)
+        with (self.directory / BAD_ROWS).open("a") as file:
+            for name, reason in fed.bad:
+                row = {"step": step, "epoch": fed.epoch, "row": name, "reason": reason}
                 file.write(json.dumps(row) + "\n")
-                file.flush()
-                log(_line(row))
-            if row or is_due or stop.asked:
-                _check_finite(metrics, step + 1, saved)
-            if is_due or stop.asked:
-                checkpoints.save(state, step=step + 1, run=run)
-                saved = step + 1
-            if stop.asked:
-                log(f"{run.name}: stopped by {stop.asked} after step {step + 1}; saved")
-                break
-    return state
+        name, reason = fed.bad[0]
+        self.log(
+            f"{len(fed.bad)} of {len(fed.members)} rows of step {step} could not be read "
+            f"({self.bad_rows} so far, all in {BAD_ROWS}): {name}: {reason}"
+        )
 
 
-def prefetch(stream: DocumentStream, first: int, last: int) -> Iterator[Pack]:
-    """Draws the packs of steps `first` to `last - 1` on a thread, a few ahead."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(stream.pack, s) for s in range(first, min(first + AHEAD, last))]
-        try:
-            for step in range(first, last):
-                pack = waiting.pop(0).result()
-                if step + AHEAD < last:
-                    waiting.append(pool.submit(stream.pack, step + AHEAD))
-                yield pack
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-class _Meter:
-    """Sums metrics on the device and reads them every few steps, so that steps stay in flight."""
-
-    def __init__(self, every: int):
-        self.every, self.sums, self.count = every, None, 0
-        self.patches = self.tokens = 0
-        self.start = self.ended = time.perf_counter()
-        self.waited = 0.0
-
-    def wait_ended(self) -> None:
-        """A pack is there: what passed since the last step was waiting for data."""
-        self.waited += time.perf_counter() - self.ended
-
-    def add(self, step: int, pack: Pack, metrics: dict) -> dict | None:
-        """Returns a row of means when it is time."""
-        if self.sums is not None:
-            metrics = jax.tree.map(jax.numpy.add, self.sums, metrics)
-        self.sums = metrics
-        self.count += 1
-        self.patches += int((pack.patch_segment_ids > 0).sum())
-        self.tokens += int((pack.segment_ids > 0).sum())
-        if step % self.every:
-            self.ended = time.perf_counter()
-            return None
-        means = {name: float(value) / self.count for name, value in self.sums.items()}
-        seconds = time.perf_counter() - self.start
-        row = {"step": step, **means, "seconds_per_step": seconds / self.count}
-        row |= {"patches_per_s": self.patches / seconds, "tokens_per_s": self.tokens / seconds}
-        row |= {"data_wait_share": self.waited / seconds, "time": time.time()}
-        self.__init__(self.every)
-        return row
-
-
-class _Stop:
-    """Remembers SIGTERM and SIGINT instead of dying in the middle of a step."""
-
-    def __init__(self):
-        self.asked: str | None = None
-
-    def __enter__(self) -> "_Stop":
-        self.old: dict[int, Any] = {}
-        for number in (signal.SIGTERM, signal.SIGINT):
-            try:
-                self.old[number] = signal.signal(number, self._remember)
-            except ValueError:  # not the main thread (a notebook, a test): nobody to listen
-                break
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.old.items():
-            signal.signal(number, handler)
-
-    def _remember(self, number: int, _: object) -> None:
-        self.asked = signal.Signals(number).name
-        print(f"{self.asked}: saving after this step", file=sys.stderr)
+def _position(run: Run, progress: Mapping[str, Any], log: Callable[[str], None]) -> Position:
+    """Where in the data a run goes on: at the next pack, or at a new epoch if the data differ."""
+    if "epoch" not in progress:
+        return Position()
+    old, epoch = from_json(json.dumps(progress["run"])), progress["epoch"]
+    changes = [
+        f"{name}.{line}" if name != "seed" else line
+        for name in ("data", "policies", "ladder")
+        for line in diff(getattr(old, name), getattr(run, name))
+    ]
+    if old.seed != run.seed:
+        changes.append(f"seed: {old.seed} -> {run.seed}")
+    if changes:
+        log(f"{run.name}: other data than before ({'; '.join(changes)}): begins a new epoch")
+        return Position(epoch + 1)
+    return Position(epoch, progress["pack"])
 
 
 def _line(row: dict) -> str:

@@ -58,16 +58,21 @@ def _scale_parts(rates: Mapping[Path, float] | None) -> optax.GradientTransforma
 
 
 def make_schedule(peak: float, schedule: Schedule) -> optax.Schedule:
-    """Linear warm-up to `peak`, then down to `end_fraction * peak` by `schedule.kind`."""
-    steps = max(1, schedule.num_steps - schedule.warmup_steps)
+    """Linear warm-up to `peak`, then down to `end_fraction * peak` by `schedule.kind`.
+
+    The schedule is one that `resolve_schedule` gave, with steps in place of epochs and fractions.
+    """
+    assert schedule.num_steps is not None, schedule
+    warmup_steps = schedule.warmup_steps or 0
+    steps = max(1, schedule.num_steps - warmup_steps)
     end = peak * schedule.end_fraction
     after = {
         "cosine": optax.cosine_decay_schedule(peak, steps, alpha=schedule.end_fraction),
         "linear": optax.linear_schedule(peak, end, steps),
         "constant": optax.constant_schedule(peak),
     }
-    warmup = optax.linear_schedule(0.0, peak, max(1, schedule.warmup_steps))
-    return optax.join_schedules([warmup, after[schedule.kind]], [schedule.warmup_steps])
+    warmup = optax.linear_schedule(0.0, peak, max(1, warmup_steps))
+    return optax.join_schedules([warmup, after[schedule.kind]], [warmup_steps])
 
 
 def _muon_axes(params: Any) -> Any:

@@ -8,7 +8,7 @@ import pytest
 
 from mres_jax.config import (
     CheckpointConfig,
-    DataConfig,
+    Documents,
     OptimizerConfig,
     Run,
     Schedule,
@@ -39,7 +39,7 @@ def make_run(**changes) -> Run:
     fields = {
         "name": "x",
         "model": Qwen2VLConfig(vision_config=vision, text_config=text),
-        "data": DataConfig(),
+        "data": (Documents(),),
         "policies": {"native": 1.0, "fixed:64,mode=pad": 0.5},
         "ladder": (
             Rung(max_patches=64, max_tokens=32, max_views=4, max_examples=2),
@@ -61,7 +61,7 @@ from mres_jax.models.qwen2.config import TextConfig
 def get_config():
     model = TextConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
                        num_attention_heads=1, num_key_value_heads=1)
-    return Run(name="x", model=model, data=DataConfig(), policies={"native": 1.0},
+    return Run(name="x", model=model, data=(Documents(),), policies={"native": 1.0},
                ladder=(Rung(max_patches=4, max_tokens=4, max_views=1, max_examples=1),),
                optimizer=OptimizerConfig(), schedule=Schedule(num_steps=9),
                checkpoint=CheckpointConfig(dir="runs/x"), smoke={"schedule.num_steps": "3"})
@@ -125,10 +125,10 @@ def test_overrides_are_applied_together_so_sizes_may_change_in_step():
         (
             "schedule.nun_steps=3",
             "schedule: no field 'nun_steps'. Did you mean 'num_steps'? Fields here: num_steps, "
-            "warmup_steps, kind, end_fraction.",
+            "epochs, warmup_steps, warmup_fraction, kind, end_fraction.",
         ),
-        ("schedule.num_steps=three", "schedule.num_steps=three: not a whole number."),
-        ("schedule.num_steps=2.5", "schedule.num_steps=2.5: not a whole number."),
+        ("log_every=three", "log_every=three: not a whole number."),
+        ("schedule.num_steps=2.5", "schedule.num_steps=2.5: not a whole number or none."),
         ("optimizer.learning_rate=nan", "optimizer.learning_rate=nan: not a finite number."),
         (
             "model.text_config.tie_word_embeddings=maybe",
@@ -140,8 +140,8 @@ def test_overrides_are_applied_together_so_sizes_may_change_in_step():
         ),
         (
             "schedule=3",
-            "schedule=3: cannot be set as a whole; set one of num_steps, warmup_steps, kind, "
-            "end_fraction.",
+            "schedule=3: cannot be set as a whole; set one of num_steps, epochs, warmup_steps, "
+            "warmup_fraction, kind, end_fraction.",
         ),
         ("ladder.2.max_tokens=1", "ladder: no entry '2'; it has 2, from 0."),
         ("seed.x=3", "seed: has no fields, but seed.x was given."),
@@ -161,17 +161,17 @@ def test_overrides_are_applied_together_so_sizes_may_change_in_step():
         ),
         ("schedule.num_steps", "override 'schedule.num_steps': write --name.of.field=value."),
         (
-            'data.questions={"rd": 1}',
-            "DataConfig: questions: unknown 'rd'. Have rc, sc, point.",
+            'data.0.questions={"rd": 1}',
+            "Documents: questions: unknown 'rd'. Have rc, sc, point.",
         ),
         (
-            'data.kinds={"invoce": 1}',
-            "DataConfig: kinds: unknown 'invoce'. Did you mean 'invoice'? Have page, invoice, "
+            'data.0.kinds={"invoce": 1}',
+            "Documents: kinds: unknown 'invoce'. Did you mean 'invoice'? Have page, invoice, "
             "table, sign, screen.",
         ),
         (
-            'data.images_per_prompt={"0": 1}',
-            "DataConfig: images_per_prompt: '0' is no number from 1 on.",
+            'data.0.images_per_prompt={"0": 1}',
+            "Documents: images_per_prompt: '0' is no number from 1 on.",
         ),
     ],
 )
@@ -231,7 +231,7 @@ def test_a_missing_run_file_names_the_nearest(run_file):
         ('{"type": "os:PathLike"}', "'os:PathLike' is no configuration class of mres_jax."),
         ('{"type": "mres_jax.config:load_run"}', "is no configuration class of mres_jax."),
         ('{"type": "mres_jax.config:Schedule", "x": 1}', "config: no field 'x'."),
-        ('{"type": "mres_jax.config:Schedule"}', "config: Schedule needs a value for num_steps."),
+        ('{"type": "mres_jax.config:Rows"}', "config: Rows needs a value for path, images."),
         ('{"type": "mres_jax.config:Schedule", "num_steps": true}', "num_steps=True: not a whole"),
     ],
 )

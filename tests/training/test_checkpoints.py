@@ -17,7 +17,7 @@ from flax import nnx
 from mres_jax import testing
 from mres_jax.config import (
     CheckpointConfig,
-    DataConfig,
+    Documents,
     OptimizerConfig,
     Run,
     Schedule,
@@ -306,7 +306,7 @@ def make_run(directory) -> Run:
             text_config=testing.tiny_text_config(tokenizer),
             image_token_id=tokenizer.token_id("<|image_pad|>"),
         ),
-        data=DataConfig(),
+        data=(Documents(),),
         policies={"native": 1.0, "scale:0.5": 2.0},
         ladder=(Rung(max_patches=64, max_tokens=64, max_views=4, max_examples=2),),
         optimizer=OptimizerConfig(),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mres_jax.config import CheckpointConfig, DataConfig, OptimizerConfig
+from mres_jax.config import CheckpointConfig, Documents, OptimizerConfig
 from mres_jax.data.types import Rung
 from mres_jax.errors import CheckpointError, ConfigError, MresError, RunError
 from mres_jax.testing import tiny_run
@@ -117,10 +117,10 @@ def test_a_damaged_step_is_passed_over_only_if_the_run_says_so(tmp_path):
         ),
         (
             {"ladder": (Rung(max_patches=16, max_tokens=512, max_views=8, max_examples=8),)},
-            r"larger than the largest rung.*Add a larger one",
+            r"^run: conversation \d+ of epoch 0 about documents needs \d+ patches, but max_pa",
         ),
         (
-            {"data": DataConfig(kinds={"page": 1.0}, questions={"sc": 1.0})},
+            {"data": (Documents(kinds={"page": 1.0}, questions={"sc": 1.0}),)},
             r"nothing to ask: no question of type sc",
         ),
     ],

@@ -13,6 +13,7 @@ from mres_jax.data.documents.bins import (
     bin_of as bin_of,
 )
 from mres_jax.data.documents.design import make_document as make_document
+from mres_jax.data.documents.document import Document as Document
 from mres_jax.data.documents.labels import (
     patch_labels as patch_labels,
     scene_labels as scene_labels,
@@ -24,7 +25,6 @@ from mres_jax.data.documents.sets import (
     write_set as write_set,
 )
 from mres_jax.data.documents.types import (
-    Document as Document,
     Field as Field,
     Glyphs as Glyphs,
     Options as Options,

@@ -7,9 +7,10 @@ import numpy as np
 
 from mres_jax.data.documents.bins import AREA_BINS, RATIO_BINS, bin_of, draw_size
 from mres_jax.data.documents.compose import COLOUR_NAMES as COLOUR_NAMES, Composer, Design
+from mres_jax.data.documents.document import Document
 from mres_jax.data.documents.questions import ask
-from mres_jax.data.documents.render import KEY, VALUE, Mark, make_glyphs, paint, union
-from mres_jax.data.documents.types import Document, Field, Options
+from mres_jax.data.documents.render import KEY, VALUE, Mark, union
+from mres_jax.data.documents.types import Field, Options
 from mres_jax.data.documents.vocabulary import KINDS
 from mres_jax.errors import MresError
 from mres_jax.geometry import Box, Size
@@ -52,13 +53,12 @@ def make_document(
     )
     return Document(
         seed=seed,
-        image=paint(design.plan),
+        plan=design.plan,
         kind=kind,
         area_bin=bins[0],
         ratio_bin=bins[1],
         fields=fields,
         questions=questions,
-        glyphs=make_glyphs(design.plan),
         facts=design.facts,
         logo_box=_logo_box(design),
     )

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mres_jax.data.documents.document import Document
 from mres_jax.data.documents.render import KEY, VALUE
-from mres_jax.data.documents.types import Document
 from mres_jax.data.documents.vocabulary import KEYS, LABEL_CHARSET, SC_ANSWERS
 from mres_jax.errors import MresError
 from mres_jax.geometry import Box, Grid, Size, View

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 from mres_jax.data.documents.bins import bin_of
 from mres_jax.data.documents.design import COLOUR_NAMES, Design, fields_of
+from mres_jax.data.documents.document import Document
 from mres_jax.data.documents.fonts import Face, face
 from mres_jax.data.documents.grounds import draw_ground
 from mres_jax.data.documents.questions import ask
-from mres_jax.data.documents.render import KEY, VALUE, Plan, Run, make_glyphs, paint
-from mres_jax.data.documents.types import Document, Options
+from mres_jax.data.documents.render import KEY, VALUE, Plan, Run
+from mres_jax.data.documents.types import Options
 from mres_jax.data.documents.vocabulary import KEYS, VALUE_FORMATS, draw_value
 from mres_jax.geometry import Size
 
@@ -44,7 +45,7 @@ def make_page(seed: int, *, max_pairs: int = 16, options: Options | None = None)
     fields, bins = fields_of(design), bin_of(size)
     return Document(
         seed=seed,
-        image=paint(plan),
+        plan=plan,
         kind=KIND,
         area_bin=bins[0],
         ratio_bin=bins[1],
@@ -58,7 +59,6 @@ def make_page(seed: int, *, max_pairs: int = 16, options: Options | None = None)
             asked_facts=[],
             tags=(KIND, *bins),
         ),
-        glyphs=make_glyphs(plan),
         facts=design.facts,
     )
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 from mres_jax.data.documents.bins import BINS
 from mres_jax.data.documents.design import make_document
-from mres_jax.data.documents.types import Document, Options, Question
+from mres_jax.data.documents.document import Document
+from mres_jax.data.documents.types import Options, Question
 from mres_jax.errors import MresError
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from mres_jax.geometry import Box, Size
+from mres_jax.geometry import Box
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,30 +92,3 @@ class Question:
     box: Box | None
     text_height: int
     tags: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Document:
-    """A picture with its labels.
-
-    Attributes:
-      image: `uint8 [h w 3]`.
-      facts: what was drawn: `ground`, `colour`, `columns`, `logo`, `logo side`, `logo colour`.
-      logo_box: square of the logo, px; None without one.
-    """
-
-    seed: int
-    image: np.ndarray
-    kind: str
-    area_bin: str
-    ratio_bin: str
-    fields: tuple[Field, ...]
-    questions: tuple[Question, ...]
-    glyphs: Glyphs
-    facts: Mapping[str, str]
-    logo_box: Box | None = None
-
-    @property
-    def size(self) -> Size:
-        """Extent of the picture, px."""
-        return Size(*self.image.shape[:2])

@@ -1,0 +1,77 @@
+"""What a run can be trained on. Units are in the comments."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+from mres_jax.config._checks import check_weights, require
+from mres_jax.config._values import did_you_mean
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Documents:
+    """Generated documents, new ones in every epoch; weights need not sum to 1."""
+
+    examples: int = 4_096  # conversations of an epoch
+    kinds: Mapping[str, float] = dataclasses.field(
+        default_factory=lambda: {"invoice": 1.0, "table": 1.0, "sign": 1.0, "screen": 1.0}
+    )
+    questions: Mapping[str, float] = dataclasses.field(
+        default_factory=lambda: {"rc": 0.75, "sc": 0.25}
+    )
+    images_per_prompt: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"1": 1.0})
+    area_bins: Mapping[str, float] = dataclasses.field(
+        default_factory=lambda: dict.fromkeys("ABCDEFG", 1.0)
+    )  # of the unit 128**2 px, as in RC-Bench
+    pairs_per_page: int = 16  # most key-value pairs of a picture of kind `page`
+    questions_per_image: int = 4  # turns of one conversation that share their picture
+    hard_share: float = 0.0  # of the documents: capitals of 8 and 9 px, never on a plain ground
+    min_text_height: float = 0.0  # px of a capital as the model sees it; smaller text is not asked
+
+    def __post_init__(self):
+        for name in ("kinds", "questions", "images_per_prompt", "area_bins"):
+            check_weights("Documents", name, getattr(self, name))
+        for key in self.images_per_prompt:
+            is_count = key.isdigit() and int(key) >= 1
+            require(is_count, "Documents", f"images_per_prompt: {key!r} is no number from 1 on.")
+        for name, known in _KNOWN.items():
+            for key in getattr(self, name):
+                have = f"{did_you_mean(key, known)} Have {', '.join(known)}."
+                require(key in known, "Documents", f"{name}: unknown {key!r}.{have}")
+        for name in ("examples", "questions_per_image", "pairs_per_page"):
+            value = getattr(self, name)
+            require(value >= 1, "Documents", f"{name}={value} must be at least 1.")
+        ok = 0 <= self.hard_share <= 1
+        require(ok, "Documents", f"hard_share={self.hard_share} must be in [0, 1].")
+        require(
+            self.min_text_height >= 0,
+            "Documents",
+            f"min_text_height={self.min_text_height} must be at least 0.",
+        )
+
+
+_KNOWN = {
+    "kinds": ("page", "invoice", "table", "sign", "screen"),
+    "questions": ("rc", "sc", "point"),
+    "area_bins": tuple("ABCDEFG"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Conversations in a file, LLaVA JSON or JSONL, with a folder of pictures."""
+
+    path: str
+    images: str  # folder that the rows' picture paths start from
+    weight: float = 1.0  # times that an epoch has each row; a fraction draws rows anew every epoch
+    template: Literal["chat", "plain"] = "chat"  # plain: pictures, caption, line break
+    on_bad: Literal["skip", "raise"] = "skip"  # rows that cannot be read are counted and named
+
+    def __post_init__(self):
+        require(bool(self.path), "Rows", "path is empty; name a .json or .jsonl file.")
+        ok = math.isfinite(self.weight) and self.weight > 0
+        require(ok, "Rows", f"weight={self.weight} must be finite and above 0.")
+        for name, known in (("template", ("chat", "plain")), ("on_bad", ("skip", "raise"))):
+            value = getattr(self, name)
+            require(value in known, "Rows", f"{name}={value!r}; have {', '.join(known)}.")

@@ -1,0 +1,209 @@
+"""Generated documents as examples: each is a function of (seed, epoch, number) alone."""
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from mres_jax.config import Documents
+from mres_jax.data.assemble import assemble, measure
+from mres_jax.data.conversations import Message
+from mres_jax.data.documents import (
+    KEYS,
+    LABEL_CHARSET,
+    SC_ANSWERS,
+    VOCABULARY,
+    Document,
+    Options,
+    Question,
+    make_document,
+    patch_labels,
+    scene_labels,
+)
+from mres_jax.data.documents.labels import MAX_INDEX
+from mres_jax.data.documents.pages import KIND as PAGE, make_page
+from mres_jax.data.patches import block_positions
+from mres_jax.data.spec import ProcessorSpec
+from mres_jax.data.tokenizer import Tokenizer, build_tiny_tokenizer
+from mres_jax.data.types import Example
+from mres_jax.errors import ConfigError
+from mres_jax.geometry import View
+from mres_jax.resolution.policies import parse_policy
+from mres_jax.resolution.policy import Policy
+
+COLUMNS = 2  # label cells per patch: two narrow characters can share one
+PATCH_CLASSES = {
+    f"{name}{column}": size
+    for column in range(COLUMNS)
+    for name, size in {
+        "char": 1 + len(LABEL_CHARSET),
+        "key": 1 + len(KEYS),
+        "field": 1 + len(KEYS),
+        "index": 2 + MAX_INDEX,
+    }.items()
+} | {topic: 1 + len(answers) for topic, answers in SC_ANSWERS.items()}
+NATIVE = parse_policy("native")
+TEMPLATE_WORDS = ("You", "are", "a", "helpful", "assistant", "system", "user")
+HARD_HEIGHTS = (8, 9)  # px of a capital
+HARD_GROUNDS = ("striped", "checked", "shaded", "rough", "photo")
+TRIES = 50  # draws that may have nothing to ask
+
+
+class Conversation(NamedTuple):
+    """Pictures, how they are looked at, and what is said about them; nothing is painted yet."""
+
+    documents: tuple[Document, ...]
+    views: tuple[View, ...]
+    messages: tuple[Message, ...]
+
+
+class DocumentExamples:
+    """Conversations about generated documents; see `examples.Examples`.
+
+    Args:
+      data: the mixture.
+      policies: with their weights; each conversation draws one.
+      spec, tokenizer: of the model.
+      seed: of everything.
+      label_mask: see `tokenize_messages`.
+      labelled: name what stands on every patch, for auxiliary losses.
+    """
+
+    def __init__(
+        self,
+        data: Documents,
+        *,
+        policies: Mapping[Policy, float],
+        spec: ProcessorSpec,
+        tokenizer: Tokenizer,
+        seed: int | str,
+        label_mask: str = "answer",
+        labelled: bool = False,
+    ):
+        self.data, self.policies, self.spec, self.tokenizer = data, policies, spec, tokenizer
+        self.seed, self.label_mask, self.labelled = seed, label_mask, labelled
+
+    def sizes(self, epoch: int) -> Int[np.ndarray, "examples 3"]:
+        """Sizes of all examples of an epoch."""
+        drawn = (self.conversation(epoch, number) for number in range(self.data.examples))
+        return np.array(
+            [measure(c.views, c.messages, self.spec, self.tokenizer) for c in drawn], np.int64
+        )
+
+    def name(self, epoch: int, number: int) -> str:
+        """For messages."""
+        return f"conversation {number} of epoch {epoch} about documents"
+
+    def example(self, epoch: int, number: int) -> Example:
+        """Pictures, then a few questions with their answers."""
+        documents, views, messages = self.conversation(epoch, number)
+        return assemble(
+            [document.image for document in documents],
+            views,
+            messages,
+            self.spec,
+            self.tokenizer,
+            label_mask=self.label_mask,
+            patch_labels=self._labels(documents, views) if self.labelled else {},
+        )
+
+    def conversation(self, epoch: int, number: int) -> Conversation:
+        """Draws one.
+
+        Raises:
+          ConfigError: the run asks for what its pictures never have.
+        """
+        rng = random.Random(f"{self.seed}/{epoch}/{number}")
+        for _ in range(TRIES):
+            count = int(_draw(rng, self.data.images_per_prompt))
+            documents = tuple(self._document(rng, small=count > 1) for _ in range(count))
+            sizes = [d.size for d in documents]
+            for policy in (_draw(rng, self.policies), NATIVE):
+                views = tuple(policy(sizes, "", self.spec))
+                if questions := self.questions(documents, views):
+                    messages = self._messages(rng, questions, count)
+                    return Conversation(documents, views, messages)
+        raise ConfigError(
+            f"run: {TRIES} draws of {', '.join(self.data.kinds)} in a row gave nothing to ask: no "
+            f"question of type {', '.join(self.data.questions)} with text of at least "
+            f"min_text_height={self.data.min_text_height} px. Widen `data`."
+        )
+
+    def questions(self, documents: Sequence[Document], views: Sequence[View]) -> list[Question]:
+        """What can be asked: legible in its view, and with several pictures true of one only."""
+        asked = []
+        for view in views:
+            height, width = view.crop.size
+            scale = min(view.size.height / height, view.size.width / width)
+            asked += [
+                q
+                for q in documents[view.item].questions
+                if q.type in self.data.questions
+                and (q.type == "sc" or scale * q.text_height >= self.data.min_text_height)
+            ]
+        if len(documents) > 1:
+            keys = [f.key for d in documents for f in d.fields]
+            once = {key for key in keys if key and keys.count(key) == 1}
+            asked = [q for q in asked if q.type == "rc" and q.tags[0] in once]
+        return asked
+
+    def _document(self, rng: random.Random, *, small: bool) -> Document:
+        kind, seed = _draw(rng, self.data.kinds), rng.getrandbits(48)
+        most = self.data.pairs_per_page
+        options = self._options(rng)
+        if kind == PAGE:
+            return make_page(seed, max_pairs=min(3, most) if small else most, options=options)
+        bins = {b: w for b, w in self.data.area_bins.items() if not small or b in "BC"}
+        area_bin = _draw(rng, bins or {"B": 1.0})
+        return make_document(seed, area_bin=area_bin, kind=kind, options=options)
+
+    def _options(self, rng: random.Random) -> Options:
+        """Harder text for a share of the documents: small letters on uneven grounds."""
+        if rng.random() >= self.data.hard_share:
+            return Options()
+        return Options(cap_heights=HARD_HEIGHTS, grounds=HARD_GROUNDS)
+
+    def _messages(
+        self, rng: random.Random, questions: Sequence[Question], num_pictures: int
+    ) -> tuple[Message, ...]:
+        """Turns about some of the questions, no topic twice; the first shows the pictures."""
+        asked, weights = list(questions), self.data.questions
+        rng.shuffle(asked)
+        messages: list[Message] = []
+        while asked and len(messages) < 2 * self.data.questions_per_image:
+            kinds = {q.type: weights[q.type] for q in asked}
+            kind = _draw(rng, kinds) if sum(kinds.values()) else asked[0].type
+            question = next(q for q in asked if q.type == kind)
+            asked = [q for q in asked if q.tags[0] != question.tags[0]]
+            pictures = () if messages else tuple(range(num_pictures))
+            messages.append(Message(role="user", parts=(*pictures, question.text)))
+            messages.append(Message(role="assistant", parts=(question.answer,)))
+        return tuple(messages)
+
+    def _labels(
+        self, documents: Sequence[Document], views: Sequence[View]
+    ) -> dict[str, np.ndarray]:
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in PATCH_CLASSES}
+        for view in views:
+            document, size = documents[view.item], self.spec.patch_size
+            named = patch_labels(document, view, patch_size=size, columns=COLUMNS)
+            rows, columns = block_positions(view.grid(size), merge_size=self.spec.merge_size).T
+            for name, values in named.items():
+                for column in range(COLUMNS):
+                    cells = values[rows, columns * COLUMNS + column]
+                    parts[f"{name}{column}"].append(cells)
+            for topic, values in scene_labels(document, view, patch_size=size).items():
+                parts[topic].append(values[rows, columns])
+        return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def document_tokenizer() -> Tokenizer:
+    """Bytes, the words of generated documents and of the chat template, control tokens."""
+    words = {word for word in (*VOCABULARY, *TEMPLATE_WORDS) if word.isalpha()}
+    return Tokenizer(build_tiny_tokenizer(sorted(words)))
+
+
+def _draw(rng: random.Random, weights: Mapping):
+    return rng.choices(list(weights), weights=list(weights.values()))[0]

@@ -1,0 +1,114 @@
+"""Data sets mixed, shuffled and planned into the packs of one epoch."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mres_jax.data.packing import empty_pack, pack, plan_packs
+from mres_jax.data.types import Pack, Rung
+from mres_jax.errors import BadRowError, ConfigError, PackingError
+from mres_jax.training.input.examples import Examples
+
+Member = tuple[int, int]  # data set, number of the example in its epoch
+
+
+class Fed(NamedTuple):
+    """A pack with what is known of it.
+
+    Attributes:
+      pack: of the planned rung; examples that turned out bad have left padding.
+      epoch, place: where it stands in the run.
+      members: who was to be in it, bad ones included.
+      bad: name and reason of those that could not be read.
+    """
+
+    pack: Pack
+    epoch: int
+    place: int
+    members: tuple[Member, ...]
+    bad: tuple[tuple[str, str], ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """The packs of one epoch, by number: a random-access source for any reader."""
+
+    sources: tuple[Examples, ...]
+    number: int
+    rungs: tuple[Rung, ...]
+    members: tuple[tuple[Member, ...], ...]
+    label_names: tuple[str, ...]
+    row_size: int  # values of a patch row
+
+    def __len__(self) -> int:
+        return len(self.rungs)
+
+    def __getitem__(self, index: int) -> Fed:
+        examples, bad = [], []
+        for source, number in self.members[index]:
+            try:
+                examples.append(self.sources[source].example(self.number, number))
+            except BadRowError as error:
+                bad.append((self.sources[source].name(self.number, number), str(error)))
+        rung = self.rungs[index]
+        if examples:
+            packed = pack(examples, rung, label_names=self.label_names)
+        else:
+            packed = empty_pack(rung, row_size=self.row_size, label_names=self.label_names)
+        return Fed(packed, self.number, index, self.members[index], tuple(bad))
+
+
+def plan_epoch(
+    sources: Sequence[Examples],
+    ladder: Sequence[Rung],
+    *,
+    seed: int,
+    epoch: int,
+    label_names: Sequence[str] = (),
+    row_size: int,
+    fill: int = -1,
+) -> Epoch:
+    """Returns every example of every source exactly once, in an order drawn from (seed, epoch).
+
+    Args:
+      sources: the mixture.
+      ladder: static lengths.
+      seed, epoch: of the order.
+      label_names: of `Example.patch_labels`, for all packs alike.
+      row_size: values of a patch row.
+      fill: see `plan_packs`.
+
+    Raises:
+      ConfigError: an example is larger than the top rung, by name; or there is none at all.
+    """
+    tables = [source.sizes(epoch) for source in sources]
+    members = np.concatenate(
+        [
+            np.stack([np.full(len(table), i), np.arange(len(table))], axis=1)
+            for i, table in enumerate(tables)
+        ]
+    )
+    if not len(members):
+        raise ConfigError("run: the data has no example that can be read.")
+    order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(len(members))
+    members, sizes = members[order], np.concatenate(tables)[order]
+    try:
+        plans = plan_packs(sizes, ladder, fill=fill)
+    except PackingError as error:
+        if error.item is None:
+            raise
+        source, number = members[error.item]
+        name = f"run: {sources[source].name(epoch, int(number))}"
+        raise ConfigError(str(error).replace(f"pack: example {error.item}", name, 1)) from None
+    return Epoch(
+        sources=tuple(sources),
+        number=epoch,
+        rungs=tuple(plan.rung for plan in plans),
+        members=tuple(
+            tuple((int(s), int(n)) for s, n in members[list(plan.indices)]) for plan in plans
+        ),
+        label_names=tuple(label_names),
+        row_size=row_size,
+    )

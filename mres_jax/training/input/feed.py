@@ -1,0 +1,199 @@
+"""Packs of a run from any position on, read ahead by a thread or by worker processes.
+
+What comes out depends on the position alone: not on the number of workers, nor on what was read
+before. So a run goes on exactly with another number of them.
+"""
+
+import contextlib
+import dataclasses
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mres_jax.errors import RunError
+from mres_jax.training.input.epochs import Epoch, Fed
+
+AHEAD = 3  # packs that wait to be taken
+PARENT_CHECK = 1.0  # s between two looks of a worker at its parent
+
+
+class Position(NamedTuple):
+    """The next pack of a run."""
+
+    epoch: int = 0
+    pack: int = 0
+
+
+class Feed:
+    """An iterator over packs, endless; a context that ends its workers.
+
+    Args:
+      plan: gives the packs of an epoch by its number.
+      position: where to begin.
+      num_workers: processes; 0 reads on a thread of this one.
+      timeout: longest wait for a pack, s.
+
+    Raises:
+      RunError: no pack came in time, or a worker died.
+    """
+
+    def __init__(
+        self,
+        plan: Callable[[int], Epoch],
+        *,
+        position: Position = Position(),  # noqa: B008, a constant
+        num_workers: int = 0,
+        timeout: float = 600.0,
+    ):
+        self._plan, self._num_workers, self._timeout = plan, num_workers, timeout
+        self.position = position
+        self._ready: queue.Queue[Any] = queue.Queue(AHEAD)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(position,), daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "Feed":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the reading; workers are told, and waited for a little."""
+        self._closed.set()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._ready.get_nowait()
+        self._thread.join(timeout=30.0)
+
+    def __iter__(self) -> Iterator[Fed]:
+        return self
+
+    def __next__(self) -> Fed:
+        try:
+            item = self._ready.get(timeout=self._timeout)
+        except queue.Empty:
+            raise RunError(
+                f"data: pack {self.position.pack} of epoch {self.position.epoch} did not come "
+                f"within {self._timeout:g} s. A picture or a disk hangs; raise worker_timeout if "
+                "it is only slow."
+            ) from None
+        if isinstance(item, BaseException):
+            raise item
+        fed, self.position = item
+        return fed
+
+    def _run(self, position: Position) -> None:
+        """The thread: whatever goes wrong is handed over, and ends it."""
+        try:
+            with contextlib.closing(self._read(position)) as items:
+                for item in items:
+                    if not self._put(item):
+                        return
+        except Exception as error:
+            self._put(_explained(error))
+
+    def _put(self, item: Any) -> bool:
+        while not self._closed.is_set():
+            with contextlib.suppress(queue.Full):
+                self._ready.put(item, timeout=0.2)
+                return True
+        return False
+
+    def _read(self, position: Position) -> Generator[tuple[Fed, Position], None, None]:
+        """Epoch after epoch; the next one is planned while this one is read."""
+        with ThreadPoolExecutor(1) as planner:
+            number, first = position
+            planned = planner.submit(self._plan, number)
+            while True:
+                epoch = planned.result()
+                planned = planner.submit(self._plan, number + 1)
+                with _reader(epoch, first, self._num_workers) as packs:
+                    for fed in packs:
+                        yield fed, _after(fed, epoch)
+                number, first = number + 1, 0
+
+
+def _after(fed: Fed, epoch: Epoch) -> Position:
+    is_last = fed.place + 1 == len(epoch)
+    return Position(fed.epoch + 1) if is_last else Position(fed.epoch, fed.place + 1)
+
+
+@contextlib.contextmanager
+def _reader(epoch: Epoch, first: int, num_workers: int) -> Iterator[Iterator[Fed]]:
+    """The packs of an epoch from `first` on, in order."""
+    if not num_workers or first >= len(epoch):
+        yield (epoch[index] for index in range(first, len(epoch)))
+        return
+    import grain  # imports half of jax's friends: only where workers are asked for
+
+    _parse_flags()
+    packs = grain.MapDataset.source(_Rest(epoch, first)).to_iter_dataset(
+        grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    )
+    workers = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=1)
+    iterator: Any = iter(packs.mp_prefetch(workers, worker_init_fn=_Watch(os.getpid())))
+    try:
+        yield (_copied(fed) for fed in iterator)
+    finally:
+        iterator.close()
+
+
+def _copied(fed: Fed) -> Fed:
+    """Arrays of its own in place of shared memory, which is freed at once that way."""
+    return fed._replace(pack=jax.tree.map(np.array, fed.pack))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rest:
+    """An epoch without its first packs, as a random-access source."""
+
+    epoch: Epoch
+    first: int
+
+    def __len__(self) -> int:
+        return len(self.epoch) - self.first
+
+    def __getitem__(self, index: int) -> Fed:
+        return self.epoch[self.first + index]
+
+
+class _Watch(NamedTuple):
+    """Runs in each worker at its start: it ends with its parent, and never takes a device."""
+
+    parent: int
+
+    def __call__(self, worker: int, num_workers: int) -> None:
+        del worker, num_workers
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        threading.Thread(target=self._end_with_parent, daemon=True).start()
+
+    def _end_with_parent(self) -> None:
+        while os.getppid() == self.parent:
+            time.sleep(PARENT_CHECK)
+        os._exit(1)
+
+
+def _parse_flags() -> None:
+    """Grain asks absl's flags, which nobody has parsed in a notebook or a command of ours."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+
+
+def _explained(error: Exception) -> BaseException:
+    text = " ".join(str(error).split())
+    if isinstance(error, RuntimeError) and "orker process" in text:
+        return RunError(
+            f"data: {text}. If the system was short of memory, lower num_workers or the largest "
+            "rung; the run goes on from its last checkpoint."
+        )
+    return error

@@ -1,0 +1,97 @@
+"""Rows on disk as examples: which of them an epoch has, and how each is looked at."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from mres_jax.config import Rows
+from mres_jax.data.rows import RowSet
+from mres_jax.data.types import Example
+from mres_jax.errors import BadRowError, RunError
+from mres_jax.resolution.policy import Policy
+
+
+class RowExamples:
+    """Rows of a file under a mixture of policies; see `examples.Examples`.
+
+    Args:
+      data: how often each row is used, and what happens to one that cannot be read.
+      rows: opened.
+      policies: with their weights; each use of a row draws one.
+      seed: of these draws.
+      label_mask: see `tokenize_messages`.
+      log: receives a line where a policy does not take a row; such rows are left out.
+    """
+
+    def __init__(
+        self,
+        data: Rows,
+        rows: RowSet,
+        *,
+        policies: Mapping[Policy, float],
+        seed: int | str,
+        label_mask: str = "answer",
+        log: Callable[[str], None] = lambda line: None,
+    ):
+        self.data, self.rows, self.seed, self.label_mask = data, rows, seed, label_mask
+        self.policies = tuple(policies)
+        weights = np.array(list(policies.values()), np.float64)
+        self._shares = weights / weights.sum()
+        measured = [rows.measure(policy) for policy in self.policies]
+        for policy, one in zip(self.policies, measured, strict=True):
+            if one.refused is not None:
+                log(f"{rows.path.name}: left out under {policy}: {one.refused}")
+        taken = functools.reduce(np.intersect1d, [one.rows for one in measured])
+        self._taken = taken
+        self._sizes: Any = np.stack([one.sizes[np.isin(one.rows, taken)] for one in measured])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_sizes": None}  # readers need no sizes
+
+    def sizes(self, epoch: int) -> Int[np.ndarray, "examples 3"]:
+        """Sizes of all examples of an epoch, from the index."""
+        places, policies = self._drawn(epoch)
+        return self._sizes[policies, places]
+
+    def name(self, epoch: int, number: int) -> str:
+        """For messages."""
+        places, _ = self._drawn(epoch)
+        row = self.rows.index.usable[self._taken[places[number]]]
+        return f"row {row} of {self.rows.path.name}"
+
+    def example(self, epoch: int, number: int) -> Example:
+        """One row.
+
+        Raises:
+          BadRowError: a picture cannot be decoded, or it changed since the index.
+          RunError: the same, with `on_bad="raise"`.
+        """
+        places, policies = self._drawn(epoch)
+        policy = self.policies[policies[number]]
+        try:
+            return self.rows.example(
+                int(self._taken[places[number]]), policy, label_mask=self.label_mask
+            )
+        except BadRowError as error:
+            if self.data.on_bad == "raise":
+                raise RunError(f"data: {self.rows.path.name}: {error}") from None
+            raise
+
+    def _drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Place among the rows taken, and policy, of every example of an epoch."""
+        return _draw(str(self.seed), epoch, len(self._taken), self.data.weight, tuple(self._shares))
+
+
+@functools.lru_cache(maxsize=4)
+def _draw(
+    seed: str, epoch: int, num_rows: int, weight: float, shares: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    entropy = [epoch, *seed.encode()]
+    rng = np.random.Generator(np.random.PCG64(entropy))
+    whole, part = divmod(weight, 1.0)
+    extra = rng.permutation(num_rows)[: round(part * num_rows)]
+    places = np.concatenate([np.tile(np.arange(num_rows), int(whole)), np.sort(extra)])
+    return places, rng.choice(len(shares), len(places), p=shares)

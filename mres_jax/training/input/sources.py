@@ -1,0 +1,84 @@
+"""The data of a run file, opened."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+from mres_jax.config import Documents, Run
+from mres_jax.data.packing import check_ladder
+from mres_jax.data.rows import open_rows
+from mres_jax.data.spec import ProcessorSpec
+from mres_jax.data.tokenizer import Tokenizer
+from mres_jax.data.types import Rung
+from mres_jax.errors import ConfigError
+from mres_jax.resolution.policies import check_policy, parse_policy
+from mres_jax.training.input.documents import PATCH_CLASSES, DocumentExamples
+from mres_jax.training.input.epochs import Epoch, plan_epoch
+from mres_jax.training.input.examples import Examples
+from mres_jax.training.input.rows import RowExamples
+
+
+def open_data(
+    run: Run,
+    spec: ProcessorSpec,
+    tokenizer: Tokenizer,
+    *,
+    row_multiple: int = 1,
+    log: Callable[[str], None] = lambda line: None,
+) -> Callable[[int], Epoch]:
+    """Returns the function that plans an epoch of the run's data.
+
+    Args:
+      run: its data, policies, ladder and seed.
+      spec, tokenizer: of the model.
+      row_multiple: what every length of a rung must be a multiple of.
+      log: receives what is worth knowing about the data, such as rows that are left out.
+
+    Raises:
+      ConfigError: a policy that the model cannot take, a ladder that is none, unreadable data.
+    """
+    policies = {parse_policy(text): weight for text, weight in run.policies.items()}
+    for policy in policies:
+        check_policy(policy, spec)
+    ladder = _checked(run.ladder, row_multiple)
+    labelled = bool(run.aux_loss_weight)
+    sources: list[Examples] = []
+    for number, part in enumerate(run.data):
+        drawing = {"policies": policies, "seed": f"{run.seed}/{number}"}
+        if isinstance(part, Documents):
+            examples = DocumentExamples(
+                part, **drawing, spec=spec, tokenizer=tokenizer, labelled=labelled
+            )
+        else:
+            rows = open_rows(
+                part.path,
+                images=part.images,
+                spec=spec,
+                tokenizer=tokenizer,
+                template=part.template,
+                on_bad=part.on_bad,
+                log=log,
+            )
+            examples = RowExamples(part, rows, **drawing, log=log)
+        sources.append(examples)
+    plan = functools.partial(
+        plan_epoch,
+        sources,
+        ladder,
+        seed=run.seed,
+        fill=run.fill,
+        label_names=sorted(PATCH_CLASSES) if labelled else (),
+        row_size=spec.patch_row_size,
+    )
+    return functools.lru_cache(maxsize=2)(lambda epoch: plan(epoch=epoch))
+
+
+def _checked(ladder: Sequence[Rung], multiple: int) -> tuple[Rung, ...]:
+    ladder = check_ladder(ladder)
+    for rung in ladder:
+        for name in ("max_patches", "max_tokens"):
+            if getattr(rung, name) % multiple:
+                raise ConfigError(
+                    f"run: ladder: {name}={getattr(rung, name)} is not a multiple of {multiple}, "
+                    "as attention over packs needs."
+                )
+    return ladder

@@ -1,0 +1,140 @@
+"""Conversations about documents depend on (seed, epoch, number) alone and are what they say."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mres_jax.config import Documents
+from mres_jax.data.documents import AREA_BINS, KEYS, KINDS, make_document
+from mres_jax.data.documents.pages import KIND as PAGE
+from mres_jax.errors import ConfigError
+from mres_jax.models.nativeres_llava import processor
+from mres_jax.models.nativeres_llava.presets import mres_tiny
+from mres_jax.resolution.policies import parse_policy
+from mres_jax.training.input.documents import (
+    HARD_GROUNDS,
+    HARD_HEIGHTS,
+    NATIVE,
+    PATCH_CLASSES,
+    DocumentExamples,
+    document_tokenizer,
+)
+
+DATA = Documents(
+    examples=20,
+    kinds={"page": 1.0, "invoice": 1.0, "sign": 1.0},
+    questions={"rc": 0.8, "sc": 0.2},
+    area_bins=dict.fromkeys("BCD", 1.0),
+    images_per_prompt={"1": 0.5, "3": 0.5},
+)
+POLICIES = {"native": 0.5, "scale:0.5": 0.3, "budget:40": 0.2}
+
+
+def make_examples(seed: int = 0, **changes) -> DocumentExamples:
+    tokenizer = document_tokenizer()
+    return DocumentExamples(
+        dataclasses.replace(DATA, **changes),
+        policies={parse_policy(text): weight for text, weight in POLICIES.items()},
+        spec=processor.make_spec(mres_tiny(), tokenizer.token_id),
+        tokenizer=tokenizer,
+        seed=seed,
+        labelled=True,
+    )
+
+
+def test_an_example_is_a_function_of_seed_epoch_and_number():
+    first, again = make_examples(), make_examples()
+    again.example(0, 7)  # what was drawn before does not matter
+    for x, y in zip(
+        dataclasses.astuple(first.example(0, 3)),
+        dataclasses.astuple(again.example(0, 3)),
+        strict=True,
+    ):
+        np.testing.assert_equal(x, y)
+    seen = {
+        e.tokens.tobytes() + e.patches.tobytes()
+        for e in (
+            first.example(0, 3),
+            first.example(0, 4),
+            first.example(1, 3),
+            make_examples(seed=1).example(0, 3),
+        )
+    }
+    assert len(seen) == 4
+
+
+def test_sizes_are_those_of_the_examples_and_every_patch_is_labelled():
+    examples = make_examples()
+    sizes = examples.sizes(2)
+    assert len(sizes) == DATA.examples
+    for number, size in enumerate(sizes):
+        example = examples.example(2, number)
+        assert tuple(example.size) == tuple(size)
+        assert example.loss_mask.any()
+        assert set(example.patch_labels) == set(PATCH_CLASSES)
+        for name, labels in example.patch_labels.items():
+            assert len(labels) == len(example.patches)
+            assert labels.max() < PATCH_CLASSES[name]
+        assert (example.patch_labels["char0"] > 0).mean() > 0.005
+
+
+def test_hard_documents_are_small_text_on_uneven_grounds():
+    hard = make_examples(hard_share=1.0, images_per_prompt={"1": 1.0})
+    for number in range(20):
+        (document,) = hard.conversation(0, number).documents
+        assert {f.text_height for f in document.fields} <= set(HARD_HEIGHTS)
+        assert document.facts.get("ground") in HARD_GROUNDS
+
+
+def test_with_several_pictures_a_question_fits_one_of_them():
+    examples = make_examples(images_per_prompt={"3": 1.0})
+    for number in range(20):
+        documents, _, messages = examples.conversation(0, number)
+        for question, answer in turns(messages):
+            having = [
+                document
+                for document in documents
+                if any(f.key and f.key in question and f.value == answer for f in document.fields)
+            ]
+            named = [key for key in KEYS if f" {key}" in question]
+            keys = [f.key for document in documents for f in document.fields]
+            assert answer == "none" or (len(having) == 1 and keys.count(max(named, key=len)) == 1)
+
+
+def test_no_question_is_asked_twice_in_a_conversation():
+    examples = make_examples(images_per_prompt={"1": 1.0}, questions_per_image=8)
+    for number in range(20):
+        asked = [q for q, _ in turns(examples.conversation(0, number).messages)]
+        assert len(asked) == len(set(asked)) <= 8
+
+
+def turns(messages) -> list[tuple[str, str]]:
+    """Question and answer of each turn."""
+    texts = [message.parts[-1] for message in messages]
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
+def test_run_files_know_every_kind_and_size_that_can_be_drawn():
+    """`config` may not import `data`, so it repeats these names."""
+    Documents(kinds=dict.fromkeys((PAGE, *KINDS), 1.0), area_bins=dict.fromkeys(AREA_BINS, 1.0))
+    with pytest.raises(ConfigError, match=f"Have {', '.join((PAGE, *KINDS))}"):
+        Documents(kinds={"other": 1.0})
+    with pytest.raises(ConfigError, match=f"Have {', '.join(AREA_BINS)}"):
+        Documents(area_bins={"other": 1.0})
+
+
+def test_text_too_small_in_the_view_is_not_asked():
+    """At half the size a capital of 8 px has 4; what need not be read is asked at any size."""
+    examples, half = make_examples(min_text_height=6.0), parse_policy("scale:0.5")
+    left_out = 0
+    for seed in range(30):
+        document = make_document(seed, area_bin="C")
+        native = examples.questions([document], NATIVE([document.size], "", examples.spec))
+        (view,) = half([document.size], "", examples.spec)
+        seen = examples.questions([document], [view])
+        scales = [a / b for a, b in zip(view.size, document.size, strict=True)]
+        legible = [q for q in native if q.type == "sc" or min(scales) * q.text_height >= 6]
+        assert seen == legible
+        left_out += len(native) - len(seen)
+    assert left_out > 10
