@@ -21,6 +21,7 @@ from mres_jax.config import (
     OptimizerConfig,
     Run,
     Schedule,
+    to_json,
 )
 from mres_jax.data.types import Rung
 from mres_jax.errors import CheckpointError, RunError
@@ -330,10 +331,12 @@ def test_a_run_goes_on_from_its_newest_step_and_can_be_asked(tmp_path):
     assets = {"tokenizer.json": testing.tiny_tokenizer().to_bytes()}
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1, assets=assets)
     assert checkpoints.restore_latest(state) is None
-    checkpoints.save(state, step=4, run=run)
+    checkpoints.save(state, step=4, run=run, progress={"epoch": 3, "pack": 1})
     zeros = jax.tree.map(jnp.zeros_like, state)
     restored = checkpoints.restore_latest(zeros)
-    assert_equal(restored, state)
+    assert restored is not None
+    assert_equal(restored[0], state)
+    assert restored[1] == {"epoch": 3, "pack": 1, "run": json.loads(to_json(run))}
     loaded = load_model(tmp_path)
     assert (loaded.step, loaded.policy, loaded.config) == (4, "scale:0.5", run.model)
     assert_equal(nnx.state(loaded.model, nnx.Param), model)

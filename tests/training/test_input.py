@@ -250,6 +250,17 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     pytest.fail(f"worker {worker} is alive 10 s after its parent")
 
 
+def six_packs(number: int) -> Epoch:
+    return Epoch(
+        sources=(),
+        number=number,
+        rungs=LADDER[:1] * 6,
+        members=((),) * 6,
+        label_names=(),
+        row_size=SPEC.patch_row_size,
+    )
+
+
 @pytest.mark.parametrize(
     ("schedule", "steps", "warmup"),
     [
@@ -259,13 +270,13 @@ def test_workers_end_when_their_parent_is_killed(tmp_path):
     ],
 )
 def test_epochs_become_steps(schedule, steps, warmup):
-    resolved = resolve_schedule(schedule, lambda number: [None] * 6)
+    resolved = resolve_schedule(schedule, six_packs)
     assert (resolved.num_steps, resolved.warmup_steps) == (steps, warmup)
 
 
 def test_a_schedule_longer_than_the_data_is_refused():
     with pytest.raises(ConfigError, match=r"num_steps=13, but epochs=2 of the data have 12 steps"):
-        resolve_schedule(Schedule(num_steps=13, epochs=2), lambda number: [None] * 6)
+        resolve_schedule(Schedule(num_steps=13, epochs=2), six_packs)
 
 
 def test_rows_of_steps_that_will_be_taken_again_are_dropped(tmp_path):
