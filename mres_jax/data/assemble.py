@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from mres_jax.data._pixels import Pixels
 from mres_jax.data.conversations import Message, Piece, tokenize_messages
 from mres_jax.data.patches import patchify
 from mres_jax.data.positions import rotary_positions
@@ -19,7 +20,7 @@ from mres_jax.geometry import Grid, View
 
 
 def assemble(
-    images: Sequence[np.ndarray],
+    images: Sequence[Pixels],
     views: Sequence[View],
     messages: Sequence[Message],
     spec: ProcessorSpec,
@@ -32,7 +33,7 @@ def assemble(
     """Returns one conversation, ready to be packed.
 
     Args:
-      images: upright RGB pictures, `uint8 [height, width, 3]`.
+      images: upright RGB pictures, of `decode_image` or `decode_pillow`.
       views: what is looked at; the views of one picture stand together where it is placed.
       messages: the turns; their pictures are indices into `images`.
       spec: of the model.

@@ -15,7 +15,7 @@ import re
 import stat
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import (
@@ -27,13 +27,15 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from mres_jax.data._orientation import has_late_metadata, read_orientation, turn_upright
+from mres_jax.data._pixels import keep_memory
 from mres_jax.errors import BadImageError
 from mres_jax.geometry import Size
 
 MAX_PIXELS = 64_000_000  # a 9000 x 9000 PNG of 78 kB would take seconds and 240 MB
-ORIENTATION_TAG = 0x0112  # EXIF 2.32, section 4.6.4
 
 Source = str | os.PathLike | bytes
+_T = TypeVar("_T")
 
 _PLUGINS: dict[str, Callable[[Any], Image.Image]] = {
     "JPEG": JpegImagePlugin.jpeg_factory,
@@ -96,19 +98,50 @@ def decode_image(
       BadImageError: no such file; another format; too large, damaged or truncated. The message
         names file and reason.
     """
+    return _decoded(source, max_pixels, background, name, into=_array)
+
+
+def decode_pillow(
+    source: Source,
+    *,
+    max_pixels: float = MAX_PIXELS,
+    background: tuple[int, int, int] = (255, 255, 255),
+    name: str | None = None,
+) -> Image.Image:
+    """Returns the same pixels as `decode_image`, left where Pillow has them, mode RGB.
+
+    `render_view` resizes them there, which spares two copies of the whole picture.
+    """
+    return _decoded(source, max_pixels, background, name, into=lambda image: image)
+
+
+def _decoded(
+    source: Source,
+    max_pixels: float,
+    background: tuple[int, int, int],
+    name: str | None,
+    *,
+    into: Callable[[Image.Image], _T],
+) -> _T:
+    keep_memory()
     name = _name(source) if name is None else name
     with _opened(source, name, max_pixels) as image:
         pixels = _to_rgb(image, background)
-        orientation = _orientation(image)  # behind the pixels of a PNG there may be metadata
+        orientation = read_orientation(image)  # behind the pixels of a PNG there may be metadata
         # JPEGs of several pictures (MPO) hold previews and gain maps behind the photograph.
         animated = image.format != "MPO" and getattr(image, "is_animated", False)
+        result = into(turn_upright(pixels, orientation))
     if animated:
         warnings.warn(
             f"picture {name}: it is animated, and only its first frame is used. Give the frames "
             "as pictures to use them.",
-            stacklevel=2,
+            stacklevel=3,
         )
-    pixels = np.ascontiguousarray(_upright(pixels, orientation))
+    return result
+
+
+def _array(image: Image.Image) -> np.ndarray:
+    pixels = np.asarray(image)
     pixels.flags.writeable = False
     return pixels
 
@@ -137,9 +170,9 @@ def read_header(
     """
     with _opened(source, _name(source) if name is None else name, max_pixels) as image:
         width, height = image.size
-        if image.format == "PNG" and _has_late_metadata(image):
+        if image.format == "PNG" and has_late_metadata(image):
             image.load()
-        size = Size(width, height) if _orientation(image) >= 5 else Size(height, width)
+        size = Size(width, height) if read_orientation(image) >= 5 else Size(height, width)
         kind = image.format or ""
         return Header(size, {"MPO": "JPEG", "WEBP": "WebP"}.get(kind, kind))
 
@@ -210,7 +243,7 @@ def _damage(error: Exception) -> str:
     return f"damaged or truncated ({text[:120] or type(error).__name__})"
 
 
-def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> np.ndarray:
+def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     _scale_colour_key(image)
     image.load()
     if image.mode.startswith("I;16"):
@@ -220,7 +253,7 @@ def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> np.ndarray:
         image = Image.alpha_composite(ground, image.convert("RGBA"))
     elif image.mode not in ("1", "L", "P", "RGB", "CMYK"):
         raise _Refused(f"pixels of mode {image.mode} are not supported. Save it as RGB")
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _scale_colour_key(image: Image.Image) -> None:
@@ -233,54 +266,14 @@ def _scale_colour_key(image: Image.Image) -> None:
         image.info["transparency"] = tuple(value >> 8 for value in key)
 
 
-def _grey16_to_rgb(image: Image.Image, background: tuple[int, int, int]) -> np.ndarray:
+def _grey16_to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     # Pillow would saturate at 255. The upper byte is what it keeps of 16-bit colour too.
     samples = np.asarray(image).astype(np.uint16)
     pixels = np.repeat((samples >> 8).astype(np.uint8)[..., None], 3, axis=2)
     key = image.info.get("transparency")
     if key is not None:
         pixels[samples == key] = background
-    return pixels
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1 to 8; 1 where there is none or it makes no sense."""
-    try:
-        # The method of the base class: that of PNG decodes the picture to look behind its pixels.
-        value = Image.Image.getexif(image).get(ORIENTATION_TAG)
-    except Exception:  # unreadable metadata does not spoil the pixels
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _has_late_metadata(image: Image.Image) -> bool:
-    """Whether a PNG says something about its orientation behind its pixels."""
-    stream: io.BufferedIOBase = image.fp  # type: ignore[attr-defined]
-    position, behind = stream.tell(), False
-    stream.seek(8)
-    while len(header := stream.read(8)) == 8 and header[4:] != b"IEND":
-        length, kind = int.from_bytes(header[:4], "big"), header[4:]
-        behind = behind or kind == b"IDAT"
-        if behind and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
-            keyword = stream.read(min(length, 32))
-            if kind == b"eXIf" or keyword.startswith((b"Raw profile type exif", b"XML:com.adobe")):
-                break
-            length -= len(keyword)
-        stream.seek(length + 4, io.SEEK_CUR)
-    else:
-        header = b""
-    stream.seek(position)
-    return len(header) == 8
-
-
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    if orientation >= 5:
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
+    return Image.fromarray(pixels)
 
 
 def _name(source: Source) -> str:

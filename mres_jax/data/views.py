@@ -6,13 +6,13 @@ Axes: h, w of the picture; H, W of the view; 3 colour channels.
 import numpy as np
 from PIL import Image
 
-from mres_jax.data._pixels import check_image
+from mres_jax.data._pixels import Pixels, check_pixels
 from mres_jax.errors import MresError
-from mres_jax.geometry import View
+from mres_jax.geometry import Box, Size, View
 
 
 def render_view(
-    image: np.ndarray, view: View, *, background: tuple[int, int, int] = (128, 128, 128)
+    image: Pixels, view: View, *, background: tuple[int, int, int] = (128, 128, 128)
 ) -> np.ndarray:
     """Returns what `view` shows of a picture.
 
@@ -21,7 +21,8 @@ def render_view(
     one. A crop that has its size already is not resampled: its pixels are unchanged.
 
     Args:
-      image: upright, `uint8 [h w 3]`.
+      image: upright: `uint8 [h w 3]` of `decode_image`, or what `decode_pillow` returns, which is
+        quicker.
       view: crop and sizes.
       background: colour of the canvas, RGB 0..255.
 
@@ -31,12 +32,12 @@ def render_view(
     Raises:
       MresError: not such an array; a crop that leaves the picture; a size that leaves the canvas.
     """
-    check_image(image, where="view")
-    _check_view(image, view)
+    _check_view(check_pixels(image, where="view"), view)
     crop, size, canvas = view.crop, view.size, view.canvas
-    pixels = image[crop.top : crop.bottom, crop.left : crop.right]
-    if crop.size != size:
-        pixels = _resize(pixels, size.height, size.width)
+    if isinstance(image, Image.Image) or crop.size != size:
+        pixels = np.asarray(_resized(_cut(image, crop), size))
+    else:
+        pixels = image[crop.top : crop.bottom, crop.left : crop.right]
     if canvas is None:
         return np.ascontiguousarray(pixels)
     out = np.empty((*canvas, 3), np.uint8)
@@ -46,13 +47,22 @@ def render_view(
     return out
 
 
-def _resize(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
-    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+def _cut(image: Pixels, crop: Box) -> Image.Image:
+    top, left, bottom, right = crop
+    if isinstance(image, np.ndarray):
+        return Image.fromarray(np.ascontiguousarray(image[top:bottom, left:right]))
+    whole = crop == (0, 0, image.height, image.width)
+    return image if whole else image.crop((left, top, right, bottom))
 
 
-def _check_view(image: np.ndarray, view: View) -> None:
-    height, width = image.shape[:2]
+def _resized(image: Image.Image, size: Size) -> Image.Image:
+    if image.size == (size.width, size.height):
+        return image
+    return image.resize((size.width, size.height), Image.Resampling.BICUBIC)
+
+
+def _check_view(picture: Size, view: View) -> None:
+    height, width = picture
     top, left, bottom, right = view.crop
     if not (0 <= top < bottom <= height and 0 <= left < right <= width):
         raise MresError(

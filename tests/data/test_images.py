@@ -15,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image, ImageFile, ImageOps
 
 from mres_jax.data import images
-from mres_jax.data.images import decode_image, read_header, read_size
+from mres_jax.data.images import decode_image, decode_pillow, read_header, read_size
 from mres_jax.errors import BadImageError
 from mres_jax.geometry import Size
 
@@ -89,6 +89,17 @@ def test_every_exif_orientation_is_made_upright(kind, orientation):
     np.testing.assert_array_equal(image, np.asarray(expected))
     assert read_size(content) == image.shape[:2]
     assert image.shape[:2] == ((6, 10) if orientation < 5 else (10, 6))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "L", "1", "I;16", "CMYK"])
+@pytest.mark.parametrize("orientation", [1, 6, 7])
+def test_pixels_left_in_pillow_are_those_of_the_array(mode, orientation):
+    grey16 = Image.fromarray(np.arange(60, dtype=np.uint16).reshape(6, 10) * 1_000)
+    image = grey16 if mode == "I;16" else Image.fromarray(picture()).convert(mode)
+    content = encode(image, "JPEG" if mode == "CMYK" else "PNG", exif=exif(orientation))
+    pillow = decode_pillow(content, background=INK)
+    assert pillow.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(pillow), decode_image(content, background=INK))
 
 
 def test_orientation_6_turns_the_first_row_into_the_last_column():

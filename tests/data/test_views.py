@@ -49,6 +49,22 @@ def test_pixels_outside_the_crop_change_nothing(height, width):
     np.testing.assert_array_equal(render_view(one, seen), render_view(other, seen))
 
 
+@given(st.data(), st.integers(1, 30), st.integers(1, 30), st.booleans())
+def test_a_picture_still_in_pillow_gives_the_views_of_its_array(data, height, width, own_size):
+    image = picture(20, 30)
+    before = image.copy()
+    top, left = data.draw(st.integers(0, 19)), data.draw(st.integers(0, 29))
+    bottom, right = data.draw(st.integers(top + 1, 20)), data.draw(st.integers(left + 1, 30))
+    crop = (top, left, bottom, right) if data.draw(st.booleans()) else (0, 0, 20, 30)
+    size = None if own_size else Size(height, width)
+    canvas = data.draw(st.sampled_from([None, Size(40, 40)]))
+    seen, pillow = view(crop, size, canvas=canvas), Image.fromarray(image)
+    out = render_view(pillow, seen)
+    assert (out.dtype, out.flags.c_contiguous) == (np.uint8, True)
+    np.testing.assert_array_equal(out, render_view(image, seen))
+    np.testing.assert_array_equal(np.asarray(pillow), before)
+
+
 def test_a_canvas_holds_the_resized_crop_in_its_middle_on_grey():
     image = picture(10, 20)
     out = render_view(image, view((0, 0, 10, 20), Size(5, 10), canvas=Size(10, 10)))
@@ -97,6 +113,12 @@ def test_the_canvas_takes_the_stated_background():
 def test_impossible_views_are_named(bad, message):
     with pytest.raises(MresError, match=f"^{re.escape(message)}$"):
         render_view(picture(10, 20), bad)
+
+
+def test_a_pillow_image_that_is_no_picture_is_named():
+    message = "view: a Pillow image must be RGB, got L of 5 x 4 px. Use decode_pillow."
+    with pytest.raises(MresError, match=f"^{re.escape(message)}$"):
+        render_view(Image.new("L", (5, 4)), view((0, 0, 4, 5)))
 
 
 def test_an_array_that_is_no_picture_is_named():

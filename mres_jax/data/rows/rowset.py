@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from mres_jax.data.assemble import assemble, measure_views
 from mres_jax.data.conversations import Message
-from mres_jax.data.images import decode_image
+from mres_jax.data.images import decode_pillow
 from mres_jax.data.rows.forms import parse_row, row_id
 from mres_jax.data.rows.index import Reading, RowIndex
 from mres_jax.data.rows.pictures import PictureFolder, picture_fault
@@ -144,18 +145,17 @@ class RowSet:
         except MresError as error:
             return Fault("refused by policy", str(error))
 
-    def _pixels(self, name: str, size: Size) -> np.ndarray:
+    def _pixels(self, name: str, size: Size) -> Image.Image:
         path = self.folder.path(name)
         try:
-            pixels = decode_image(path, name=shown(name, 300))
+            pixels = decode_pillow(path, name=shown(name, 300))
         except BadImageError as error:
             raise picture_fault(path, error) from None
-        if pixels.shape[:2] != size:
-            height, width = pixels.shape[:2]
+        if pixels.size != (size.width, size.height):
             raise Fault(
                 "changed",
-                f"picture {shown(name)} is {width} x {height} px, but {size.width} x {size.height} "
-                f"in the index. Run mres data prepare {self.path}",
+                f"picture {shown(name)} is {pixels.width} x {pixels.height} px, but "
+                f"{size.width} x {size.height} in the index. Run mres data prepare {self.path}",
             )
         return pixels
 
