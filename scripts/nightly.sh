@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The complete suite on each tested Python, and parity. Writes docs/nightly.md.
+# The complete suite on each tested Python, parity, and a run that is killed. Writes docs/nightly.md.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 logs=$(mktemp -d)
@@ -13,7 +13,8 @@ run() { # run NAME VENV COMMAND...
   "$@" 2>&1 | tee "$log" || failed=1
   local jax tests
   jax=$("$venv/bin/python" -c 'from importlib.metadata import version; print(version("jax"))')
-  tests=$(grep -E ' in [0-9.]+s' "$log" | tail -n 1 | sed -E 's/=+ ?//g; s/ in [0-9.]+s.*//')
+  tests=$(grep -E ' in [0-9.]+s|^[0-9]+ steps over' "$log" | tail -n 1 |
+    sed -E 's/=+ ?//g; s/ in [0-9.]+s.*//')
   rows+=("| $name | $jax | ${tests:-no summary} | $(((SECONDS - start + 30) / 60)) |")
 }
 
@@ -27,6 +28,7 @@ for version in 3.11 3.12; do
   fi
 done
 run parity .venv-parity make parity
+run kills .venv-3.11 .venv-3.11/bin/python experiments/2026-11-kill/run.py
 
 {
   printf '# Nightly\n\n%s, commit %s, %s cores.\n\n' \

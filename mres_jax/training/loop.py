@@ -217,7 +217,7 @@ class _Steps:
                 state, metrics = step_fn(state, fed.pack)
                 row = self.meter.add(step, metrics)
                 if row:
-                    row |= {"epoch": fed.epoch, "bad_rows": self.bad_rows}
+                    row |= {"epoch": fed.epoch, "pack": fed.place, "bad_rows": self.bad_rows}
                     file.write(json.dumps(row) + "\n")
                     file.flush()
                     self.log(_line(row))
