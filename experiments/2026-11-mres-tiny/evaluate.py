@@ -9,9 +9,10 @@ import csv
 import time
 
 import mres_jax
-from mres_jax.evaluation.demo import POLICIES
 from mres_jax.evaluation.trials import Trial, draw_questions, run_trials, tally
 from mres_jax.scoring import wilson_interval
+
+POLICIES = ("native", "fixed:256", "scale:0.5", "budget:128")
 
 
 def groups(trial: Trial) -> list[str]:

@@ -144,7 +144,9 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--seed", type=int, default=0, metavar="N", help="of all pictures and questions; default 0")
-    add("--questions", type=int, default=200, metavar="N", help="of the table; default 200")
+    add("--questions", type=int, metavar="N", help="of the table; default 140, four for each size")
+    add("--text", metavar="TEXT", help="ask about a page that says this instead")
+    add("--height", type=int, metavar="PX", help="of the capitals of --text, 4 to 48; default 11")
     add("--out", default="demo", metavar="DIR", help="default demo/")
     add("-m", "--model", metavar="M", help=MODEL_HELP)
 
@@ -155,5 +157,8 @@ _COMMANDS = {
     "convert": (_add_convert, "Convert a Hugging Face directory to an orbax checkpoint, or back"),
     "data": (_add_data, "Check a data set of rows, or prepare its index and see what it costs"),
     "doctor": (_add_doctor, "Report what is installed, and whether a model loads and answers"),
-    "demo": (_add_demo, "Render documents, ask about them under several policies, draw a picture"),
+    "demo": (
+        _add_demo,
+        "Ask fresh questions under several policies: table, documents, pictures, a page to explore",
+    ),
 }

@@ -1,4 +1,4 @@
-"""Trials with intervals, the tables and figures made of them, and the demo.
+"""Trials with intervals, the tables, figures and sentences made of them, and the demo.
 
 Accuracy is never reported without its cost. Asks through `inference`; knows nothing of training.
 """

@@ -69,9 +69,15 @@ def cut_detail(pixels: np.ndarray, view: View, box: Box) -> np.ndarray:
       view: what it shows.
       box: px of the original.
     """
+    top, left, bottom, right = detail_box(view, box)
+    return pixels[top:bottom, left:right]
+
+
+def detail_box(view: View, box: Box) -> Box:
+    """Returns where `cut_detail` cuts, px of the rendered view; at least one pixel."""
     space = (box.bottom - box.top) // 3
     whole = view.encoded_size
-    parts = []
+    ends = []
     for low, high, begin, extent, size, outer in (
         (box.top, box.bottom, view.crop.top, view.crop.size.height, view.size.height, whole.height),
         (box.left, box.right, view.crop.left, view.crop.size.width, view.size.width, whole.width),
@@ -80,5 +86,6 @@ def cut_detail(pixels: np.ndarray, view: View, box: Box) -> np.ndarray:
         first = margin + math.floor((low - space - begin) * size / extent)
         last = margin + math.ceil((high + space - begin) * size / extent)
         first = min(max(first, 0), outer - 1)
-        parts.append(slice(first, max(min(last, outer), first + 1)))
-    return pixels[parts[0], parts[1]]
+        ends.append((first, max(min(last, outer), first + 1)))
+    (top, bottom), (left, right) = ends
+    return Box(top, left, bottom, right)

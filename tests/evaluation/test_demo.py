@@ -7,33 +7,51 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import mres_jax.evaluation.summary
 from mres_jax.data.images import decode_image
 from mres_jax.errors import MresError, PolicyError
-from mres_jax.evaluation.demo import default_policies, run_demo, shown, tally_rows
+from mres_jax.evaluation.demo import Voice, run_demo, shown
+from mres_jax.evaluation.explorer import other_policies, slider_policies
 from mres_jax.evaluation.pages import write_pages
+from mres_jax.evaluation.summary import from_json, to_json
+from mres_jax.evaluation.trials import NO_PICTURE
 from mres_jax.inference.answer import LocalAnswerer
-from mres_jax.resolution.policies import check_policy, parse_policy
 from mres_jax.testing.tiny import tiny_qwen2_vl
 
-POLICIES = ("native", "budget:8")
+FILES = {
+    "index.html",
+    "policies.png",
+    "maps.png",
+    "budgets.png",
+    "table.csv",
+    "maps.csv",
+    "budgets.csv",
+    "results.json",
+}
 
 
 @pytest.fixture(scope="module")
 def answerer() -> LocalAnswerer:
     made = tiny_qwen2_vl()
-    return LocalAnswerer(made.model, made.spec, made.tokenizer)
+    spec = dataclasses.replace(made.spec, max_pixels=96**2)  # quick, and native is shrunk too
+    return LocalAnswerer(made.model, spec, made.tokenizer)
 
 
 @pytest.fixture(scope="module")
 def demo(answerer, tmp_path_factory):
-    lines = []
-    out = tmp_path_factory.mktemp("demo")
-    result = run_demo(answerer, out=out, num_questions=3, policies=POLICIES, say=lines.append)
-    return result, out, lines
+    lines, tables = [], []
+    voice = Voice(say=lines.append, show=lambda *table: tables.append(table))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            mres_jax.evaluation.summary, "guess_shares", lambda seed: {"rc": 0.01, "sc": 0.2}
+        )
+        out = tmp_path_factory.mktemp("demo")
+        result = run_demo(answerer, out=out, num_questions=3, voice=voice)
+    return result, out, lines, tables
 
 
 def test_eight_pages_are_on_disk_as_png_and_jpeg_and_are_what_was_asked_about(demo):
-    result, out, _ = demo
+    result, out, *_ = demo
     kinds = {}
     for page in result.pages:
         with Image.open(page.path) as image:
@@ -41,29 +59,43 @@ def test_eight_pages_are_on_disk_as_png_and_jpeg_and_are_what_was_asked_about(de
         assert np.array_equal(decode_image(page.path), page.image)
     assert len(kinds) == 8
     assert set(kinds.values()) == {"PNG", "JPEG"}
-    assert sorted(path.name for path in out.iterdir()) == sorted(
-        [*kinds, "policies.png", "results.json"]
-    )
+    assert {path.name for path in out.iterdir()} == {*kinds, *FILES}
 
 
-def test_every_page_has_a_line_per_policy_with_answer_verdict_and_cost(demo):
-    result, _, lines = demo
-    costs = [line for line in lines if "visual tokens" in line]
-    assert len(costs) == len(result.trials) == 8 * len(POLICIES)
+def test_the_table_comes_first_then_the_pages_then_one_sentence(demo):
+    result, _, lines, ((headers, rows, title),) = demo
+    plan = result.summary.plan
+    assert headers[0] == "policy"
+    assert headers[3:] == ["visual tokens", "retention ratio", "MFLOPs", "ms"]
+    assert [row[0] for row in rows] == list(plan.table)
+    assert rows[-1][0] == NO_PICTURE
+    assert rows[-1][3] == "0"
+    assert "2 reading and 1 seeing" in title
+    costs = [line for line in lines if line.endswith(" ms")]
+    assert len(costs) == 8 * (len(plan.table) - 1)
     assert all(("right" in line) != ("WRONG" in line) for line in costs)
-    assert all(line.endswith(" ms") for line in costs)
+    assert lines[-1].startswith("\nAt ")
+    assert lines[-1].endswith(".")
 
 
-def test_the_results_hold_the_numbers_that_were_shown(demo):
-    result, out, _ = demo
+def test_the_results_hold_the_numbers_that_were_shown_and_are_a_record(demo):
+    result, out, *_ = demo
     content = json.loads((out / "results.json").read_text())
     assert [row["answer"] for row in content["pages"]] == [t.answer.text for t in result.trials]
-    headers, rows = tally_rows(result.tallies)
-    assert headers == ["policy", "reading (RC)", "seeing (SC)", "visual tokens", "retention ratio"]
-    assert [row[0] for row in rows] == list(POLICIES)
-    for row, cells in zip(content["table"], rows, strict=True):
-        assert row["num_questions"] == 3
-        assert cells[3] == f"{row['visual_tokens']:.0f}"
+    read = from_json(content["answers"], source="results.json")
+    assert to_json(read) == to_json(result.summary) == content["answers"]
+    assert read.num_questions == 3
+    assert len(read.tallies) == len(read.plan.everything)
+
+
+def test_every_page_was_asked_under_every_policy_of_the_explorer(demo):
+    result, *_ = demo
+    plan = result.summary.plan
+    expected = {*slider_policies(plan), *other_policies(plan)}
+    for page in result.pages:
+        asked = [t.policy for t in result.trials if t.question.id == page.question.id]
+        assert len(asked) == len(set(asked))
+        assert set(asked) == expected
 
 
 def test_a_seed_changes_every_page_and_repeats_them(tmp_path):
@@ -81,28 +113,12 @@ def test_no_questions_are_refused_before_anything_is_written(answerer, tmp_path)
     assert not (tmp_path / "demo").exists()
 
 
-def test_a_policy_that_the_model_cannot_take_is_refused_before_anything_is_written(
-    answerer, tmp_path
-):
-    with pytest.raises(PolicyError, match="fixed:12: 12 px is not a multiple of the 8 px"):
-        run_demo(answerer, out=tmp_path / "demo", policies=("native", "fixed:12"))
+def test_a_model_that_cannot_take_the_policies_is_refused_before_anything_is_written(tmp_path):
+    made = tiny_qwen2_vl()
+    spec = dataclasses.replace(made.spec, image_size=64)
+    with pytest.raises(PolicyError, match="the model takes only 64 x 64 px"):
+        run_demo(LocalAnswerer(made.model, spec, made.tokenizer), out=tmp_path / "demo")
     assert not (tmp_path / "demo").exists()
-
-
-@pytest.mark.parametrize(
-    ("patch_size", "max_pixels", "side"),
-    [(8, 768**2, 256), (14, 768**2, 252), (14, 100**2, 84), (16, 768**2, 256)],
-)
-def test_the_policies_of_the_demo_suit_models_with_any_visual_token(
-    answerer, patch_size, max_pixels, side
-):
-    spec = dataclasses.replace(
-        answerer.spec, patch_size=patch_size, merge_size=2, max_pixels=max_pixels
-    )
-    policies = default_policies(spec)
-    assert policies == ("native", f"fixed:{side}", "scale:0.5", "budget:128")
-    for policy in policies:
-        check_policy(parse_policy(policy), spec)
 
 
 def test_answers_are_cut_and_cleaned_for_a_line():

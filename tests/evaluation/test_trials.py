@@ -2,13 +2,23 @@
 
 import dataclasses
 import itertools
+import time
 
+import jax
 import numpy as np
 import pytest
 
 from mres_jax.data.documents import Question
 from mres_jax.evaluation.calibration import lowest_logprob, measure_domain
-from mres_jax.evaluation.trials import Trial, draw_questions, run_trials, tally
+from mres_jax.evaluation.trials import (
+    NO_PICTURE,
+    Trial,
+    draw_questions,
+    note_compiles,
+    run_trials,
+    tally,
+    time_trials,
+)
 from mres_jax.geometry import Box, Size, View
 from mres_jax.protocols import Answer, Cost
 
@@ -51,12 +61,13 @@ class Echo:
     """Answers every request with its policy, and remembers what it was asked."""
 
     def __init__(self):
-        self.batches, self.policies = [], set()
+        self.batches, self.policies, self.pictures = [], set(), {}
 
     def answer(self, requests, *, n=1, sampling=None, seed=0):
         self.batches.append([request.id for request in requests])
         self.policies |= {request.policy for request in requests}
-        return [[make_answer(request.policy)] for request in requests]
+        self.pictures |= {request.id: len(request.images) for request in requests}
+        return [[make_answer(request.policy or "")] for request in requests]
 
 
 def test_a_tally_counts_each_type_apart_and_weighs_retention_by_tokens():
@@ -118,6 +129,60 @@ def test_ids_of_requests_are_their_own_and_do_not_depend_on_the_batch(batch):
     expected = {f"{q.id}/{policy}" for _, q in drawn for policy in ("native", "scale:0.5")}
     assert len(ids) == len(expected) == 24
     assert set(ids) == expected
+
+
+def test_a_question_without_its_picture_goes_to_the_same_answerer():
+    echo, image = Echo(), np.zeros((8, 8, 3), np.uint8)
+    trials = run_trials(echo, [(image, make_question("a"))], ["native", NO_PICTURE])
+    assert [trial.policy for trial in trials] == ["native", NO_PICTURE]
+    assert echo.pictures == {"a/native": 1, f"a/{NO_PICTURE}": 0}
+    assert echo.policies == {"native", None}
+    without = dataclasses.replace(trials[1].answer.cost, visual_tokens=0, retention_ratio=1.0)
+    trial = trials[1]._replace(answer=dataclasses.replace(trials[1].answer, cost=without))
+    assert tally([trial])[0].retention_ratio == 0.0
+
+
+class Compiling(Echo):
+    """Compiles something at the calls of these numbers."""
+
+    def __init__(self, *calls: int):
+        super().__init__()
+        self.calls = calls
+
+    def answer(self, requests, *, n=1, sampling=None, seed=0):
+        if len(self.batches) in self.calls:
+            jax.jit(lambda x: x + len(self.batches))(np.zeros(3, np.float32))
+            time.sleep(0.2)
+        return super().answer(requests)
+
+
+def test_policies_take_turns_and_compiling_is_not_timed():
+    questions = [(np.zeros((8, 8, 3), np.uint8), make_question(str(i))) for i in range(4)]
+    echo = Compiling(0, 1, 3)  # native at first, scale both times
+    trials, ms = time_trials(echo, questions, ["native", "scale:0.5"], batch=2)
+    asked = [ids[0].split("/")[1] for ids in echo.batches]
+    assert asked == ["native", "scale:0.5", "native", "scale:0.5", "scale:0.5"]  # once more
+    assert len(trials) == 8
+    assert max(ms.values()) < 100  # a batch that compiled takes 100 ms per question and more
+
+
+def test_compiles_are_seen_and_their_absence_is_too():
+    double = jax.jit(lambda x: 2 * x)
+    found = []
+    for _ in range(2):
+        with note_compiles() as compiles:
+            double(np.zeros(5, np.float32))
+        found.append(bool(compiles))
+    assert found == [True, False]
+
+
+def test_the_height_of_text_is_measured_in_what_the_model_saw():
+    question = dataclasses.replace(make_question("a"), text_height=12)
+    whole = View(item=0, crop=Box(0, 0, 100, 200), size=Size(50, 300))
+    seen = dataclasses.replace(make_answer("7"), views=(whole,))
+    assert Trial(question, "native", seen).text_height == 6.0
+    assert Trial(question, NO_PICTURE, make_answer("7")).text_height == 0.0
+    assert Trial(make_question("b"), "native", seen).text_height == 0.0
 
 
 def test_fresh_questions_alternate_types_and_follow_the_seed():

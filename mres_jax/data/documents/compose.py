@@ -61,8 +61,16 @@ class Design:
 class Composer:
     """Draws the choices of one document and fits them together."""
 
-    def __init__(self, rng: random.Random, size: Size, kind: str, options: Options):
-        self.rng, self.size, self.kind, self.options = rng, size, kind, options
+    def __init__(
+        self,
+        rng: random.Random,
+        size: Size,
+        kind: str,
+        options: Options,
+        *,
+        values: Sequence[str] = (),
+    ):
+        self.rng, self.size, self.kind, self.options, self.values = rng, size, kind, options, values
         self.area_bin, self.ratio_bin = bin_of(size)
         style = rng.choice(options.grounds)
         colour = rng.choices(COLOUR_NAMES, COLOUR_SHARES[kind])[0]
@@ -74,7 +82,7 @@ class Composer:
         self.wants_logo = rng.random() < options.logo and min(size) >= 48
         self.wants_card = style == "photo" and kind in ("invoice", "table") and min(size) >= 96
         fewest, most = (min(n, options.max_fields) for n in NUM_FIELDS[self.area_bin])
-        self.num_fields = rng.randint(fewest, most)
+        self.num_fields = max(rng.randint(fewest, most), len(values))
         self.wants_bare = self.area_bin == "A" or (kind == "sign" and rng.random() < 0.12)
         self.seed = rng.getrandbits(64)  # of keys and values, the same in every attempt
 
@@ -109,7 +117,7 @@ class Composer:
         if min(rect.size) < cap_height:
             return None
         draft.type_ = dataclasses.replace(draft.type_, flat=rect.size.height < draft.line)
-        for count in range(self.num_fields, 0, -1):
+        for count in range(self.num_fields, max(1, len(self.values)) - 1, -1):
             keys, pairs = self._draw_pairs(draft.type_, rect, count)
             if pairs and (columns := self._place(draft, rect, pairs, framed)):
                 facts["columns"] = {1: "one", 2: "two"}.get(columns, "many")
@@ -227,6 +235,8 @@ class Composer:
             while value in taken:
                 value = draw_value(rng, VALUE_FORMATS[key], max_chars, type_.flat)
             pairs.append(layout.Pair(key=printed[key], value=value))
+        for i, value in enumerate(self.values):
+            pairs[i] = dataclasses.replace(pairs[i], value=value)
         return tuple(keys[:count]), pairs
 
     def _place(self, draft: Draft, rect: Box, pairs: Sequence[layout.Pair], framed: bool) -> int:

@@ -24,6 +24,7 @@ def make_document(
     size: Size | None = None,
     kind: str | None = None,
     options: Options | None = None,
+    values: Sequence[str] = (),
 ) -> Document:
     """Draws one document; the same arguments give the same bytes.
 
@@ -32,12 +33,21 @@ def make_document(
       area_bin, ratio_bin: cell to draw the size from; each is drawn evenly where it is None.
       size: an exact size instead, at least 11 px per side and inside the area bins.
       kind: one of `KINDS`; drawn evenly where it is None.
+      options: what may be drawn; None takes the full range.
+      values: stand in the first fields instead of drawn ones; where they find no room at any height
+        of text, a document without them is drawn.
 
     Raises:
       MresError: an unknown bin or kind, or a size outside the bins.
     """
     design, size = draw_design(
-        seed, area_bin=area_bin, ratio_bin=ratio_bin, size=size, kind=kind, options=options
+        seed,
+        area_bin=area_bin,
+        ratio_bin=ratio_bin,
+        size=size,
+        kind=kind,
+        options=options,
+        values=values,
     )
     bins = bin_of(size)
     fields = fields_of(design)
@@ -72,6 +82,7 @@ def draw_design(
     size: Size | None = None,
     kind: str | None = None,
     options: Options | None = None,
+    values: Sequence[str] = (),
 ) -> tuple[Design, Size]:
     """Decides everything about a document without painting it."""
     rng = random.Random(seed)
@@ -82,7 +93,7 @@ def draw_design(
     kind = kind or drawn[2]
     if kind not in KINDS:
         raise MresError(f"documents: no kind {kind!r}; have {', '.join(KINDS)}.")
-    return Composer(rng, size, kind, options).run(), size
+    return Composer(rng, size, kind, options, values=values).run(), size
 
 
 def fields_of(design: Design) -> tuple[Field, ...]:
