@@ -144,7 +144,12 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--seed", type=int, default=0, metavar="N", help="of all pictures and questions; default 0")
-    add("--questions", type=int, metavar="N", help="of the table; default 140, four for each size")
+    add(
+        "--questions",
+        type=int,
+        metavar="N",
+        help="of the table; default 140, or 70 on a slow machine",
+    )
     add("--text", metavar="TEXT", help="ask about a page that says this instead")
     add("--height", type=int, metavar="PX", help="of the capitals of --text, 4 to 48; default 11")
     add("--out", default="demo", metavar="DIR", help="default demo/")

@@ -25,7 +25,8 @@ def run(args: argparse.Namespace) -> int:
     if args.text is not None:
         return _own_text(args, place, start)
     # said before the heavy imports, which take seconds on a fresh machine
-    from mres_jax.evaluation.demo import QUESTIONS, Voice, run_demo
+    from mres_jax.evaluation.asked_pages import Voice
+    from mres_jax.evaluation.demo import run_demo
 
     voice = Voice(
         say=functools.partial(print, flush=True),
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         open_model(place).answerer,
         out=args.out,
         seed=args.seed,
-        num_questions=QUESTIONS if args.questions is None else args.questions,
+        num_questions=args.questions,
         model_name=place.name,
         voice=voice,
     )

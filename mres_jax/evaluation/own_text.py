@@ -14,7 +14,8 @@ from matplotlib.font_manager import get_font
 from mres_jax.data.documents import CHARSET, Document, Options, item_seed, make_document
 from mres_jax.data.documents.fonts import FAMILIES, face, font_folder
 from mres_jax.errors import MresError
-from mres_jax.evaluation.demo import MIXED, QUESTIONS, ask_warm, draw_page
+from mres_jax.evaluation.asked_pages import ask_warm, draw_page
+from mres_jax.evaluation.demo import MIXED, QUESTIONS
 from mres_jax.evaluation.pages import Page
 from mres_jax.evaluation.plan import make_plan
 from mres_jax.evaluation.trials import Trial, draw_questions
@@ -189,7 +190,9 @@ def ask_text(
     trials = [trial for reading in readings for trial in reading.trials]
     files = {
         "own.png": png(document.image),
-        "own-policies.png": draw_page(answerer, pages[-1], trials, plan, model_name),
+        "own-policies.png": draw_page(
+            pages[-1], trials, plan, stride=answerer.spec.stride, model_name=model_name
+        ),
     }
     return OwnResult(readings, write_together(out, files))
 

@@ -165,7 +165,7 @@ def time_trials(
     questions: Iterable[tuple[np.ndarray, Question]],
     policies: Sequence[str],
     *,
-    batch: int = 2 * len(BINS),
+    batch: int = 32,
     report: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[Trial], dict[str, float]]:
     """Returns every question answered under every policy, and ms per question by policy.
@@ -176,8 +176,8 @@ def time_trials(
 
     Args:
       answerer, questions, policies, report: as for `run_trials`.
-      batch: questions asked at a time; one round of the 35 cells, two questions each, so that
-        every batch has pictures of all sizes.
+      batch: questions asked at a time; pictures of all sizes should be in each. The next batch is
+        drawn when this one has been answered.
     """
     trials: list[Trial] = []
     times: dict[str, list[float]] = {policy: [] for policy in policies}

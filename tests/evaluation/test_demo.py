@@ -1,20 +1,26 @@
 """The demo as a whole, on a tiny random model: what it writes, says and counts."""
 
 import dataclasses
+import itertools
 import json
+import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import mres_jax.evaluation.demo as demo_module
 import mres_jax.evaluation.summary
 from mres_jax.data.images import decode_image
 from mres_jax.errors import MresError, PolicyError
-from mres_jax.evaluation.demo import Voice, run_demo, shown
+from mres_jax.evaluation.asked_pages import Voice, shown
+from mres_jax.evaluation.demo import run_demo
 from mres_jax.evaluation.explorer import other_policies, slider_policies
 from mres_jax.evaluation.pages import write_pages
+from mres_jax.evaluation.plan import make_plan
 from mres_jax.evaluation.summary import from_json, to_json
 from mres_jax.evaluation.trials import NO_PICTURE
+from mres_jax.geometry import Size
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.testing.tiny import tiny_qwen2_vl
 
@@ -105,6 +111,30 @@ def test_a_seed_changes_every_page_and_repeats_them(tmp_path):
     )
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not any(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+class Enough(Exception):
+    """Ends a call once what it was to be asked is known."""
+
+
+def test_a_slow_machine_is_asked_one_round_and_a_number_that_was_given_is_kept(
+    answerer, monkeypatch
+):
+    """Ten seconds pass at each question, so that a round takes longer than it may."""
+    clock, asked, lines = itertools.count(0, 10), [], []
+
+    def take(answerer, questions, policies, **options):
+        asked.append(len(list(questions)))
+        raise Enough
+
+    monkeypatch.setattr(demo_module, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(demo_module, "time_trials", take)
+    plan = make_plan(answerer.spec, [Size(64, 64)])
+    for wanted in (None, 71):
+        with pytest.raises(Enough):
+            demo_module._ask_live(answerer, 0, wanted, plan, {}, Voice(progress=lines.append))
+    assert asked == [70, 71]
+    assert "no more are asked" in lines[1]
 
 
 def test_no_questions_are_refused_before_anything_is_written(answerer, tmp_path):
