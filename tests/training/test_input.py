@@ -78,7 +78,7 @@ def test_an_epoch_has_every_example_of_every_source_once_in_an_order_of_its_own(
         members = [member for pack in planned.members for member in pack]
         sizes = [len(source.sizes(epoch)) for source in sources]
         assert sorted(members) == [(s, n) for s in (0, 1) for n in range(sizes[s])]
-        orders.append(members)
+        orders.append(plan(rows(folder), epoch=epoch, fill=fill).members)
     assert orders[0] != orders[1]
 
 
@@ -112,17 +112,19 @@ def test_a_row_comes_as_often_as_its_weight_says_and_policies_by_theirs(folder):
 
 def test_packs_are_the_same_from_any_position_and_with_any_number_of_workers():
     def plan_one(number: int) -> Epoch:
-        return plan(documents(8), epoch=number)
+        return plan(documents(16), epoch=number)
 
+    per_epoch = len(plan_one(0))
+    assert per_epoch > 2
     with Feed(plan_one) as feed:
-        straight = take(feed, 6)
-    assert {fed.epoch for fed in straight} > {0, 1}
+        straight = take(feed, per_epoch + 3)
+    assert {fed.epoch for fed in straight} == {0, 1}
     for start, num_workers in ((1, 0), (2, 2)):
         first = straight[start]
         with Feed(
             plan_one, position=Position(first.epoch, first.place), num_workers=num_workers
         ) as feed:
-            seen = take(feed, 6 - start)
+            seen = take(feed, len(straight) - start)
             assert feed.position > Position(seen[-1].epoch, seen[-1].place)
         assert [digest(fed) for fed in seen] == [digest(fed) for fed in straight[start:]]
     assert not multiprocessing.active_children()
@@ -203,24 +205,32 @@ def test_a_worker_that_is_killed_ends_the_run_with_one_line():
 
 
 PARENT = """
-import multiprocessing, time
+import dataclasses, multiprocessing, time
 from mres_jax.config import Documents
 from mres_jax.models.nativeres_llava import processor
 from mres_jax.models.nativeres_llava.presets import mres_tiny
 from mres_jax.resolution.policies import parse_policy
 from mres_jax.data.types import Rung
 from mres_jax.training.input.documents import DocumentExamples, document_tokenizer
-from mres_jax.training.input.epochs import plan_epoch
+from mres_jax.training.input.epochs import Epoch, plan_epoch
 from mres_jax.training.input.feed import Feed
+
+class Stuck(Epoch):
+    def __getitem__(self, index):
+        if index:
+            time.sleep(60)
+        return super().__getitem__(index)
 
 def main():
     tokenizer = document_tokenizer()
     spec = processor.make_spec(mres_tiny(), tokenizer.token_id)
-    source = DocumentExamples(Documents(examples=8, kinds={"page": 1.0}),
+    source = DocumentExamples(Documents(examples=24, kinds={"page": 1.0}),
         policies={parse_policy("native"): 1.0}, spec=spec, tokenizer=tokenizer, seed=0)
-    rung = Rung(max_patches=4096, max_tokens=2048, max_views=16, max_examples=16)
-    feed = Feed(lambda n: plan_epoch([source], [rung], seed=0, epoch=n, row_size=192),
-        num_workers=1)
+    rung = Rung(max_patches=4096, max_tokens=2048, max_views=8, max_examples=8)
+    epoch = plan_epoch([source], [rung], seed=0, epoch=0, row_size=192)
+    assert len(epoch) > 1
+    fields = {f.name: getattr(epoch, f.name) for f in dataclasses.fields(epoch)}
+    feed = Feed(lambda n: Stuck(**fields), num_workers=1)
     next(feed)
     print(multiprocessing.active_children()[0].pid, flush=True)
     time.sleep(60)
@@ -230,16 +240,20 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_end_when_their_parent_is_killed(tmp_path):
+def test_workers_end_when_their_parent_is_killed_even_in_the_middle_of_a_picture(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
-    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     try:
         assert parent.stdout is not None
         worker = int(parent.stdout.readline())
     finally:
         parent.kill()
-        parent.communicate()
+        parent.wait()
+        assert parent.stdout is not None
+        parent.stdout.close()
     for _ in range(100):
         with contextlib.suppress(FileNotFoundError):
             state = pathlib.Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[0]
