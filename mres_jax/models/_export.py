@@ -23,7 +23,7 @@ from mres_jax.models._loading import (
     TRAITS,
     LoadedModel,
     image_processor,
-    load_model,
+    open_model,
 )
 from mres_jax.models.checkpoint_io import write_checkpoint
 from mres_jax.models.files import (
@@ -56,7 +56,8 @@ _JINJA = (
 def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Kind:
     """Turns a Hugging Face directory into a checkpoint of ours, or the other way round.
 
-    Weights keep the type they are stored in, so there and back is bit-exact.
+    Weights keep the type they are stored in, so there and back is bit-exact. Each parameter is read
+    and written before the next one (all layers of a stacked one at a time), so the host holds one.
 
     Args:
       source: directory or hub id; what it is decides the direction.
@@ -74,7 +75,7 @@ def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> K
     if kind == "orbax":
         check_local(target)
     check_vacant(epath.Path(target))  # before the time it takes to load
-    loaded = load_model(directory, param_dtype="stored")
+    loaded = open_model(directory)
     if kind == "orbax":
         export_hf(loaded, target)
         return "huggingface"

@@ -1,6 +1,7 @@
 """A model out of a directory of either kind."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Mapping
@@ -8,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from etils import epath
 from flax import nnx
 from jax.typing import DTypeLike
@@ -18,13 +20,19 @@ from mres_jax.data.tokenizer import FILE as TOKENIZER, Tokenizer
 from mres_jax.errors import CheckpointError
 from mres_jax.models._detect import checkpoint_directory, detect
 from mres_jax.models._families import Family, family_named
-from mres_jax.models.checkpoint_io import read_assets, read_checkpoint, stored_arrays
+from mres_jax.models.checkpoint_io import (
+    open_checkpoint,
+    read_assets,
+    read_checkpoint,
+    stored_arrays,
+)
 from mres_jax.models.files import check_local, parse_json, read_json, read_small
 from mres_jax.models.hf_fields import Fields
 from mres_jax.models.key_table import Parameters, variables
 from mres_jax.models.manifest import read_manifest
+from mres_jax.models.unread import Unread
 from mres_jax.models.vlm import PackedVLM
-from mres_jax.models.weights import ShardingRule, fully_sharded, load_weights
+from mres_jax.models.weights import ShardingRule, fully_sharded, load_weights, open_weights
 
 # Files of a model directory that are not weights; carried along unread unless they are needed.
 ASSETS = (
@@ -53,7 +61,7 @@ class LoadedModel:
     """A model with all that it takes to use it.
 
     Attributes:
-      model: parameters in place.
+      model: parameters in place, or `Unread`.
       config: its sizes.
       spec: what the host side needs.
       tokenizer: text to ids and back.
@@ -98,14 +106,32 @@ def load_model(
     if mesh is not None and sharding is None:
         sharding = fully_sharded(mesh)
     param_dtype = dtype if param_dtype is None else param_dtype
+    return _load(directory, dtype, param_dtype, sharding)
+
+
+def open_model(directory: str | os.PathLike[str]) -> LoadedModel:
+    """A model to be written elsewhere: its parameters are `Unread`, in the type they are stored in.
+
+    Raises:
+      CheckpointError: as `load_model`.
+    """
+    return _load(directory, jnp.float32, "stored", None, unread=True)
+
+
+def _load(directory: str | os.PathLike[str], *options: Any, unread: bool = False) -> LoadedModel:
     if detect(directory) == "huggingface":
         check_local(directory)
-        return _load_huggingface(pathlib.Path(directory), dtype, param_dtype, sharding)
-    return _load_orbax(checkpoint_directory(directory), dtype, param_dtype, sharding)
+        return _load_huggingface(pathlib.Path(directory), *options, unread=unread)
+    return _load_orbax(checkpoint_directory(directory), *options, unread=unread)
 
 
 def _load_huggingface(
-    directory: pathlib.Path, dtype: Any, param_dtype: Any, sharding: ShardingRule | None
+    directory: pathlib.Path,
+    dtype: Any,
+    param_dtype: Any,
+    sharding: ShardingRule | None,
+    *,
+    unread: bool,
 ) -> LoadedModel:
     content = read_json(directory / CONFIG)
     family = family_named(content.get("model_type"), directory / CONFIG)
@@ -116,9 +142,8 @@ def _load_huggingface(
     preprocessor = image_processor(directory, assets) or {}  # none, and yet not made here
     config = family.config_from_hf(content, preprocessor)
     skeleton = family.skeleton(config, dtype=dtype)
-    state = load_weights(
-        directory, skeleton, family.key_table(config), dtype=param_dtype, sharding=sharding
-    )
+    load = open_weights if unread else functools.partial(load_weights, sharding=sharding)
+    state = load(directory, skeleton, family.key_table(config), dtype=param_dtype)
     return LoadedModel(
         model=_filled(skeleton, state),
         config=config,
@@ -132,7 +157,12 @@ def _load_huggingface(
 
 
 def _load_orbax(
-    directory: epath.Path, dtype: Any, param_dtype: Any, sharding: ShardingRule | None
+    directory: epath.Path,
+    dtype: Any,
+    param_dtype: Any,
+    sharding: ShardingRule | None,
+    *,
+    unread: bool,
 ) -> LoadedModel:
     manifest = read_manifest(directory)
     family = family_named(manifest.config.get("model_type"), directory)
@@ -150,7 +180,10 @@ def _load_orbax(
         for name, (shape, kind) in stored.get(ADAPTERS, {}).items()
     }
     trees = {"model": abstract} | ({ADAPTERS: adapters} if adapters else {})
-    read = read_checkpoint(directory, trees, cast=True)
+    if unread:
+        read = open_checkpoint(directory, trees)
+    else:
+        read = read_checkpoint(directory, trees, cast=True)
     extra = dict(manifest.extra)
     state = _merged(read["model"], read.get(ADAPTERS, {}), extra.pop(ADAPTERS, {}), param_dtype)
     assets = read_assets(directory)
@@ -176,11 +209,23 @@ def _merged(
         *owner, last = map(str, path)
         a, b = (adapters.get(".".join([*owner, factor])) for factor in nn.LORA_FACTORS)
         if last == "kernel" and a is not None and b is not None:
-            kernel = nn.merge_kernel(variable.get_value(), a, b, traits["scale"])
+            kernel = _with_adapter(variable.get_value(), a, b, traits["scale"])
             is_stored = isinstance(param_dtype, str) and param_dtype == "stored"
             variable = variable.replace(kernel if is_stored else kernel.astype(param_dtype))
         flat.append((path, variable))
     return nnx.from_flat_state(flat)
+
+
+def _with_adapter(kernel: Any, a: Any, b: Any, scale: float) -> Any:
+    """The sum, float32; of `Unread` arrays one that is made when it is read."""
+    if not isinstance(kernel, Unread):
+        return nn.merge_kernel(kernel, a, b, scale)
+
+    def read() -> np.ndarray:
+        whole, down, up = (jnp.asarray(part.read()) for part in (kernel, a, b))
+        return np.asarray(nn.merge_kernel(whole, down, up, scale))
+
+    return Unread(shape=kernel.shape, dtype=np.dtype(np.float32), read=read)
 
 
 def abstract_parameters(

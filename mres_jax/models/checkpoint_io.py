@@ -37,6 +37,7 @@ from mres_jax.models.manifest import (
     verify,
     write_manifest,
 )
+from mres_jax.models.orbax_arrays import load_arrays, open_array, save_arrays
 
 _SETTLE_TRIES = 100  # of 0.05 s
 
@@ -58,7 +59,7 @@ def write_checkpoint(
 
     Args:
       directory: of the checkpoint.
-      trees: pytrees by name; `model` holds the parameters of the model.
+      trees: pytrees by name; `model` holds the parameters of the model, which may be `Unread`.
       config: the model's `config.json`.
       step: training step.
       policy: resolution policy the model was trained with.
@@ -75,7 +76,7 @@ def write_checkpoint(
         for tree, leaves in arrays.items()
     }
     with _clean_failure(directory), _quiet():
-        _save_arrays(directory / TREES, arrays)
+        save_arrays(absolute(directory / TREES), arrays)
         if jax.process_index() == 0:
             for name, content in (assets or {}).items():
                 (directory / ASSETS).mkdir(parents=True, exist_ok=True)
@@ -108,11 +109,7 @@ def read_checkpoint(
       DamagedError: a changed file, by name.
       CheckpointError: arrays that differ in name, shape or type; all by name.
     """
-    sources = _sources(directory)
-    for source, manifest in sources:
-        verify(source, manifest)
-    targets = {name: _leaves(tree) for name, tree in abstract.items()}
-    _compare(directory, _arrays(sources), targets, cast=cast)
+    sources, targets = _verified(directory, abstract, cast=cast)
     loaded: dict[str, dict[str, Any]] = {tree: {} for tree in targets}
     for source, manifest in sources:
         structs = {
@@ -120,10 +117,36 @@ def read_checkpoint(
             for tree, leaves in targets.items()
             if tree in manifest.arrays
         }
+        if not structs:
+            continue
         with _quiet():
-            for tree, arrays in (_load_arrays(source / TREES, structs) if structs else {}).items():
+            for tree, arrays in load_arrays(absolute(source / TREES), structs).items():
                 loaded[tree] |= arrays
     return {name: _rebuild(tree, loaded[name]) for name, tree in abstract.items()}
+
+
+def open_checkpoint(directory: epath.Path, abstract: Mapping[str, Any]) -> dict[str, Any]:
+    """As `read_checkpoint`, but every array is `Unread`: files are verified, not yet loaded."""
+    sources, targets = _verified(directory, abstract, cast=False)
+    opened: dict[str, dict[str, Any]] = {tree: {} for tree in targets}
+    for source, manifest in sources:
+        path = absolute(source / TREES)
+        for tree, leaves in targets.items():
+            for name in manifest.arrays.get(tree, ()):
+                opened[tree][name] = open_array(path, tree, name, leaves[name])
+    return {name: _rebuild(tree, opened[name]) for name, tree in abstract.items()}
+
+
+def _verified(
+    directory: epath.Path, abstract: Mapping[str, Any], *, cast: bool
+) -> tuple[list[tuple[epath.Path, Manifest]], dict[str, dict[str, Any]]]:
+    """Where the trees are, and their leaves, once files and names are found right."""
+    sources = _sources(directory)
+    for source, manifest in sources:
+        verify(source, manifest)
+    targets = {name: _leaves(tree) for name, tree in abstract.items()}
+    _compare(directory, _arrays(sources), targets, cast=cast)
+    return sources, targets
 
 
 def stored_arrays(directory: epath.Path) -> dict[str, dict[str, list[Any]]]:
@@ -151,18 +174,6 @@ def read_assets(directory: epath.Path) -> dict[str, bytes]:
     if not folder.is_dir():
         return {}
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-def _save_arrays(path: epath.Path, arrays: Mapping[str, Any]) -> None:
-    import orbax.checkpoint.experimental.v1 as ocp  # 1.5 s, and only saving and restoring need it
-
-    ocp.save_checkpointables(absolute(path), dict(arrays))
-
-
-def _load_arrays(path: epath.Path, structs: Mapping[str, Any]) -> dict[str, Any]:
-    import orbax.checkpoint.experimental.v1 as ocp
-
-    return ocp.load_checkpointables(absolute(path), dict(structs))
 
 
 def absolute(path: str | os.PathLike[str]) -> epath.Path:

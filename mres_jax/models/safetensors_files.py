@@ -1,6 +1,6 @@
 """Safetensors on disk, without torch: a directory of tensors in, one or several shards out.
 
-Reading memory-maps the files and copies one tensor at a time; writing streams one tensor at a time.
+Reading memory-maps the files and copies one tensor at a time; writing holds one parameter.
 """
 
 import collections
@@ -8,7 +8,7 @@ import dataclasses
 import json
 import pathlib
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ FLOATS = {  # what a parameter may be stored as
 _CODES = {dtype: code for code, dtype in FLOATS.items()}
 # What `torch.save` writes: unpickling it runs whatever its author wanted.
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+_STRIP = 32  # columns
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,72 +154,119 @@ def _open_file(path: pathlib.Path) -> list[Stored]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Planned:
-    """One tensor to write. `make` is called once, when its turn comes."""
+    """A parameter to write: one tensor, or one of the same shape per layer.
 
-    name: str
+    Attributes:
+      names: of its tensors.
+      shape: extents of each.
+      dtype: of each.
+      make: returns them in order; called once, when their turn comes.
+    """
+
+    names: Sequence[str]
     shape: tuple[int, ...]
     dtype: np.dtype
-    make: Callable[[], np.ndarray]
+    make: Callable[[], Iterable[np.ndarray]]
 
     @property
     def nbytes(self) -> int:
-        """Bytes on disk."""
+        """Bytes on disk of each tensor."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
+_Tensor = tuple[str, Planned]  # a name, and the parameter that it is of
+
+
 def write_tensors(
-    directory: pathlib.Path, tensors: Sequence[Planned], *, max_shard_bytes: float
+    directory: pathlib.Path, parameters: Sequence[Planned], *, max_shard_bytes: float
 ) -> None:
     """Writes shards (one file when all fit, else numbered ones with an index) into `directory`.
+
+    Whole layers stay in one shard. Headers are written first, then one parameter after the other,
+    each layer at its place, so that no more than one parameter is needed at a time.
 
     Raises:
       OSError: the disk is full; `files.new_directory` makes one line of it.
     """
-    total = sum(tensor.nbytes for tensor in tensors)
+    tensors = sorted(((n, p) for p in parameters for n in p.names), key=_natural_order)
+    total = sum(parameter.nbytes for _, parameter in tensors)
     check_space(directory, total)
     shards = _split(tensors, max_shard_bytes)
+    files = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
     if len(shards) == 1:
-        _write_file(directory / SINGLE, shards[0])
-        return
-    weight_map = {}
-    for number, shard in enumerate(shards, 1):
-        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        _write_file(directory / file, shard)
-        weight_map |= {tensor.name: file for tensor in shard}
-    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-    write_json(directory / INDEX, index)
+        files = [SINGLE]
+    else:
+        weight_map = {name: file for file, s in zip(files, shards, strict=True) for name, _ in s}
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+        write_json(directory / INDEX, index)
+    places = {}
+    for file, shard in zip(files, shards, strict=True):
+        offsets = _write_header(directory / file, shard)
+        places |= {name: (directory / file, offset) for name, offset in offsets.items()}
+    for parameter in parameters:
+        _write_parameter(parameter, places)
 
 
-def _split(tensors: Sequence[Planned], max_shard_bytes: float) -> list[list[Planned]]:
-    shards: list[list[Planned]] = [[]]
+def _natural_order(tensor: _Tensor) -> list[tuple[int, str]]:
+    return [(int(p), "") if p.isdigit() else (-1, p) for p in tensor[0].split(".")]
+
+
+def _split(tensors: Sequence[_Tensor], max_shard_bytes: float) -> list[list[_Tensor]]:
+    shards: list[list[_Tensor]] = [[]]
     size = 0
     for tensor in tensors:
-        if shards[-1] and size + tensor.nbytes > max_shard_bytes:
+        nbytes = tensor[1].nbytes
+        if shards[-1] and size + nbytes > max_shard_bytes:
             shards.append([])
             size = 0
         shards[-1].append(tensor)
-        size += tensor.nbytes
+        size += nbytes
     return shards
 
 
-def _write_file(path: pathlib.Path, tensors: Sequence[Planned]) -> None:
+def _write_header(path: pathlib.Path, shard: Sequence[_Tensor]) -> dict[str, int]:
+    """Starts a file; returns where each tensor goes."""
     # Wide types first, then by name: every tensor then starts at a multiple of its own width.
-    ordered = sorted(tensors, key=lambda tensor: (-tensor.dtype.itemsize, tensor.name))
+    ordered = sorted(shard, key=lambda tensor: (-tensor[1].dtype.itemsize, tensor[0]))
     header: dict[str, Any] = collections.OrderedDict(__metadata__={"format": "pt"})
-    offset = 0
-    for tensor in ordered:
-        end = offset + tensor.nbytes
-        header[tensor.name] = {
-            "dtype": _CODES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, end],
+    offsets, end = {}, 0
+    for name, parameter in ordered:
+        start, end = end, end + parameter.nbytes
+        header[name] = {
+            "dtype": _CODES[parameter.dtype],
+            "shape": list(parameter.shape),
+            "data_offsets": [start, end],
         }
-        offset = end
+        offsets[name] = start
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for tensor in ordered:
-            array = np.asarray(tensor.make(), order="C")
-            assert (array.shape, array.dtype) == (tensor.shape, tensor.dtype), tensor.name
-            file.write(array.reshape(-1).view(np.uint8).data)
+    data = struct.pack("<Q", len(text)) + text
+    path.write_bytes(data)
+    return {name: len(data) + offset for name, offset in offsets.items()}
+
+
+def _write_parameter(parameter: Planned, places: Mapping[str, tuple[pathlib.Path, int]]) -> None:
+    for name, array in zip(parameter.names, parameter.make(), strict=True):
+        assert (array.shape, array.dtype) == (parameter.shape, parameter.dtype), name
+        path, offset = places[name]
+        with path.open("r+b") as file:
+            file.seek(offset)
+            file.write(contiguous(array).reshape(-1).view(np.uint8).data)
+
+
+def contiguous(array: np.ndarray) -> np.ndarray:
+    """`array` in C order: itself, or a copy."""
+    if array.flags.c_contiguous:
+        return array
+    out = np.empty(array.shape, array.dtype)
+    copy_into(out, array)
+    return out
+
+
+def copy_into(out: np.ndarray, array: np.ndarray) -> None:
+    """Copies an array of the same type, a transposed matrix in strips that a cache can hold."""
+    if array.ndim != 2 or array.flags.c_contiguous:
+        out[...] = array
+        return
+    for start in range(0, array.shape[1], _STRIP):
+        out[:, start : start + _STRIP] = array[:, start : start + _STRIP]

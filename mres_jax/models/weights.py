@@ -1,8 +1,9 @@
 """Weights in and out: safetensors into a (sharded) skeleton and back, bit-exactly, no torch."""
 
+import functools
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -24,7 +25,15 @@ from mres_jax.models.key_table import (
     match,
     variables,
 )
-from mres_jax.models.safetensors_files import FLOATS, Planned, Stored, write_tensors
+from mres_jax.models.safetensors_files import (
+    FLOATS,
+    Planned,
+    Stored,
+    contiguous,
+    copy_into,
+    write_tensors,
+)
+from mres_jax.models.unread import Unread
 
 ShardingRule = Callable[[str, tuple[int, ...]], Sharding]
 
@@ -53,17 +62,36 @@ def load_weights(
       CheckpointError: damaged or missing files; keys missing, unexpected or of the wrong shape, all
         of them in one message; a value that `dtype` cannot hold.
     """
-    directory = pathlib.Path(model_dir)
-    leaves = flatten(skeleton)
-    sources = match(directory, leaves, table)
+    opened = open_weights(model_dir, skeleton, table, dtype=dtype)
     loaded = []
+    for path, variable in variables(opened):
+        array = _place(".".join(map(str, path)), variable.get_value().read(), sharding)
+        loaded.append((path, variable.replace(array)))
+    return nnx.from_flat_state(loaded)
+
+
+def open_weights(
+    model_dir: str | os.PathLike[str],
+    skeleton: Skeleton,
+    table: KeyTable,
+    *,
+    dtype: DTypeLike | Literal["stored"] | None = None,
+) -> Parameters:
+    """As `load_weights`, but every parameter is `Unread`: the files are checked, not yet read.
+
+    Raises:
+      CheckpointError: as `load_weights`; of a value that `dtype` cannot hold when it is read.
+    """
+    leaves = flatten(skeleton)
+    sources = match(pathlib.Path(model_dir), leaves, table)
+    opened = []
     for path, variable in variables(skeleton):
         name = ".".join(map(str, path))
-        key, stored = sources[name]
-        leaf = leaves[name]
-        array = _assemble(key, stored, leaf.shape, _parameter_dtype(dtype, leaf, stored))
-        loaded.append((path, variable.replace(_place(name, array, sharding))))
-    return nnx.from_flat_state(loaded)
+        (key, stored), leaf = sources[name], leaves[name]
+        kind = _parameter_dtype(dtype, leaf, stored)
+        read = functools.partial(_assemble, key, stored, leaf.shape, kind)
+        opened.append((path, variable.replace(Unread(shape=leaf.shape, dtype=kind, read=read))))
+    return nnx.from_flat_state(opened)
 
 
 def write_weights(
@@ -76,7 +104,7 @@ def write_weights(
 ) -> None:
     """Writes parameters as safetensors in Hugging Face's layout into a directory that exists.
 
-    `dtype` None keeps each parameter's own.
+    `Unread` parameters are read one at a time. `dtype` None keeps each parameter's own.
 
     Raises:
       CheckpointError: a value does not fit `dtype`.
@@ -90,14 +118,9 @@ def write_weights(
             continue
         leaf = leaves[key.ours]
         target = np.dtype(leaf.dtype if dtype is None else dtype)
-        for layer, name in enumerate(layer_names(key, leaf)):
-
-            def make(key=key, leaf=leaf, layer=layer, target=target) -> np.ndarray:
-                array = _on_host(leaf, layer if key.stacked else None)
-                return key.to_hf(cast(array, target, key.ours))
-
-            planned.append(Planned(name=name, shape=shapes[name], dtype=target, make=make))
-    planned.sort(key=_natural_order)  # whole layers stay in one shard
+        names = layer_names(key, leaf)
+        make = functools.partial(_tensors, key, leaf, target)
+        planned.append(Planned(names=names, shape=shapes[names[0]], dtype=target, make=make))
     write_tensors(directory, planned, max_shard_bytes=max_shard_bytes)
 
 
@@ -137,6 +160,13 @@ def cast(array: np.ndarray, dtype: Any, name: str) -> np.ndarray:
     return out
 
 
+def _tensors(key: Key, leaf: Any, dtype: np.dtype) -> Iterator[np.ndarray]:
+    """The file's tensors of a parameter, layer by layer; an unread one is read once."""
+    array = leaf.read() if isinstance(leaf, Unread) else leaf
+    for layer in range(leaf.shape[0]) if key.stacked else (None,):
+        yield key.to_hf(cast(_on_host(array, layer), dtype, key.ours))
+
+
 def _on_host(leaf: Any, layer: int | None) -> np.ndarray:
     """A parameter, or one layer of it, without keeping a copy of whole stacks on the host."""
     if layer is None:
@@ -158,10 +188,10 @@ def _assemble(
     key: Key, stored: Sequence[Stored], shape: tuple[int, ...], dtype: np.dtype
 ) -> np.ndarray:
     if not key.stacked:
-        return np.asarray(cast(key.to_ours(stored[0].read()), dtype, stored[0].name), order="C")
+        return contiguous(cast(key.to_ours(stored[0].read()), dtype, stored[0].name))
     group = np.empty(shape, dtype)
     for layer, tensor in enumerate(stored):
-        group[layer] = cast(key.to_ours(tensor.read()), dtype, tensor.name)
+        copy_into(group[layer], cast(key.to_ours(tensor.read()), dtype, tensor.name))
     return group
 
 
@@ -172,7 +202,3 @@ def _place(path: str, array: np.ndarray, sharding: Sharding | ShardingRule | Non
         sharding = sharding(path, array.shape)
     # Each process hands over the parts that its own devices hold.
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
-
-
-def _natural_order(tensor: Planned) -> list[tuple[int, str]]:
-    return [(int(p), "") if p.isdigit() else (-1, p) for p in tensor.name.split(".")]
