@@ -335,11 +335,12 @@ def ask(connection: Connection, name: str):
 
 
 def in_turn(sides: list[Connection], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each run, round by round; the first round is not counted."""
+    """Seconds of each run, round by round; the first round is not counted, the order rotates."""
     runs = [(name, each) for each in sides for name in each.recv() if name not in RESULTS_OF]
     seconds: dict[str, list[float]] = {name: [] for name, _ in runs}
     for i in range(rounds + 1):
-        for name, each in runs:
+        first = i % len(runs)
+        for name, each in runs[first:] + runs[:first]:
             taken, _ = ask(each, name)
             print(f"round {i}: {name}: {taken:.2f} s")
             if i:
