@@ -3,6 +3,7 @@
 from mres_jax.testing.runs import tiny_run as tiny_run
 from mres_jax.testing.tiny import (
     TinyModel as TinyModel,
+    fill as fill,
     tiny_nativeres_llava as tiny_nativeres_llava,
     tiny_qwen2_vl as tiny_qwen2_vl,
     tiny_text_config as tiny_text_config,

@@ -1,9 +1,11 @@
 """Whole models of a few thousand random parameters, with tokenizer and processor."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -20,6 +22,8 @@ from mres_jax.models.vlm import PackedVLM
 
 WORDS = ("what", "is", "the", "total", "colour", "red", "blue", "invoice", "user", "assistant")
 LIMITS = {"min_pixels": 2 * 8 * 8, "max_pixels": 48 * 8 * 8}  # 2 to 48 visual tokens a view
+
+Module = TypeVar("Module", bound=nnx.Module)
 
 
 class TinyModel(NamedTuple):
@@ -92,6 +96,16 @@ def tiny_text_config(
         num_key_value_heads=2,
         max_position_embeddings=512,
         mrope_section=mrope_section,
+    )
+
+
+def fill(make: Callable[[], Module], *, scale: float = 0.5, seed: int = 0) -> Module:
+    """The module with normal parameters of deviation `scale`; made by itself it compiles long."""
+    graphdef, abstract = nnx.split(nnx.eval_shape(make))
+    draw = np.random.default_rng(seed)
+    return nnx.merge(
+        graphdef,
+        jax.tree.map(lambda x: jnp.asarray(draw.normal(0, scale, x.shape), x.dtype), abstract),
     )
 
 

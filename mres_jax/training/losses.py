@@ -1,9 +1,12 @@
 """Losses over packs.
 
-Axes: t packed positions, p packed patches, V vocabulary, d vision width, n classes.
+Axes: t packed positions, p packed patches, c positions of a chunk, e text width, V vocabulary, d
+vision width, n classes.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,16 +14,68 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 
-def next_token_loss(
-    logits: Float[Array, "t V"], targets: Int[Array, " t"], mask: Bool[Array, " t"]
-) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Mean cross-entropy over the masked positions, nats, and the share of them predicted right."""
-    weights = mask.astype(jnp.float32)
-    count = jnp.maximum(weights.sum(), 1.0)
-    nll = _cross_entropy(logits, targets)
-    right = (logits.argmax(axis=-1) == targets).astype(jnp.float32)
-    loss = (nll * weights).sum() / count
-    return loss, {"loss": loss, "accuracy": (right * weights).sum() / count}
+class TokenSums(NamedTuple):
+    """Sums over loss tokens; divided by their number, a mean.
+
+    Attributes:
+      nll: negative log-likelihood, nats.
+      right: how many were predicted.
+    """
+
+    nll: Float[Array, ""]
+    right: Float[Array, ""]
+
+
+def next_token_sums(
+    head: Callable[[Float[Array, "c e"]], Float[Array, "c V"]],
+    hidden: Float[Array, "t e"],
+    targets: Int[Array, " t"],
+    mask: Bool[Array, " t"],
+    *,
+    chunk: int | None = None,
+) -> TokenSums:
+    """Cross-entropy of the masked positions, scored by `head` a chunk at a time.
+
+    The positions that count are moved to the front, so that chunks behind them are skipped: only
+    loss tokens pay for the vocabulary. Scores of a chunk are thrown away and computed again in the
+    backward pass, so no array of `[t, V]` exists in either. Parameters that `head` closes over get
+    their gradients; a frozen head costs none.
+
+    Args:
+      head: float32 scores of hidden states, as `PackedVLM.logits`.
+      hidden: hidden states.
+      targets: the token that follows each.
+      mask: which positions count.
+      chunk: positions scored at a time; None scores all at once and keeps the scores.
+    """
+    length = len(targets)
+    if chunk is None or chunk >= length:
+        return _sums(head, hidden, targets, mask)
+    order = jnp.argsort(~mask, stable=True)
+
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def score(hidden: Array, targets: Array, mask: Array) -> TokenSums:
+        nothing = TokenSums(jnp.zeros(()), jnp.zeros(()))
+        return jax.lax.cond(mask.any(), lambda: _sums(head, hidden, targets, mask), lambda: nothing)
+
+    def step(total: TokenSums, part: tuple[Array, Array, Array]) -> tuple[TokenSums, None]:
+        return jax.tree.map(jnp.add, total, score(*part)), None
+
+    parts = jax.tree.map(lambda x: _chunks(x[order], chunk), (hidden, targets, mask))
+    return jax.lax.scan(step, TokenSums(jnp.zeros(()), jnp.zeros(())), parts)[0]
+
+
+def _sums(head: Callable[[Array], Array], hidden: Array, targets: Array, mask: Array) -> TokenSums:
+    logits = head(hidden)
+    nll = jnp.where(mask, _cross_entropy(logits, targets), 0.0)
+    right = jnp.where(mask, logits.argmax(axis=-1) == targets, False)
+    return TokenSums(nll.sum(), right.sum().astype(jnp.float32))
+
+
+def _chunks(x: Array, size: int) -> Array:
+    """`x` in rows of `size` positions, the last filled with zeros."""
+    padding = [(0, -len(x) % size)] + [(0, 0)] * (x.ndim - 1)
+    return jnp.pad(x, padding).reshape(-1, size, *x.shape[1:])
 
 
 class PatchHeads(nnx.Module):

@@ -32,21 +32,11 @@ def random(*shape: int):
     return jnp.asarray(np.random.default_rng(0).standard_normal(shape, np.float32))
 
 
-def filled(make: Callable[[], Any]) -> Any:
-    """The module with random parameters; made in the usual way, it compiles for seconds."""
-    graphdef, abstract = nnx.split(nnx.eval_shape(make))
-    draw = np.random.default_rng(0)
-    return nnx.merge(
-        graphdef,
-        jax.tree.map(lambda x: jnp.asarray(draw.normal(0, 0.5, x.shape), x.dtype), abstract),
-    )
-
-
 def tower() -> Part:
     config = testing.tiny_vision_config(hidden_size=8)
     places = np.random.default_rng(1).integers(0, 9, (LENGTH, 2)).astype(np.int32)
     return Part(
-        filled(lambda: VisionTower(config, rngs=nnx.Rngs(0))),
+        testing.fill(lambda: VisionTower(config, rngs=nnx.Rngs(0))),
         random(LENGTH, 3 * config.patch_size**2),
         lambda module, x: module(x, jnp.asarray(places), jnp.asarray(SEGMENTS)),
     )
@@ -57,7 +47,7 @@ def decoder() -> Part:
     places = np.random.default_rng(1).integers(0, 40, (3, LENGTH)).astype(np.int32)
     plan = ops.make_plan(SEGMENTS, causal=True)
     return Part(
-        filled(lambda: Decoder(config, rngs=nnx.Rngs(0))),
+        testing.fill(lambda: Decoder(config, rngs=nnx.Rngs(0))),
         random(LENGTH, config.hidden_size),
         lambda module, x: module(x, jnp.asarray(places), plan),
     )
