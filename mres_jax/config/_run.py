@@ -118,6 +118,19 @@ class Run:
       peft: adapters, which train at 1.0 beside what `train` names.
       frozen_dtype: what frozen parameters are held in; None is bfloat16 under `peft`, else what
         the trained ones have.
+      label_mask: which tokens are learnt: `answer` the answers and what ends them, `released` those
+        that the released training code learns.
+      loss_average: what the gradient of a step is of: `token` the mean over all its loss tokens,
+        `pack` the mean over packs of their means, as in the released training code.
+      loss_chunk: tokens whose scores over the vocabulary exist at a time; none is all of a pack.
+      accumulation: packs whose gradients make one step.
+      max_skipped: steps in a row that may be skipped because loss or gradient are not finite.
+      dtype: of matrix products; norms, softmax and losses are float32 always. bfloat16 halves
+        activations on GPU and TPU; a CPU multiplies it more slowly than float32.
+      param_dtype: that trained parameters are held in; gradients and optimiser state are float32.
+        With bfloat16, updates below 1/512 of a parameter are lost.
+      remat: what the backward pass computes again instead of keeping: `none`, `dots` all but matrix
+        products, `full` all but the input of each layer.
       init: checkpoint directory of an earlier run of the same model to start from; its tokenizer
         goes with it. None starts from random weights.
       smoke: overrides that `mres train --smoke` applies, dotted name -> text.
@@ -140,6 +153,14 @@ class Run:
     train: Mapping[str, float] | None = None
     peft: LoRA | None = None
     frozen_dtype: Literal["float32", "bfloat16"] | None = None
+    label_mask: Literal["answer", "released"] = "answer"
+    loss_average: Literal["token", "pack"] = "token"
+    loss_chunk: int | None = 1024
+    accumulation: int = 1
+    max_skipped: int = 10
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    param_dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: Literal["none", "dots", "full"] = "none"
     init: str | None = None
     smoke: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
@@ -173,3 +194,22 @@ class Run:
             "Run",
             f"aux_loss_weight={self.aux_loss_weight} must be finite and >= 0.",
         )
+        for name, have in _RUN_CHOICES.items():
+            value = getattr(self, name)
+            require(value in have, "Run", f"{name}={value!r}; have {', '.join(have)}.")
+        for name in ("accumulation", "max_skipped"):
+            value = getattr(self, name)
+            require(value >= 1, "Run", f"{name}={value} must be at least 1.")
+        chunk = self.loss_chunk
+        require(
+            chunk is None or chunk >= 1, "Run", f"loss_chunk={chunk} must be at least 1, or none."
+        )
+
+
+_RUN_CHOICES = {
+    "label_mask": ("answer", "released"),
+    "loss_average": ("token", "pack"),
+    "dtype": ("float32", "bfloat16"),
+    "param_dtype": ("float32", "bfloat16"),
+    "remat": ("none", "dots", "full"),
+}

@@ -116,6 +116,7 @@ def restore_checkpoint(
     *,
     step: int | None = None,
     fallback: bool = False,
+    defaults: Mapping[str, Any] | None = None,
 ) -> Restored:
     """Verifies and reads the newest step, or the one named.
 
@@ -124,6 +125,7 @@ def restore_checkpoint(
       abstract: trees by name whose leaves have the shapes, types and shardings wanted.
       step: which step; None takes the newest complete one.
       fallback: where a step is damaged, warn and take the one before it.
+      defaults: trees by name, taken as they are where a step has none of that name.
 
     Raises:
       CheckpointError: no complete step, a damaged file (by name), or arrays that do not match.
@@ -141,8 +143,11 @@ def restore_checkpoint(
     for number, candidate in enumerate(candidates):
         directory = step_directory(folder, candidate)
         try:
-            trees = read_checkpoint(directory, abstract)
-            return Restored(step=candidate, trees=trees, manifest=read_manifest(directory))
+            manifest = read_manifest(directory)
+            added = {k: v for k, v in (defaults or {}).items() if k not in manifest.arrays}
+            wanted = {k: v for k, v in abstract.items() if k not in added}
+            trees = read_checkpoint(directory, wanted) | added
+            return Restored(step=candidate, trees=trees, manifest=manifest)
         except DamagedError as error:
             older = candidates[number + 1 :]
             if not fallback or not older:
@@ -211,12 +216,14 @@ class Checkpoints:
         """
         if not list_steps(self.root):
             return None
-        restored = restore_checkpoint(self.root, _trees(state), fallback=fallback)
+        trees = _trees(state)
+        none_skipped = {"skipped": trees["skipped"]}  # steps from before they were counted
+        restored = restore_checkpoint(self.root, trees, fallback=fallback, defaults=none_skipped)
         trees, leans = restored.trees, restored.manifest.base is not None
         self._base = self.root / FROZEN if leans else None
         extra = restored.manifest.extra
         progress = dict(extra.get("progress", {})) | {"run": extra["run"]}
-        return _filled(state, trees)._replace(**trees["training"]), progress
+        return _filled(state, trees)._replace(**trees["training"], **trees["skipped"]), progress
 
 
 def restore_params(model: str | os.PathLike[str], state: TrainState, *, config: Any) -> TrainState:
@@ -260,14 +267,17 @@ def _trees(state: TrainState) -> dict[str, Any]:
         else:
             flat[ADAPTERS if isinstance(x, LoRAParam) else "model"].append((path[1:], x))
     trees = {name: nnx.from_flat_state(leaves) for name, leaves in flat.items() if leaves}
-    return {**trees, "training": {"step": state.step, "opt_state": state.opt_state}}
+    return trees | {
+        "training": {"step": state.step, "opt_state": state.opt_state},
+        "skipped": {"skipped": state.skipped, "skipped_in_row": state.skipped_in_row},
+    }
 
 
 def _filled(state: TrainState, trees: Mapping[str, Any]) -> TrainState:
     """`state` with the parameters of `trees`, in its own types."""
     read: dict[Any, Any] = {}
     for name, tree in trees.items():
-        if name != "training":
+        if name not in ("training", "skipped"):
             prefix = () if name == "heads" else ("model",)
             read |= {(*prefix, *path): x.get_value() for path, x in nnx.to_flat_state(tree)}
 

@@ -3,21 +3,51 @@
 Axes: p packed patches, t packed positions, V vocabulary.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mres_jax.data.types import Pack
 from mres_jax.models.vlm import PackedVLM
-from mres_jax.training.losses import PatchHeads, next_token_loss
+from mres_jax.training.losses import PatchHeads, next_token_sums
 
-Metrics = dict[str, Float[Array, ""]]
+Metrics = dict[str, Float[Array, ""] | Int[Array, ""]]
+Average = Literal["token", "pack"]
+
+
+class Share(NamedTuple):
+    """What one pack counts for in the loss of its step.
+
+    Attributes:
+      token: factor of the sum over its loss tokens.
+      pack: factor of a mean over the pack.
+    """
+
+    token: Any
+    pack: Any
+
+
+def shares(packs: Sequence[Pack], average: Average = "token") -> list[Share]:
+    """Returns the shares that make the sum over the packs of a step its average.
+
+    Args:
+      packs: of one step.
+      average: `token` weighs every loss token of the step the same; `pack` every pack, as released
+        trainers do, which take the mean over a micro-batch and then over micro-batches.
+    """
+    counts = [int(np.sum(pack.loss_mask)) for pack in packs]
+    if average == "token":
+        totals = [sum(counts)] * len(packs)
+    else:
+        totals = [count * len(packs) for count in counts]
+    return [Share(np.float32(1 / max(n, 1)), np.float32(1 / len(packs))) for n in totals]
 
 
 class Learner(nnx.Module):
@@ -29,10 +59,12 @@ class Learner(nnx.Module):
         *,
         patch_classes: Mapping[str, int],
         auxiliary_weight: float,
+        loss_chunk: int | None = None,
         rngs: nnx.Rngs,
     ):
         self.model = model
         self.auxiliary_weight = auxiliary_weight
+        self.loss_chunk = loss_chunk
         config = model.config
         vision, width = config.vision_config, config.text_config.hidden_size
         merged = vision.spatial_merge_size**2
@@ -42,68 +74,183 @@ class Learner(nnx.Module):
         }
         self.heads = nnx.Dict(heads if patch_classes else {})
 
-    def loss(self, pack: Pack) -> tuple[Float[Array, ""], Metrics]:
-        """Next-token loss of the pack, plus the weighted auxiliary loss on its patches."""
+    def loss(self, pack: Pack, share: Share) -> tuple[Float[Array, ""], Metrics]:
+        """What the pack adds to the loss of its step, and to each metric.
+
+        The next-token loss is a sum over tokens, scaled by `share.token`; the weighted auxiliary
+        loss on patches and the accuracies of its heads are means, scaled by `share.pack`.
+        """
         model = self.model
         features = model.vision.features(pack.patches, pack.patch_positions, pack.patch_segment_ids)
         visual = model.project(model.vision.merger(features))
-        logits = model.logits(model.hidden(pack, visual))
-        loss, metrics = next_token_loss(logits, pack.targets, pack.loss_mask)
+        hidden = model.hidden(pack, visual)
+        sums = next_token_sums(
+            model.logits, hidden, pack.targets, pack.loss_mask, chunk=self.loss_chunk
+        )
+        loss = share.token * sums.nll
+        metrics = {"loss": loss, "accuracy": share.token * sums.right}
         seen = {"patch": features, "token": visual}
         for level, heads in self.heads.items():
             auxiliary, accuracy = heads(seen[level], pack.patch_labels)
-            loss = loss + self.auxiliary_weight * auxiliary
-            metrics |= {f"{level}_{name}": value for name, value in accuracy.items()}
-        return loss, metrics
+            loss = loss + share.pack * self.auxiliary_weight * auxiliary
+            metrics |= {f"{level}_{name}": share.pack * x for name, x in accuracy.items()}
+        return loss, metrics | {"objective": loss}
 
 
 class TrainState(NamedTuple):
-    """Everything that a restart needs; a pytree."""
+    """Everything that a restart needs; a pytree.
+
+    Attributes:
+      step: steps so far, skipped ones included.
+      params: `nnx.State` of a `Learner`: what is trained.
+      frozen: the rest of it: no gradient, no optimiser state.
+      opt_state: float32, whatever the parameters are held in.
+      skipped: steps that changed nothing, since objective or gradient were not finite.
+      skipped_in_row: of them, those after the last one that did.
+    """
 
     step: Int[Array, ""]
-    params: Any  # nnx.State of a Learner: what is trained
-    frozen: Any  # the rest of it: no gradient, no optimiser state
+    params: Any
+    frozen: Any
     opt_state: Any
+    skipped: Int[Array, ""]
+    skipped_in_row: Int[Array, ""]
 
 
 def init_state(
-    learner: Learner,
+    learner: nnx.Module,
     optimizer: optax.GradientTransformation,
     *,
     is_trained: Callable[[tuple, Any], bool] = lambda path, variable: True,
+    param_dtype: DTypeLike | None = None,
     frozen_dtype: DTypeLike | None = None,
 ) -> tuple[nnx.GraphDef, TrainState]:
     """Splits a learner into its static part and the state that steps carry.
 
     Args:
-      learner: the state shares its arrays.
+      learner: a `Learner`, or another module with its `loss`; the state shares its arrays.
       optimizer: sees the trained parameters only.
       is_trained: of the path and variable of a parameter.
+      param_dtype: what the model's trained parameters are held in; None leaves them as they are.
       frozen_dtype: what the others are held in; None leaves them as they are.
     """
     graphdef, params, frozen = nnx.split(learner, is_trained, ...)
+    if param_dtype is not None:  # not the auxiliary heads, which compute in float32
+        flat = nnx.to_flat_state(params)
+        cast = [(path, _cast(x, param_dtype) if path[0] == "model" else x) for path, x in flat]
+        params = nnx.from_flat_state(cast)
     if frozen_dtype is not None:
-        frozen = jax.tree.map(lambda x: x.astype(frozen_dtype), frozen)
-    opt_state = optimizer.init(nnx.to_pure_dict(params))
-    return graphdef, TrainState(jnp.zeros((), jnp.int32), params, frozen, opt_state)
+        frozen = _cast(frozen, frozen_dtype)
+    return graphdef, TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        frozen=frozen,
+        opt_state=optimizer.init(_wide(params)),
+        skipped=jnp.zeros((), jnp.int32),
+        skipped_in_row=jnp.zeros((), jnp.int32),
+    )
 
 
-def make_step(
-    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation
-) -> Callable[[TrainState, Pack], tuple[TrainState, Metrics]]:
-    """Returns the jitted step; it compiles once per rung and takes over the old state's memory."""
+class Step:
+    """An optimiser step over one or more packs, which may be of different rungs.
 
-    def loss_of(params: Any, frozen: Any, pack: Pack):
-        return nnx.merge(graphdef, params, frozen).loss(pack)
+    It compiles once per rung and takes over the old state's memory. Gradients of several packs are
+    added up in float32. A step whose objective or gradient norm is not finite changes nothing but
+    the counters of its state.
 
-    def step(state: TrainState, pack: Pack) -> tuple[TrainState, Metrics]:
-        grad = jax.value_and_grad(loss_of, has_aux=True)  # of what is trained alone
-        (_, metrics), grads = grad(state.params, state.frozen, pack)
-        params, grads = nnx.to_pure_dict(state.params), nnx.to_pure_dict(grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, params)
-        new: Any = optax.apply_updates(params, updates)
-        nnx.replace_by_pure_dict(state.params, new)
-        metrics["grad_norm"] = optax.tree.norm(grads)
-        return state._replace(step=state.step + 1, opt_state=opt_state), metrics
+    Example:
+      `state, metrics = Step(graphdef, optimizer)(state, packs)`
+    """
 
-    return jax.jit(step, donate_argnums=0)
+    def __init__(
+        self,
+        graphdef: nnx.GraphDef,
+        optimizer: optax.GradientTransformation,
+        *,
+        average: Average = "token",
+    ):
+        """Compiles nothing yet.
+
+        Args:
+          graphdef: static part of a learner: of a module with its `loss`.
+          optimizer: as given to `init_state`.
+          average: see `shares`.
+        """
+        self.graphdef, self.optimizer = graphdef, optimizer
+        self.average: Average = average
+        self._whole = jax.jit(self._run_whole, donate_argnums=0)
+        self._zeros = jax.jit(lambda params: jax.tree.map(jnp.zeros_like, _wide(params)))
+        self._add = jax.jit(self._run_add, donate_argnums=0)
+        self._finish = jax.jit(self._run_finish, donate_argnums=0)
+
+    def __call__(
+        self, state: TrainState, packs: Pack | Sequence[Pack]
+    ) -> tuple[TrainState, Metrics]:
+        """Returns the state after the step, and its metrics; `state` must not be used again."""
+        packs = [packs] if isinstance(packs, Pack) else packs
+        parts = shares(packs, self.average)
+        if len(packs) == 1:
+            return self._whole(state, packs[0], parts[0])
+        total, metrics = self._zeros(state.params), []
+        for pack, share in zip(packs, parts, strict=True):
+            total, added = self._add(total, state.params, state.frozen, pack, share)
+            metrics.append(added)
+        return self._finish(state, total, metrics)
+
+    def gradients(self, params: Any, frozen: Any, pack: Pack, share: Share) -> tuple[Any, Metrics]:
+        """What one pack adds to the gradient of the step, float32 by name, and to its metrics."""
+
+        def loss(params: Any) -> tuple[Float[Array, ""], Metrics]:
+            return nnx.merge(self.graphdef, params, frozen).loss(pack, share)
+
+        gradient, metrics = jax.grad(loss, has_aux=True)(params)
+        return _wide(gradient), metrics
+
+    def update(
+        self, state: TrainState, gradient: Any, metrics: Metrics
+    ) -> tuple[TrainState, Metrics]:
+        """Applies the gradient of a whole step, if it is finite."""
+        norm = optax.tree.norm(gradient)
+        ok = jnp.isfinite(metrics["objective"]) & jnp.isfinite(norm)
+        old: Any = nnx.to_pure_dict(state.params)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes types
+            updates, opt_state = self.optimizer.update(
+                gradient, state.opt_state, _wide(state.params)
+            )
+            new = optax.apply_updates(old, updates)
+        nnx.replace_by_pure_dict(state.params, _where(ok, new, old))
+        bad = 1 - ok.astype(jnp.int32)
+        state = state._replace(
+            step=state.step + 1,
+            opt_state=_where(ok, opt_state, state.opt_state),
+            skipped=state.skipped + bad,
+            skipped_in_row=bad * (state.skipped_in_row + 1),
+        )
+        return state, metrics | {"grad_norm": norm, "skipped_in_row": state.skipped_in_row}
+
+    def _run_whole(self, state: TrainState, pack: Pack, share: Share) -> tuple[TrainState, Metrics]:
+        return self.update(state, *self.gradients(state.params, state.frozen, pack, share))
+
+    def _run_add(
+        self, total: Any, params: Any, frozen: Any, pack: Pack, share: Share
+    ) -> tuple[Any, Metrics]:
+        gradient, metrics = self.gradients(params, frozen, pack, share)
+        return jax.tree.map(jnp.add, total, gradient), metrics
+
+    def _run_finish(
+        self, state: TrainState, total: Any, parts: list[Metrics]
+    ) -> tuple[TrainState, Metrics]:
+        return self.update(state, total, jax.tree.map(lambda *values: sum(values), *parts))
+
+
+def _cast(state: Any, dtype: DTypeLike) -> Any:
+    return jax.tree.map(lambda x: x.astype(dtype), state)
+
+
+def _wide(state: Any) -> Any:
+    """Arrays of an `nnx.State` by name, float32."""
+    return _cast(nnx.to_pure_dict(state), jnp.float32)
+
+
+def _where(ok: Bool[Array, ""], new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, old)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,8 +12,7 @@ from flax import nnx
 from mres_jax.config import Run, Schedule, diff, from_json, to_json
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import FILE as TOKENIZER_FILE, Tokenizer
-from mres_jax.data.types import Pack
-from mres_jax.errors import ConfigError, RunError
+from mres_jax.errors import ConfigError
 from mres_jax.files import check_directory, write_together
 from mres_jax.models.manifest import ASSETS, list_steps
 from mres_jax.models.registry import checkpoint_directory, detect, family_of, resolve
@@ -27,10 +25,11 @@ from mres_jax.training.input.epochs import Epoch, Fed
 from mres_jax.training.input.feed import Feed, Position
 from mres_jax.training.input.sources import open_data
 from mres_jax.training.interrupts import Stop
-from mres_jax.training.learner import Learner, TrainState, init_state, make_step
+from mres_jax.training.learner import Learner, Step, TrainState, init_state
 from mres_jax.training.meter import Meter, drop_rows_after
 from mres_jax.training.optimizer import make_optimizer
 from mres_jax.training.parts import adapt, describe_parts, trained_rates
+from mres_jax.training.skips import SkipGuard, summable
 
 SHOWN = (
     "patch_char0",
@@ -58,7 +57,7 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
     Writes `run.json`, `metrics.jsonl` and checkpoints. SIGTERM and Ctrl-C save before they end it.
 
     Raises:
-      RunError: the loss is not finite, or the disk is full.
+      RunError: too many steps were skipped in a row, or the disk is full.
       ConfigError: the directory holds a run of another model.
     """
     directory = check_directory(run.checkpoint.dir)
@@ -68,12 +67,13 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
     _check_tokenizer(run.model, tokenizer)
     spec = family.make_spec(run.model, tokenizer.token_id)
     plan = open_data(run, spec, tokenizer, row_multiple=ROW_MULTIPLE, log=log)
-    schedule = resolve_schedule(run.schedule, plan)
+    schedule = resolve_schedule(run.schedule, plan, accumulation=run.accumulation)
     rngs = nnx.Rngs(run.seed)
     learner = Learner(
-        family.Model(run.model, rngs=rngs),
+        family.Model(run.model, dtype=run.dtype, remat=run.remat, rngs=rngs),
         patch_classes=PATCH_CLASSES if run.aux_loss_weight else {},
         auxiliary_weight=run.aux_loss_weight,
+        loss_chunk=run.loss_chunk,
         rngs=rngs,
     )
     init_local_attention(learner.model.vision)
@@ -85,7 +85,8 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
         learner,
         optimizer,
         is_trained=lambda path, _: tuple(map(str, path)) in rates,
-        frozen_dtype=run.frozen_dtype or ("bfloat16" if run.peft else None),
+        param_dtype=run.param_dtype,
+        frozen_dtype=run.frozen_dtype or ("bfloat16" if run.peft else run.param_dtype),
     )
     if state.frozen:
         log(f"{run.name}: {describe_parts(state.params, state.frozen, rates)}")
@@ -103,7 +104,7 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
     steps = _Steps(run, schedule, plan, checkpoints, progress, log)
     plan(steps.position.epoch)  # what is wrong with the data shows before anything is written
     write_together(directory, {RUN_FILE: to_json(run).encode()})
-    state = steps.run(state, make_step(graphdef, optimizer))
+    state = steps.run(state, Step(graphdef, optimizer, average=run.loss_average))
     model = nnx.merge(graphdef, state.params, state.frozen).model
     return Trained(model, spec, tokenizer, int(state.step))
 
@@ -125,17 +126,19 @@ def _check_same_run(directory: pathlib.Path, run: Run) -> None:
         )
 
 
-def resolve_schedule(schedule: Schedule, plan: Callable[[int], Epoch]) -> Schedule:
+def resolve_schedule(
+    schedule: Schedule, plan: Callable[[int], Epoch], *, accumulation: int = 1
+) -> Schedule:
     """Returns the schedule with steps in place of epochs and fractions.
 
-    An epoch counts as many steps as the first one has packs.
+    Every epoch counts as many packs as the first one has, `accumulation` of them a step.
 
     Raises:
       ConfigError: more steps than its epochs of the data have.
     """
     steps = schedule.num_steps
     if schedule.epochs is not None:
-        most = schedule.epochs * len(plan(0))
+        most = max(1, schedule.epochs * len(plan(0)) // accumulation)
         if steps is not None and steps > most:
             raise ConfigError(
                 f"run: schedule: num_steps={steps}, but epochs={schedule.epochs} of the data have "
@@ -193,15 +196,13 @@ class _Steps:
         self.meter = Meter(run.log_every, progress.get("sums"))
         self.position = _position(run, progress, log)
 
-    def run(
-        self, state: TrainState, step_fn: Callable[[TrainState, Pack], tuple[TrainState, Any]]
-    ) -> TrainState:
+    def run(self, state: TrainState, step_fn: Step) -> TrainState:
         """Takes the steps that are left."""
         run, first = self.settings, int(state.step)
         for name in (METRICS, BAD_ROWS):
             drop_rows_after(self.directory / name, first)
         self.log(f"{run.name}: steps {first} to {self.last}, checkpoints in {run.checkpoint.dir}")
-        saved = first
+        guard, is_due = SkipGuard(run.max_skipped, self.log, saved=first), False
         feed = Feed(
             self.plan,
             position=self.position,
@@ -210,23 +211,27 @@ class _Steps:
         )
         with Stop() as stop, feed, (self.directory / METRICS).open("a") as file:
             for step in range(first + 1, self.last + 1):
-                fed = next(feed)
+                batch = [next(feed) for _ in range(run.accumulation)]
                 self.meter.wait_ended()
-                self._note_bad(fed, step)
-                self.meter.saw(fed.pack)
-                state, metrics = step_fn(state, fed.pack)
-                row = self.meter.add(step, metrics)
+                for fed in batch:
+                    self._note_bad(fed, step)
+                    self.meter.saw(fed.pack)
+                state, metrics = step_fn(state, [fed.pack for fed in batch])
+                guard.add(step, metrics)
+                row = self.meter.add(step, summable(metrics))
                 if row:
-                    row |= {"epoch": fed.epoch, "pack": fed.place, "bad_rows": self.bad_rows}
+                    end = {"epoch": batch[-1].epoch, "pack": batch[-1].place}
+                    row |= {**end, "bad_rows": self.bad_rows}
                     file.write(json.dumps(row) + "\n")
                     file.flush()
                     self.log(_line(row))
-                is_due = step % run.checkpoint.every_steps == 0 or step == self.last
-                if row or is_due or stop.asked:
-                    _check_finite(metrics, step, saved)
-                if is_due or stop.asked:
+                is_due = is_due or step % run.checkpoint.every_steps == 0
+                is_end = step == self.last or stop.asked is not None
+                if row or is_due or is_end:
+                    guard.settle()
+                if is_end or (is_due and not guard.in_row):  # what only skips is not worth keeping
                     self._save(state, step, feed.position)
-                    saved = step
+                    guard.saved, is_due = step, False
                 if stop.asked:
                     self.log(f"{run.name}: stopped by {stop.asked} after step {step}; saved")
                     break
@@ -283,13 +288,3 @@ def _line(row: dict) -> str:
         f"step {row['step']:5d} {text} {row['seconds_per_step']:.2f} s/step "
         f"wait {row['data_wait_share']:.0%}"
     )
-
-
-def _check_finite(metrics: Mapping[str, Any], step: int, saved: int) -> None:
-    """Once a loss or gradient is not finite, all that follow are not: the last one tells."""
-    for name in ("loss", "grad_norm"):
-        if not math.isfinite(value := float(metrics[name])):
-            kept = f"; the checkpoint of step {saved} is whole" if saved else ""
-            raise RunError(
-                f"train: {name} is {value} at step {step}. Lower the learning rate{kept}."
-            )

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from mres_jax.data.types import Pack
@@ -48,16 +47,18 @@ class Meter:
         self.tokens += int((pack.segment_ids > 0).sum())
 
     def add(self, step: int, metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Returns a row of means when it is time."""
-        self.sums = jax.tree.map(jnp.add, self.sums, dict(metrics)) if self.sums else dict(metrics)
+        """Returns a row of means when it is time: over the steps that were not `skipped`."""
+        self.sums = {name: self.sums.get(name, 0.0) + x for name, x in metrics.items()}
         self.count += 1
         self.timed += 1
         self.ended = time.perf_counter()
         if step % self.every:
             return None
-        means = {name: float(value) / self.count for name, value in self.sums.items()}
+        sums = {name: float(value) for name, value in self.sums.items()}
+        done = self.count - (skipped := int(sums.pop("skipped", 0)))
+        means = {name: value / done for name, value in sums.items()} if done else {}
         seconds = time.perf_counter() - self.start
-        row = {"step": step, **means, "seconds_per_step": seconds / self.timed}
+        row = {"step": step, **means, "skipped": skipped, "seconds_per_step": seconds / self.timed}
         row |= {"patches_per_s": self.patches / seconds, "tokens_per_s": self.tokens / seconds}
         row |= {"data_wait_share": self.waited / seconds, "time": time.time()}
         self._reset()

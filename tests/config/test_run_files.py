@@ -88,6 +88,7 @@ def test_json_reads_back_equal_with_every_type_kept():
         ("--schedule.num_steps=1_000", lambda r: r.schedule.num_steps, 1000),
         ("schedule.warmup-steps=7", lambda r: r.schedule.warmup_steps, 7),
         ("optimizer.learning_rate=3e-4", lambda r: r.optimizer.learning_rate, 3e-4),
+        ("loss_chunk=none", lambda r: r.loss_chunk, None),
         ("checkpoint.dir=gs://b/a=b", lambda r: r.checkpoint.dir, "gs://b/a=b"),
         ("ladder.1.max_tokens=128", lambda r: r.ladder[1].max_tokens, 128),
         ('policies={"scale:0.5": 1}', lambda r: r.policies, {"scale:0.5": 1.0}),
@@ -172,6 +173,12 @@ def test_overrides_are_applied_together_so_sizes_may_change_in_step():
         (
             'data.0.images_per_prompt={"0": 1}',
             "Documents: images_per_prompt: '0' is no number from 1 on.",
+        ),
+        ("accumulation=0", "Run: accumulation=0 must be at least 1."),
+        ("loss_chunk=0", "Run: loss_chunk=0 must be at least 1, or none."),
+        (
+            "dtype=bf16",
+            "dtype=bf16: not one of float32, bfloat16. Did you mean 'bfloat16'?",
         ),
     ],
 )

@@ -17,7 +17,7 @@ from mres_jax.data.types import Pack, Rung
 from mres_jax.geometry import Size
 from mres_jax.nn.patch_embed import normalise
 from mres_jax.resolution.policies import parse_policy
-from mres_jax.training.losses import next_token_loss
+from mres_jax.training.losses import next_token_sums
 
 MODELS = {"qwen2_vl": testing.tiny_qwen2_vl, "nativeres_llava": testing.tiny_nativeres_llava}
 RUNG = Rung(max_patches=192, max_tokens=160, max_views=8, max_examples=4)
@@ -41,7 +41,8 @@ def subject(request) -> Subject:
         def loss(patches):
             model = nnx.merge(graphdef, state)
             logits = model.logits(model.hidden(packed._replace(patches=patches)))
-            return next_token_loss(logits, packed.targets, mask)[0], logits
+            sums = next_token_sums(lambda x: x, logits, packed.targets, mask)
+            return sums.nll, logits
 
         (_, logits), gradient = jax.value_and_grad(loss, has_aux=True)(packed.patches)
         return logits, gradient

@@ -316,6 +316,14 @@ def make_run(directory) -> Run:
     )
 
 
+def test_steps_of_before_skips_were_counted_have_none(copy):
+    zero = {"skipped": {"skipped": jnp.int32(0)}}
+    trees = restore_checkpoint(copy, make_trees() | zero, defaults=zero).trees
+    assert_equal(trees, make_trees(30) | zero)
+    with pytest.raises(CheckpointError, match="no tree 'skipped' in the checkpoint"):
+        restore_checkpoint(copy, make_trees() | zero)
+
+
 def test_a_run_goes_on_from_its_newest_step_and_can_be_asked(tmp_path):
     """The training state returns whole; the same directory loads as a model with its policy."""
     run = make_run(tmp_path)
@@ -327,7 +335,14 @@ def test_a_run_goes_on_from_its_newest_step_and_can_be_asked(tmp_path):
     flat = [(("model", *path), leaf) for path, leaf in nnx.to_flat_state(model)]
     params = nnx.from_flat_state([*flat, (("heads", "kernel"), nnx.Param(jnp.ones(3)))])
     opt_state = optax.adam(1e-3).init(nnx.to_pure_dict(params))
-    state = TrainState(jnp.int32(4), params, nnx.State({}), opt_state)
+    state = TrainState(
+        step=jnp.int32(4),
+        params=params,
+        frozen=nnx.State({}),
+        opt_state=opt_state,
+        skipped=jnp.int32(3),
+        skipped_in_row=jnp.int32(2),
+    )
     assets = {"tokenizer.json": testing.tiny_tokenizer().to_bytes()}
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1, assets=assets)
     assert checkpoints.restore_latest(state) is None

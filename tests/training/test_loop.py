@@ -1,6 +1,7 @@
 """A run goes on where it stopped, bit for bit, and says in one line why it cannot."""
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -15,13 +16,8 @@ from mres_jax.config import CheckpointConfig, Documents, OptimizerConfig
 from mres_jax.data.types import Rung
 from mres_jax.errors import CheckpointError, ConfigError, MresError, RunError
 from mres_jax.testing import tiny_run
+from mres_jax.training import learner
 from mres_jax.training.loop import train
-
-
-@pytest.fixture(autouse=True)
-def promotion_as_optax_needs_it():
-    with jax.numpy_dtype_promotion("standard"):
-        yield
 
 
 def losses(path) -> list[float]:
@@ -140,14 +136,40 @@ def test_no_checkpoint_to_start_from_is_named(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_with_step_and_cure(tmp_path):
+def test_steps_skipped_in_a_row_end_the_run_with_their_numbers_and_the_cure(tmp_path):
     # AdamW's update is bounded by the rate, whatever the gradient
     optimizer = OptimizerConfig(name="adamw", learning_rate=1e30)
     checkpoint = CheckpointConfig(dir=str(tmp_path / "a"), every_steps=3)
-    run = tiny_run(tmp_path / "a", optimizer=optimizer, checkpoint=checkpoint, log_every=1_000)
-    with pytest.raises(RunError, match=r"(nan|inf) at step 3\. Lower the learning rate\.$"):
+    run = tiny_run(
+        tmp_path / "a", optimizer=optimizer, checkpoint=checkpoint, log_every=1_000, max_skipped=2
+    )
+    message = r"steps 3 to 4 were skipped \(loss (nan|inf).*none was saved\. Lower optimizer\.learn"
+    with pytest.raises(RunError, match=message):
         train(run, log=quiet)
     assert not list((tmp_path / "a" / "checkpoints").glob("step_*"))  # one was due
+
+
+def test_a_step_that_is_not_finite_is_skipped_named_and_counted(tmp_path, monkeypatch):
+    steps, plain = itertools.count(1), learner.shares
+
+    def spoilt(packs, average):
+        shares = plain(packs, average)
+        if next(steps) != 2:
+            return shares
+        return [share._replace(token=np.float32(np.nan)) for share in shares]
+
+    monkeypatch.setattr(learner, "shares", spoilt)
+    lines = []
+    run = tiny_run(tmp_path / "a", accumulation=2, label_mask="released", loss_average="pack")
+    trained = train(run, log=lines.append)
+    assert trained.step == 4
+    assert [line for line in lines if "skipped" in line] == [
+        "step     2 skipped: loss nan, gradient norm nan"
+    ]
+    rows = [json.loads(line) for line in (tmp_path / "a/metrics.jsonl").read_text().splitlines()]
+    assert [row["skipped"] for row in rows] == [0, 1, 0, 0]
+    assert ["loss" in row for row in rows] == [True, False, True, True]
+    assert all(np.isfinite(x).all() for x in weights(trained))
 
 
 def test_a_tokenizer_that_does_not_fit_the_model_is_refused(tmp_path):

@@ -7,26 +7,81 @@ import optax
 import pytest
 from flax import nnx
 
-from mres_jax.training.losses import PatchHeads, next_token_loss
+from mres_jax import testing
+from mres_jax.training.losses import PatchHeads, next_token_sums
+
+WIDTH, ROWS = 12, 40
 
 
-def test_the_loss_is_the_mean_over_masked_positions_alone():
+def make_tokens(count: int = 29, *, share: float = 0.4):
+    """Hidden states, targets, and a mask of about `share` of them."""
     rng = np.random.default_rng(0)
-    logits = jnp.asarray(rng.normal(size=(6, 5)), jnp.float32)
-    targets = jnp.asarray([0, 4, 2, 2, 1, 3])
-    mask = jnp.asarray([True, False, True, True, False, False])
-    loss, metrics = next_token_loss(logits, targets, mask)
+    hidden = jnp.asarray(rng.normal(size=(count, WIDTH)), jnp.float32)
+    targets = jnp.asarray(rng.integers(0, ROWS, count), jnp.int32)
+    return hidden, targets, jnp.asarray(rng.random(count) < share)
+
+
+def table() -> jax.Array:
+    return jnp.asarray(np.random.default_rng(1).normal(size=(WIDTH, ROWS)), jnp.float32)
+
+
+def test_the_sums_are_over_masked_positions_alone():
+    hidden, targets, mask = make_tokens()
+    logits = hidden @ table()
     each = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
-    assert loss == pytest.approx(float(each[mask].mean()), rel=1e-6)
     right = np.asarray(logits).argmax(-1) == np.asarray(targets)
-    assert metrics["accuracy"] == pytest.approx(right[np.asarray(mask)].mean())
-    wild = logits.at[1].set(1e6)
-    assert next_token_loss(wild, targets, mask)[0] == loss
+    for chunk in (None, 1, 7, 100):
+        sums = next_token_sums(lambda x: x @ table(), hidden, targets, mask, chunk=chunk)
+        assert sums.nll == pytest.approx(float(each[mask].sum()), rel=1e-6)
+        assert sums.right == float(right[np.asarray(mask)].sum())
+    wild = hidden.at[~mask].set(1e6)
+    whole = next_token_sums(lambda x: x @ table(), hidden, targets, mask)
+    assert next_token_sums(lambda x: x @ table(), wild, targets, mask).nll == whole.nll
 
 
-def test_no_masked_position_gives_zero_not_nan():
-    loss, _ = next_token_loss(jnp.zeros((3, 4)), jnp.zeros(3, jnp.int32), jnp.zeros(3, bool))
-    assert loss == 0.0
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_no_masked_position_gives_zero_not_nan(chunk):
+    hidden, targets, mask = make_tokens(5, share=0.0)
+
+    def loss(hidden):
+        return next_token_sums(lambda x: x @ table(), hidden, targets, mask, chunk=chunk).nll
+
+    value, gradient = jax.value_and_grad(loss)(hidden)
+    assert value == 0
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+def test_chunks_have_the_gradients_of_the_whole(tied):
+    hidden, targets, mask = make_tokens()
+    linear = testing.fill(lambda: nnx.Linear(WIDTH, ROWS, use_bias=False, rngs=nnx.Rngs(0)))
+    embed = testing.fill(lambda: nnx.Embed(ROWS, WIDTH, rngs=nnx.Rngs(0)))
+    graphdef, state = nnx.split(embed if tied else linear)
+
+    def loss(state, hidden, chunk):
+        module = nnx.merge(graphdef, state)
+        head = module.attend if tied else module
+        return next_token_sums(head, hidden, targets, mask, chunk=chunk).nll
+
+    plain = jax.grad(loss, argnums=(0, 1))(state, hidden, None)
+    for chunk in (1, 7, 14):  # 29 positions: a last chunk filled up, chunks that are skipped
+        cut = jax.grad(loss, argnums=(0, 1))(state, hidden, chunk)
+        for one, other in zip(jax.tree.leaves(cut), jax.tree.leaves(plain), strict=True):
+            # 12 products a score, 12 loss tokens a sum: a few roundings of 6e-8 of the largest
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-6 * jnp.abs(other).max())
+
+
+def test_chunks_without_loss_tokens_are_not_scored():
+    hidden, targets, mask = make_tokens(32, share=0.3)
+    scored = []
+
+    def head(x):
+        jax.debug.callback(lambda: scored.append(1))
+        return x @ table()
+
+    jax.jit(lambda x: next_token_sums(head, x, targets, mask, chunk=4))(hidden)
+    jax.effects_barrier()
+    assert len(scored) == -(-int(mask.sum()) // 4) < 8
 
 
 @pytest.fixture

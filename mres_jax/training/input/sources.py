@@ -44,6 +44,7 @@ def open_data(
     sources: list[Examples] = []
     for number, part in enumerate(run.data):
         drawing = {"policies": policies, "seed": f"{run.seed}/{number}"}
+        drawing["label_mask"] = run.label_mask
         if isinstance(part, Documents):
             examples = DocumentExamples(
                 part, **drawing, spec=spec, tokenizer=tokenizer, labelled=labelled
