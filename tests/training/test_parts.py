@@ -223,7 +223,7 @@ def test_frozen_parameters_are_saved_once_and_a_step_holds_the_rest(adapted):
     for number in (2, 4):
         arrays = read_manifest(step_of(run, number)).arrays
         assert {name.split(".")[0] for name in arrays["model"]} == {"projector"}
-        assert set(arrays) == {"model", "adapters", "training"}
+        assert set(arrays) == {"model", "adapters", "training", "skipped"}
     frozen = read_manifest(step_of(run, 4).parent / "frozen").arrays
     held = flat(trained.model)
     assert set(frozen["model"]) == {
