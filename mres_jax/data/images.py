@@ -34,6 +34,8 @@ from mres_jax.geometry import Size
 
 MAX_PIXELS = 64_000_000  # a 9000 x 9000 PNG of 78 kB would take seconds and 240 MB
 
+ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:(//|.*;base64,)")  # never fetched
+
 Source = str | os.PathLike | bytes
 _T = TypeVar("_T")
 
@@ -210,7 +212,7 @@ def _stream(source: Source) -> io.BufferedIOBase:
         return io.BytesIO(source)
     if not isinstance(source, str | os.PathLike):
         raise _Refused(f"a picture is a path or bytes, got {type(source).__name__}")
-    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:(//|.*;base64,)", os.fspath(source)):
+    if ADDRESS.match(os.fspath(source)):
         raise _Refused("it is a URL, but pictures are read from files. Download it first")
     path = pathlib.Path(source)
     status = path.stat()

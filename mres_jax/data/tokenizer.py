@@ -71,7 +71,7 @@ class Tokenizer:
         return self._plain.encode(text, add_special_tokens=False).ids
 
     def count_text(self, texts: Sequence[str]) -> list[int]:
-        """Lengths of `encode_text` of many texts; several threads count."""
+        """Lengths of `encode_text` of many texts, counted together."""
         encoded = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
         return [len(each) for each in encoded]
 

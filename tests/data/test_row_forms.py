@@ -99,6 +99,8 @@ def conversation(*turns, **kwargs):
         (chat([{"type": "audio"}]), "unknown form", "a part of a message has type 'audio'"),
         (chat([picture("x")], "y", image="x"), "unknown form", "both in the messages and beside"),
         (conversation(("human", {"a": 1})), "unknown form", "a text is a dict"),
+        (conversation(("human", "\ud83d")), "unknown form", "half a character"),
+        (LLAVA | {"image": "\ud83d.jpg"}, "unknown form", "half a character"),
         (conversation(("tool", "x")), "unknown role", "a turn is from 'tool'; have human"),
         (conversation(("\x1b[2J", "x")), "unknown role", r"from '\?\[2J'"),
         (conversation(), "empty turn", "no turns"),
@@ -170,6 +172,7 @@ def test_places_of_rows_give_their_contents_whatever_the_blocks(
         (b'[{"a": 1}, {"a": tru', "breaks at row 1, behind byte 11: expecting value"),
         (b'[{"a": 1}, {"a": nul' + b" " * 99 + b"}]", "at row 1, behind byte 11: expecting"),
         (b"[" + b"[" * 100_000, "at row 0, behind byte 1: too many brackets"),
+        (b"[" + b"9" * 5_000 + b"]", "at row 0, behind byte 1: exceeds the limit"),
         (b'[{"a": "\xff"}]', "not UTF-8 behind byte 0"),
     ],
 )

@@ -95,6 +95,7 @@ DIRTY = [
     llava("root", "/etc/passwd", "<image>What", "x"),
     llava("link", "out.jpg", "<image>What", "x"),
     llava("folder", "outside/a.jpg", "<image>What", "x"),
+    llava("inline", "data:image/png;base64,AAAA", "<image>What", "x"),
     llava("web", "http://x.org/a.jpg", "<image>What", "x"),
     llava("one", "a.jpg", "<image>\nis", "again"),
 ]
@@ -195,8 +196,8 @@ def test_dirt_is_counted_and_named_and_the_rest_is_used(opened, lines):
     rows = opened([*USABLE, *DIRTY])
     assert [rows.row(i).id for i in range(len(rows))] == [*(r["id"] for r in USABLE), "one"]
     assert lines == [
-        "rows.json: 19 rows, 1 text only, 11 bad: 1 empty turn (first: empty), "
-        "1 no answer (first: silent), 5 unsafe path (first: up, root, link), "
+        "rows.json: 20 rows, 1 text only, 12 bad: 1 empty turn (first: empty), "
+        "1 no answer (first: silent), 6 unsafe path (first: up, root, link), "
         "1 missing picture (first: gone), 2 bad picture (first: broken, html), "
         "1 placeholder without picture (first: none); noted: 1 picture put first (first: "
         "unplaced), 1 placeholder in an answer (first: text), 1 wrong extension (first: said), "
@@ -217,6 +218,11 @@ def test_links_lead_out_of_the_folder_only_where_that_is_allowed(opened):
     rows = opened(DIRTY[8:10], follow_links=True)
     assert [rows.sizes(i) for i in range(2)] == [(Size(8, 8),)] * 2
     assert rows.example(1, NATIVE).views[0].crop.size == (8, 8)
+
+
+def test_a_colon_in_a_name_makes_no_address(folder):
+    save(folder / "page:1.jpg", 8, 16)
+    assert PictureFolder(folder).header("page:1.jpg") == (Size(8, 16), True)
 
 
 def test_links_within_the_folder_are_files_of_it(folder):

@@ -21,7 +21,9 @@ Turns = list[tuple[str, str]]
 def row_id(content: Any, number: int) -> str:
     """Returns the id of a row, or `#number` where it has none."""
     value = content.get("id") if isinstance(content, Mapping) else None
-    return shown(value) if isinstance(value, str | int) and str(value).strip() else f"#{number}"
+    return (
+        shown(value, 300) if isinstance(value, str | int) and str(value).strip() else f"#{number}"
+    )
 
 
 def parse_row(content: Any, number: int) -> tuple[Row, tuple[str, ...]]:
@@ -63,7 +65,7 @@ def _images(content: Mapping[str, Any]) -> list[str]:
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise Fault("unknown form", "pictures are names of files: a text or a list of texts")
-    return list(names)
+    return [_text(name) for name in names]
 
 
 def _read_conversations(content: Mapping[str, Any], images: list[str]) -> tuple[Turns, list[str]]:
@@ -92,7 +94,7 @@ def _part(part: Any, named: list[str]) -> str:
     name = part.get("image") or part.get("path") or part.get("image_url") or part.get("url")
     name = name.get("url") if isinstance(name, Mapping) else name
     if isinstance(name, str):
-        named.append(name)
+        named.append(_text(name))
     return PLACEHOLDER
 
 
@@ -129,6 +131,10 @@ def _role(turn: Mapping[str, Any], key: str) -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Fault("unknown form", "a text has half a character, a lone surrogate") from None
         return value
     if value is None:
         return ""

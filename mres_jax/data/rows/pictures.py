@@ -2,16 +2,14 @@
 
 import os
 import pathlib
-import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from mres_jax.data.images import read_header
+from mres_jax.data.images import ADDRESS, read_header
 from mres_jax.data.rows.types import Fault, shown
 from mres_jax.errors import BadImageError
 from mres_jax.geometry import Size
 
-_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:")
 _EXTENSIONS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -46,7 +44,7 @@ class PictureFolder:
         """
         if not name.strip() or "\0" in name:
             raise Fault("unsafe path", "a picture has no name")
-        if _ADDRESS.match(name):
+        if ADDRESS.match(name):
             raise Fault("unsafe path", f"{shown(name)} is an address; download it first")
         if os.path.isabs(name):
             raise Fault("unsafe path", f"{shown(name)} is absolute; name it from the folder on")

@@ -156,6 +156,8 @@ class _Window:
                 inside = error.pos < len(self.text) - 20 and "Unterminated" not in error.msg
                 if self.ended or inside:
                     raise self.broken(where, error.msg.lower()) from None
+            except ValueError as error:  # a number of thousands of digits
+                raise self.broken(where, shown(error).lower()) from None
             self.read(size)
             size *= 2
         offset = self.offset

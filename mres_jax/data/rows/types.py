@@ -60,4 +60,4 @@ class Fault(Exception):
 def shown(text: object, length: int = 80) -> str:
     """Returns a text of a data set for a message: short, and nothing in it moves the cursor."""
     clean = "".join(c if c.isprintable() else "?" for c in str(text)[: length + 1])
-    return clean if len(clean) <= length else f"{clean[: length - 1]}…"
+    return clean if len(clean) <= length else f"{clean[: length - 3]}..."
