@@ -19,7 +19,25 @@ from mres_jax.data.rows import RowSet, open_rows
 from mres_jax.models.registry import load_processor
 from mres_jax.resolution.policies import parse_policy
 
-WORDS = "what is the total colour of this invoice and where does it say so red blue sign".split()
+WORDS = [
+    "what",
+    "is",
+    "the",
+    "total",
+    "colour",
+    "of",
+    "this",
+    "invoice",
+    "and",
+    "where",
+    "does",
+    "it",
+    "say",
+    "so",
+    "red",
+    "blue",
+    "sign",
+]
 
 
 def make(folder: pathlib.Path, rows: int, *, pictures: bool) -> pathlib.Path:
