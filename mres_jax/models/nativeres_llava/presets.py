@@ -1,5 +1,7 @@
 """Sizes of models that this project ships or knows by name."""
 
+from typing import Literal
+
 from mres_jax.models.nativeres_llava.config import NativeResLlavaConfig
 from mres_jax.models.qwen2.config import TextConfig
 from mres_jax.models.qwen2_vl.config import VisionConfig
@@ -35,3 +37,33 @@ def mres_tiny() -> NativeResLlavaConfig:
         min_image_tokens=1,
         max_image_tokens=3_072,
     )
+
+
+def nativeres_llava(size: Literal["0.5b", "1.5b", "7b"]) -> NativeResLlavaConfig:
+    """The paper's model on a Qwen2 decoder of that size: 1.2, 2.2 and 8.3 B parameters in all.
+
+    The tower is that of Qwen2-VL-2B, its merger included; 4 to 4,096 visual tokens a picture.
+
+    Reference:
+      Niu et al., 2025, "Native Visual Understanding", arXiv:2506.12776, section 4.
+    """
+    width, layers, heads, kv_heads, intermediate_size, rows = _QWEN2[size]
+    return NativeResLlavaConfig(
+        vision_config=VisionConfig(depth=32, embed_dim=1_280, num_heads=16, hidden_size=1_536),
+        text_config=TextConfig(
+            vocab_size=rows,
+            hidden_size=width,
+            intermediate_size=intermediate_size,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=kv_heads,
+            tie_word_embeddings=size != "7b",
+        ),
+    )
+
+
+_QWEN2 = {  # channels, layers, heads, key/value heads, feed-forward channels, vocabulary rows
+    "0.5b": (896, 24, 14, 2, 4_864, 151_936),
+    "1.5b": (1_536, 28, 12, 2, 8_960, 151_936),
+    "7b": (3_584, 28, 28, 4, 18_944, 152_064),
+}
