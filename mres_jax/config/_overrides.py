@@ -67,7 +67,7 @@ def _replace(owner: str, path: str, config: Any, entries: Entries) -> Any:
 
 def _new_value(path: str, old: Any, kind: Any, entries: Entries) -> Any:
     whole, part = entries.get(()), _not_none(kind)
-    if typing.get_origin(part) is Mapping:
+    if typing.get_origin(part) is Mapping or (isinstance(old, Mapping) and () not in entries):
         return _new_mapping(path, old, kind, entries)
     inside = [".".join(names) for names in entries if names]
     if whole is not None and inside:
@@ -108,7 +108,8 @@ def _new_mapping(path: str, old: Any, kind: Any, entries: Entries) -> dict | Non
     base = parse_text(path, entries[()], kind) if () in entries else old
     if not keys:
         return base
-    part = typing.get_args(_not_none(kind))[1]
+    kinds = [kind, *typing.get_args(kind)]
+    part = next(typing.get_args(k)[1] for k in kinds if typing.get_origin(k) is Mapping)
     return dict(base or {}) | {
         key: coerce(f"{path}.{key}", value, part) for key, value in keys.items()
     }

@@ -131,8 +131,9 @@ class Run:
         With bfloat16, updates below 1/512 of a parameter are lost.
       remat: what the backward pass computes again instead of keeping: `none`, `dots` all but matrix
         products, `full` all but the input of each layer.
-      init: checkpoint directory of an earlier run of the same model to start from; its tokenizer
-        goes with it. None starts from random weights.
+      init: what to start from: a run, model directory or hub id of the same model; its tokenizer
+        goes with it. Or dotted prefix -> Hugging Face directory or hub id that has this part of the
+        model, where the first one's tokenizer is taken. None starts from random weights.
       smoke: overrides that `mres train --smoke` applies, dotted name -> text.
     """
 
@@ -161,7 +162,7 @@ class Run:
     dtype: Literal["float32", "bfloat16"] = "float32"
     param_dtype: Literal["float32", "bfloat16"] = "float32"
     remat: Literal["none", "dots", "full"] = "none"
-    init: str | None = None
+    init: str | Mapping[str, str] | None = None
     smoke: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):

@@ -78,12 +78,14 @@ class KeyTable:
       renames: (pattern, replacement) pairs that turn other namings into the rows' one.
       ignored: patterns of keys that hold no parameter, such as rotary tables.
       tied: file key -> file key of the same tensor, for weights that a file may repeat.
+      partial: whether a file may hold more than is asked for.
     """
 
     keys: Sequence[Key]
     renames: Sequence[tuple[str, str]] = ()
     ignored: Sequence[str] = ()
     tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    partial: bool = False
 
     def canonical(self, name: str) -> str:
         """The rows' name of a key."""
@@ -113,7 +115,11 @@ def match(
     """
     tensors, clashes = _by_canonical_name(open_tensors(directory), table)
     expected = expected_shapes(leaves, table)
-    repeated = [n for n in table.tied if n in tensors and n not in expected]
+    repeated = [
+        name
+        for name, original in table.tied.items()
+        if name in tensors and name not in expected and original in expected
+    ]
     _check_tied(directory, tensors, {name: table.tied[name] for name in repeated})
     missing = [name for name in expected if name not in tensors]
     unexpected = [
@@ -122,7 +128,7 @@ def match(
     problems = [
         *clashes,
         *_missing(missing, unexpected),
-        *_unexpected(unexpected, missing),
+        *_unexpected([] if table.partial else unexpected, missing),
         *_mismatched({n: (tensors[n], s) for n, s in expected.items() if n in tensors}),
     ]
     if problems:

@@ -24,3 +24,4 @@ from mres_jax.models._loading import (
     load_model as load_model,
     load_processor as load_processor,
 )
+from mres_jax.models._parts import load_part as load_part

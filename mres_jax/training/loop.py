@@ -157,7 +157,9 @@ def _tokenizer(run: Run, checkpoints: pathlib.Path) -> Tokenizer:
     if not list_steps(epath.Path(checkpoints)):
         if not run.init:
             return document_tokenizer()
-        directory = resolve(run.init)
+        directory = resolve(
+            run.init if isinstance(run.init, str) else next(iter(run.init.values()))
+        )
     else:
         directory = checkpoints
     if detect(directory) == "orbax":

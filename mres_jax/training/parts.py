@@ -34,7 +34,7 @@ def match_targets(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
     names = list(names)
     chosen: dict[str, None] = {}
     for pattern in patterns:
-        fits = [n for n in names if _is_below(n, pattern) or fnmatch.fnmatchcase(n, pattern)]
+        fits = [n for n in names if is_below(n, pattern) or fnmatch.fnmatchcase(n, pattern)]
         if not fits:
             raise ConfigError(
                 f"peft: {pattern!r} fits no linear layer.{did_you_mean(pattern, names)} Have "
@@ -59,10 +59,10 @@ def trained_rates(learner: nnx.Module, train: Mapping[str, float] | None) -> dic
     own = [path[1:] for path in variables if path[0] == MODEL and path not in adapters]
     if train is None:
         train = {} if adapters else {"": 1.0}
-    _check_prefixes(train, [".".join(path) for path in own])
+    check_prefixes("train", train, [".".join(path) for path in own])
     rates = {path: 1.0 for path in variables if path in adapters or path[0] != MODEL}
     for path in own:
-        prefixes = [prefix for prefix in train if _is_below(".".join(path), prefix)]
+        prefixes = [prefix for prefix in train if is_below(".".join(path), prefix)]
         if prefixes:
             rates[MODEL, *path] = float(train[max(prefixes, key=len)])
     for path in adapters:
@@ -99,21 +99,27 @@ def _counts(sizes: Mapping[str, int]) -> str:
     return ", ".join(f"{name} ({size / 1e6:,.2f} M)" for name, size in sizes.items())
 
 
-def _is_below(name: str, prefix: str) -> bool:
+def is_below(name: str, prefix: str) -> bool:
+    """Whether a dotted name is `prefix` or begins with it."""
     return not prefix or name == prefix or name.startswith(prefix + ".")
 
 
-def _check_prefixes(train: Mapping[str, float], names: list[str]) -> None:
-    for prefix in train:
-        if any(_is_below(name, prefix) for name in names):
+def check_prefixes(field: str, prefixes: Iterable[str], names: list[str]) -> None:
+    """Refuses prefixes that fit none of the names.
+
+    Raises:
+      ConfigError: which one, the nearest name, and the names on its level.
+    """
+    for prefix in prefixes:
+        if any(is_below(name, prefix) for name in names):
             continue
         known = {".".join(n.split(".")[: i + 1]) for n in names for i in range(n.count(".") + 1)}
         parent = prefix
         while parent and parent not in known:
             parent = parent.rpartition(".")[0]
         depth = parent.count(".") + 1 if parent else 0
-        below = [n for n in known if n.count(".") == depth and _is_below(n, parent)]
+        below = [n for n in known if n.count(".") == depth and is_below(n, parent)]
         raise ConfigError(
-            f"run: train: {prefix!r} fits no parameter.{did_you_mean(prefix, sorted(known))} "
+            f"run: {field}: {prefix!r} fits no parameter.{did_you_mean(prefix, sorted(known))} "
             f"{parent or 'The model'} has {', '.join(sorted(below))}."
         )
