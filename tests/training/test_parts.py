@@ -237,8 +237,11 @@ def test_two_steps_and_two_more_are_four_bit_for_bit(adapted, tmp_path):
     shutil.copytree(run.checkpoint.dir, copy)
     shutil.rmtree(copy / "checkpoints" / "step_00000004")
     changed = dataclasses.replace(run.checkpoint, dir=str(copy))
+    frozen = copy / "checkpoints" / "frozen" / "mres_manifest.json"
+    written = frozen.stat().st_mtime_ns
     again = train(dataclasses.replace(run, checkpoint=changed), log=quiet)
     assert again.step == whole.step == 4
+    assert frozen.stat().st_mtime_ns == written  # the steps before lean on it
     once, resumed = stored(step_of(run, 4)), stored(copy / "checkpoints" / "step_00000004")
     assert any(".mu." in name for name in once)
     assert once.keys() == resumed.keys()

@@ -67,3 +67,23 @@ _QWEN2 = {  # channels, layers, heads, key/value heads, feed-forward channels, v
     "1.5b": (1_536, 28, 12, 2, 8_960, 151_936),
     "7b": (3_584, 28, 28, 4, 18_944, 152_064),
 }
+
+# Overrides of a run file that leave little of such a model, for a look at the run on a CPU.
+SMOKE = {
+    "model.vision_config.depth": "2",
+    "model.vision_config.embed_dim": "32",
+    "model.vision_config.num_heads": "2",
+    "model.vision_config.hidden_size": "32",
+    "model.text_config.vocab_size": "512",
+    "model.text_config.hidden_size": "32",
+    "model.text_config.intermediate_size": "64",
+    "model.text_config.num_hidden_layers": "2",
+    "model.text_config.num_attention_heads": "2",
+    "model.text_config.num_key_value_heads": "1",
+    "model.image_token_id": "451",  # of the tokenizer that a run without `init` has
+    "model.max_image_tokens": "256",
+    "init": "none",
+    "dtype": "float32",
+    "num_workers": "0",
+    "schedule.num_steps": "2",
+}
