@@ -85,5 +85,7 @@ SMOKE = {
     "init": "none",
     "dtype": "float32",
     "num_workers": "0",
+    "accumulation": "1",
+    "schedule.epochs": "none",
     "schedule.num_steps": "2",
 }
