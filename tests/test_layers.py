@@ -41,7 +41,7 @@ MAY_IMPORT["testing"] = set(MAY_IMPORT) - {
 }  # for tests, ours and users': nobody imports it
 WITHOUT_JAX = {"errors", "files", "geometry", "protocols", "scoring", "config", "data"}
 ARRAY_LIBRARIES = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
-INSIDE_FUNCTIONS_ONLY = {"torch", "transformers"}  # not installed with the library
+INSIDE_FUNCTIONS_ONLY = {"torch", "transformers", "wandb", "tensorboardX"}  # extras, or slow
 
 
 def source_files() -> list[pathlib.Path]:
@@ -128,7 +128,8 @@ def test_declared_dependencies_are_those_imported():
     """Nothing is used that is not declared, and nothing is declared that is not used."""
     tables = tomllib.loads((ROOT / "pyproject.toml").read_text())
     declared = names_declared(tables["project"]["dependencies"])
-    optional = names_declared(tables["project"]["optional-dependencies"]["hf"])
+    extras = tables["project"]["optional-dependencies"]
+    optional = names_declared([*extras["hf"], *extras["wandb"]])
     imported = distributions_imported(source_files())
     for name, distributions in imported.items():
         assert distributions & (declared | optional), f"{name} is imported, but not declared"

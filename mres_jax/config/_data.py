@@ -65,6 +65,7 @@ class Rows:
     path: str
     images: str  # folder that the rows' picture paths start from
     weight: float = 1.0  # times that an epoch has each row; a fraction draws rows anew every epoch
+    held_out: int = 0  # rows kept from training, for `Run.evaluate`: the same for all seeds
     template: Literal["chat", "plain"] = "chat"  # plain: pictures, caption, line break
     on_bad: Literal["skip", "raise"] = "skip"  # rows that cannot be read are counted and named
 
@@ -72,6 +73,7 @@ class Rows:
         require(bool(self.path), "Rows", "path is empty; name a .json or .jsonl file.")
         ok = math.isfinite(self.weight) and self.weight > 0
         require(ok, "Rows", f"weight={self.weight} must be finite and above 0.")
+        require(self.held_out >= 0, "Rows", f"held_out={self.held_out} must be at least 0.")
         for name, known in (("template", ("chat", "plain")), ("on_bad", ("skip", "raise"))):
             value = getattr(self, name)
             require(value in known, "Rows", f"{name}={value!r}; have {', '.join(known)}.")

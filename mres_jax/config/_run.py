@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from mres_jax.config._checks import check_weights, require
 from mres_jax.config._data import Documents, Rows
+from mres_jax.config._evaluate import Evaluate, check_held_out, check_metrics
 from mres_jax.config._parts import LoRA, check_train
 
 
@@ -111,6 +112,8 @@ class Run:
       num_workers: processes that prepare packs; 0 uses a thread. Results do not depend on it.
       worker_timeout: longest wait for a pack, s; then the run ends and says so.
       log_every: steps.
+      metrics: where numbers, pictures and texts go beside JSON lines: `tensorboard`, `wandb`.
+      evaluate: what the run is tested on as it goes; None leaves it out.
       aux_loss_weight: of the loss that names the character under each patch; 0 leaves it out.
       train: dotted prefix of parameter names -> multiplier of the learning rate; the longest that
         fits counts, "" fits all. What none names is frozen. None trains the whole model at 1.0, or
@@ -150,6 +153,8 @@ class Run:
     num_workers: int = 0
     worker_timeout: float = 600.0
     log_every: int = 20
+    metrics: tuple[str, ...] = ("tensorboard",)
+    evaluate: Evaluate | None = None
     aux_loss_weight: float = 0.0
     train: Mapping[str, float] | None = None
     peft: LoRA | None = None
@@ -184,6 +189,8 @@ class Run:
         )
         require(bool(self.ladder), "Run", "ladder is empty; give at least one Rung.")
         check_train(self.train, self.peft)
+        check_metrics(self.metrics)
+        check_held_out(self.data, self.evaluate)
         require(
             self.frozen_dtype in (None, "float32", "bfloat16"),
             "Run",

@@ -33,8 +33,7 @@ def encoder_flops(config: Any, grids: Sequence[Grid]) -> float:
 
 def prefill_flops(config: TextConfig, num_tokens: int) -> float:
     """FLOPs of reading a prompt and scoring the token that follows it."""
-    pairs = num_tokens * (num_tokens + 1) // 2
-    return float(2 * num_tokens * _layers(config) + _attention(config) * pairs + _head(config))
+    return text_flops(config, [num_tokens], 1)
 
 
 def decode_flops(config: TextConfig, prompt_tokens: int, new_tokens: int) -> float:
@@ -42,6 +41,20 @@ def decode_flops(config: TextConfig, prompt_tokens: int, new_tokens: int) -> flo
     steps = max(new_tokens - 1, 0)
     pairs = steps * prompt_tokens + steps * (steps + 1) // 2
     return float(steps * (2 * _layers(config) + _head(config)) + _attention(config) * pairs)
+
+
+def text_flops(config: TextConfig, lengths: Sequence[int], num_scored: int) -> float:
+    """FLOPs of the decoder over whole examples, with the vocabulary scored at some positions.
+
+    Args:
+      config: of the decoder.
+      lengths: tokens of each example.
+      num_scored: positions whose scores are needed, in all of them.
+    """
+    pairs = sum(n * (n + 1) // 2 for n in lengths)
+    return float(
+        2 * sum(lengths) * _layers(config) + _attention(config) * pairs + num_scored * _head(config)
+    )
 
 
 def _per_visual_token(config: Any) -> int:

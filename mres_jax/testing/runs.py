@@ -39,5 +39,6 @@ def tiny_run(directory: str | os.PathLike[str], *, steps: int = 4, **changes: An
         "checkpoint": CheckpointConfig(dir=os.fspath(directory), every_steps=2),
         "aux_loss_weight": 1.0,
         "log_every": 1,
+        "metrics": (),
     }
     return Run(**fields | changes)

@@ -1,10 +1,12 @@
 """Steps of a run on disk: saved whole, verified when restored, the last few kept."""
 
+import contextlib
 import dataclasses
 import json
 import os
+import pathlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -13,6 +15,7 @@ from flax import nnx
 
 from mres_jax.config import Run, diff, to_json
 from mres_jax.errors import CheckpointError
+from mres_jax.files import write_together
 from mres_jax.models.checkpoint_io import (
     absolute,
     read_checkpoint,
@@ -42,6 +45,7 @@ from mres_jax.training.learner import TrainState
 from mres_jax.training.parts import check_prefixes, is_below
 
 FROZEN = "frozen"  # directory beside the steps
+BEST, BEST_ROW = "best", "best.json"  # link to the best step, and what it was best in
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,7 @@ def save_checkpoint(
     extra: Mapping[str, Any] | None = None,
     assets: Mapping[str, bytes] | None = None,
     keep: int | None = None,
+    spared: Collection[int] = (),
     base: epath.Path | None = None,
 ) -> epath.Path:
     """Saves one step under `root` and removes what is older than the newest `keep` steps.
@@ -85,6 +90,7 @@ def save_checkpoint(
       extra: more facts, JSON.
       assets: files to keep beside the weights, by name.
       keep: how many steps stay; None keeps all.
+      spared: steps that stay beside them.
       base: a checkpoint under `root` that holds the arrays which `trees` lack.
 
     Returns:
@@ -107,7 +113,8 @@ def save_checkpoint(
     )
     steps = [old for old in list_steps(folder) if old != step]
     stale = list_steps(folder, complete=False)
-    for old in stale + (steps[: max(0, len(steps) + 1 - keep)] if keep else []):
+    older = steps[: max(0, len(steps) + 1 - keep)] if keep else []
+    for old in stale + [old for old in older if old not in spared]:
         remove_checkpoint(step_directory(folder, old))
     return target
 
@@ -206,8 +213,28 @@ class Checkpoints:
             extra=extra,
             assets=self.assets,
             keep=self.keep,
+            spared=[best["step"]] if (best := self.best()) else [],
             base=self._base,
         )
+
+    def best(self) -> dict[str, Any] | None:
+        """Returns the row that `mark_best` was given last, if its step still stands."""
+        file = self.root / BEST_ROW
+        row = json.loads(file.read_text()) if file.exists() else None
+        return row if row and row["step"] in list_steps(self.root) else None
+
+    def mark_best(self, row: Mapping[str, Any]) -> None:
+        """Keeps a step that was saved until another one is marked; `best` is a link to it.
+
+        Args:
+          row: numbers of an evaluation, with their `step`.
+        """
+        write_together(self.root, {BEST_ROW: f"{json.dumps(row)}\n".encode()})
+        link = pathlib.Path(self.root, f".{BEST}.tmp")
+        with contextlib.suppress(OSError):  # a file system without links
+            link.unlink(missing_ok=True)
+            link.symlink_to(step_directory(self.root, row["step"]).name)
+            link.replace(self.root / BEST)
 
     def restore_latest(
         self, state: TrainState, *, fallback: bool = False

@@ -197,6 +197,18 @@ class Step:
             metrics.append(added)
         return self._finish(state, total, metrics)
 
+    def lower(
+        self, state: TrainState, pack: Pack, share: Share, *, is_whole: bool = True
+    ) -> jax.stages.Lowered:
+        """Returns a step of one pack for compilers, or the part of a step that adds a pack to it.
+
+        Shapes will do in place of arrays.
+        """
+        if is_whole:
+            return self._whole.lower(state, pack, share)
+        total = jax.eval_shape(self._zeros, state.params)
+        return self._add.lower(total, state.params, state.frozen, pack, share)
+
     def gradients(self, params: Any, frozen: Any, pack: Pack, share: Share) -> tuple[Any, Metrics]:
         """What one pack adds to the gradient of the step, float32 by name, and to its metrics."""
 

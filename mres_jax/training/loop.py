@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 from etils import epath
 from flax import nnx
 
@@ -19,27 +20,23 @@ from mres_jax.models.registry import checkpoint_directory, detect, family_of, re
 from mres_jax.models.vlm import PackedVLM
 from mres_jax.ops import ROW_MULTIPLE
 from mres_jax.training.checkpoints import Checkpoints, restore_params
-from mres_jax.training.initial import init_local_attention
-from mres_jax.training.input.documents import PATCH_CLASSES, document_tokenizer
+from mres_jax.training.evaluator import Evaluator
+from mres_jax.training.flops import flops_counter, passes, peak_flops
+from mres_jax.training.input.documents import document_tokenizer
 from mres_jax.training.input.epochs import Epoch, Fed
 from mres_jax.training.input.feed import Feed, Position
 from mres_jax.training.input.sources import open_data
 from mres_jax.training.interrupts import Stop
-from mres_jax.training.learner import Learner, Step, TrainState, init_state
-from mres_jax.training.meter import Meter, drop_rows_after
-from mres_jax.training.optimizer import make_optimizer
-from mres_jax.training.parts import adapt, describe_parts, trained_rates
+from mres_jax.training.learner import Step, TrainState
+from mres_jax.training.meter import Meter
+from mres_jax.training.metrics import Writers, drop_rows_after, open_writers
+from mres_jax.training.optimizer import rate_at
+from mres_jax.training.parts import describe_parts
+from mres_jax.training.progress import line, progress_bar
+from mres_jax.training.setup import set_up
 from mres_jax.training.skips import SkipGuard, summable
 
-SHOWN = (
-    "patch_char0",
-    "token_char0",
-    "token_index0",
-    "token_colour",
-    "token_logo",
-)  # in the log's lines
-RUN_FILE, CHECKPOINTS = "run.json", "checkpoints"
-METRICS, BAD_ROWS = "metrics.jsonl", "bad_rows.jsonl"
+RUN_FILE, CHECKPOINTS, BAD_ROWS = "run.json", "checkpoints", "bad_rows.jsonl"
 
 
 class Trained(NamedTuple):
@@ -51,43 +48,29 @@ class Trained(NamedTuple):
     step: int
 
 
-def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
+def train(run: Run, *, log: Callable[[str], None] = print, show_progress: bool = False) -> Trained:
     """Trains to `run.schedule.num_steps`, on from the newest checkpoint in `run.checkpoint.dir`.
 
     Writes `run.json`, `metrics.jsonl` and checkpoints. SIGTERM and Ctrl-C save before they end it.
+
+    Args:
+      run: what to train.
+      log: takes a line.
+      show_progress: show a bar with the time left on stderr.
 
     Raises:
       RunError: too many steps were skipped in a row, or the disk is full.
       ConfigError: the directory holds a run of another model.
     """
+    if jax.process_index():  # one of the processes speaks
+        log = _say_nothing
     directory = check_directory(run.checkpoint.dir)
     _check_same_run(directory, run)
-    tokenizer = _tokenizer(run, directory / CHECKPOINTS)
-    family = family_of(run.model)
-    _check_tokenizer(run.model, tokenizer)
-    spec = family.make_spec(run.model, tokenizer.token_id)
+    tokenizer = prepare_tokenizer(run)
+    spec = family_of(run.model).make_spec(run.model, tokenizer.token_id)
     plan = open_data(run, spec, tokenizer, row_multiple=ROW_MULTIPLE, log=log)
     schedule = resolve_schedule(run.schedule, plan, accumulation=run.accumulation)
-    rngs = nnx.Rngs(run.seed)
-    learner = Learner(
-        family.Model(run.model, dtype=run.dtype, remat=run.remat, rngs=rngs),
-        patch_classes=PATCH_CLASSES if run.aux_loss_weight else {},
-        auxiliary_weight=run.aux_loss_weight,
-        loss_chunk=run.loss_chunk,
-        rngs=rngs,
-    )
-    init_local_attention(learner.model.vision)
-    if run.peft is not None:
-        adapt(learner.model, run.peft, rngs=rngs)
-    rates = trained_rates(learner, run.train)
-    optimizer = make_optimizer(run.optimizer, schedule, rates)
-    graphdef, state = init_state(
-        learner,
-        optimizer,
-        is_trained=lambda path, _: tuple(map(str, path)) in rates,
-        param_dtype=run.param_dtype,
-        frozen_dtype=run.frozen_dtype or ("bfloat16" if run.peft else run.param_dtype),
-    )
+    graphdef, state, optimizer, rates = set_up(run, schedule)
     if state.frozen:
         log(f"{run.name}: {describe_parts(state.params, state.frozen, rates)}")
     checkpoints = Checkpoints(
@@ -101,12 +84,20 @@ def train(run: Run, *, log: Callable[[str], None] = print) -> Trained:
         state, progress = restored
     elif run.init:
         state = restore_params(run.init, state, config=run.model)
-    steps = _Steps(run, schedule, plan, checkpoints, progress, log)
+    steps = _Steps(run, schedule, plan, checkpoints, progress, log, show_progress)
     plan(steps.position.epoch)  # what is wrong with the data shows before anything is written
+    if run.evaluate is not None:
+        steps.evaluator = Evaluator(
+            run, graphdef, spec, tokenizer, last=schedule.num_steps or 0, log=log
+        )
     write_together(directory, {RUN_FILE: to_json(run).encode()})
     state = steps.run(state, Step(graphdef, optimizer, average=run.loss_average))
     model = nnx.merge(graphdef, state.params, state.frozen).model
     return Trained(model, spec, tokenizer, int(state.step))
+
+
+def _say_nothing(line: str) -> None:
+    del line
 
 
 def _check_same_run(directory: pathlib.Path, run: Run) -> None:
@@ -152,8 +143,20 @@ def resolve_schedule(
     return dataclasses.replace(schedule, num_steps=steps, warmup_steps=min(warmup, steps))
 
 
-def _tokenizer(run: Run, checkpoints: pathlib.Path) -> Tokenizer:
-    """The run's own, else that of the run it starts from, else one of the documents' words."""
+def prepare_tokenizer(run: Run) -> Tokenizer:
+    """Returns the tokenizer of a run, which fits its model.
+
+    The run's own, else that of the run it starts from, else one of the documents' words.
+
+    Raises:
+      ConfigError: there is none, or it does not fit the model.
+    """
+    tokenizer = _find_tokenizer(run, pathlib.Path(run.checkpoint.dir) / CHECKPOINTS)
+    _check_tokenizer(run.model, tokenizer)
+    return tokenizer
+
+
+def _find_tokenizer(run: Run, checkpoints: pathlib.Path) -> Tokenizer:
     if not list_steps(epath.Path(checkpoints)):
         if not run.init:
             return document_tokenizer()
@@ -190,28 +193,41 @@ class _Steps:
         checkpoints: Checkpoints,
         progress: Mapping[str, Any],
         log: Callable[[str], None],
+        show_progress: bool = False,
     ):
         self.settings, self.plan, self.checkpoints, self.log = run, plan, checkpoints, log
-        self.last = schedule.num_steps or 0
+        self.schedule, self.last = schedule, schedule.num_steps or 0
+        self.show_progress = show_progress
+        self.evaluator: Evaluator | None = None
         self.directory = pathlib.Path(run.checkpoint.dir)
         self.bad_rows = progress.get("bad_rows", 0)
-        self.meter = Meter(run.log_every, progress.get("sums"))
+        self.sums = progress.get("sums")
         self.position = _position(run, progress, log)
 
     def run(self, state: TrainState, step_fn: Step) -> TrainState:
         """Takes the steps that are left."""
         run, first = self.settings, int(state.step)
-        for name in (METRICS, BAD_ROWS):
-            drop_rows_after(self.directory / name, first)
+        drop_rows_after(self.directory / BAD_ROWS, first)
         self.log(f"{run.name}: steps {first} to {self.last}, checkpoints in {run.checkpoint.dir}")
         guard, is_due = SkipGuard(run.max_skipped, self.log, saved=first), False
+        self.meter = self._meter(state)
         feed = Feed(
             self.plan,
             position=self.position,
             num_workers=run.num_workers,
             timeout=run.worker_timeout,
         )
-        with Stop() as stop, feed, (self.directory / METRICS).open("a") as file:
+        is_main = jax.process_index() == 0
+        shown = self.show_progress and is_main
+        with (
+            Stop() as stop,
+            feed,
+            open_writers(run, first=first, is_main=is_main, log=self.log) as writers,
+            progress_bar(run.name, first=first, last=self.last, shown=shown) as bar,
+        ):
+            is_missing = self.evaluator is not None and self.evaluator.is_missing(first)
+            if is_missing and (best := self._evaluate(state, first, writers, stop)):
+                self.checkpoints.mark_best(best)
             for step in range(first + 1, self.last + 1):
                 batch = [next(feed) for _ in range(run.accumulation)]
                 self.meter.wait_ended()
@@ -222,31 +238,65 @@ class _Steps:
                 guard.add(step, metrics)
                 row = self.meter.add(step, summable(metrics))
                 if row:
-                    end = {"epoch": batch[-1].epoch, "pack": batch[-1].place}
-                    row |= {**end, "bad_rows": self.bad_rows}
-                    file.write(json.dumps(row) + "\n")
-                    file.flush()
-                    self.log(_line(row))
+                    self._report(row, batch[-1], state, writers)
+                bar.step(step, row)
                 is_due = is_due or step % run.checkpoint.every_steps == 0
+                is_tested = self.evaluator is not None and self.evaluator.is_due(step)
                 is_end = step == self.last or stop.asked is not None
-                if row or is_due or is_end:
+                if row or is_due or is_tested or is_end:
                     guard.settle()
                 if is_end or (is_due and not guard.in_row):  # what only skips is not worth keeping
                     self._save(state, step, feed.position)
                     guard.saved, is_due = step, False
+                if is_tested and not stop.asked:
+                    best = self._evaluate(state, step, writers, stop)
+                    if guard.saved != step and (best or stop.asked):
+                        self._save(state, step, feed.position)
+                        guard.saved, is_due = step, False
+                    if best:
+                        self.checkpoints.mark_best(best)
                 if stop.asked:
                     self.log(f"{run.name}: stopped by {stop.asked} after step {step}; saved")
                     break
         return state
 
+    def _meter(self, state: TrainState) -> Meter:
+        run = self.settings
+        return Meter(
+            run.log_every,
+            self.sums,
+            count_flops=flops_counter(run.model, passes(state.params, state.frozen)),
+            peak_flops=peak_flops(jax.devices()[0].device_kind),
+        )
+
+    def _evaluate(
+        self, state: TrainState, step: int, writers: Writers, stop: Stop
+    ) -> dict[str, Any] | None:
+        """Returns the row of the evaluation if it is the best so far."""
+        assert self.evaluator is not None
+        with self.meter.pause("evaluation"):
+            row = self.evaluator.evaluate(state, step, writers, stopped=lambda: bool(stop.asked))
+        is_best = row is not None and self.evaluator.is_better(row, self.checkpoints.best())
+        return row if is_best else None
+
+    def _report(self, row: dict[str, Any], fed: Fed, state: TrainState, writers: Writers) -> None:
+        """A row of means, with where the run stands."""
+        done = max(1, row["step"] - int(state.skipped))  # the rate waits for steps that count
+        rate = rate_at(self.settings.optimizer.learning_rate, self.schedule, done)
+        row |= {"learning_rate": rate, "epoch": fed.epoch, "pack": fed.place}
+        row |= {"bad_rows": self.bad_rows}
+        writers.row("train", row)
+        self.log(line(row, self.last))
+
     def _save(self, state: TrainState, step: int, position: Position) -> None:
-        progress = {
-            "epoch": position.epoch,
-            "pack": position.pack,
-            "bad_rows": self.bad_rows,
-            "sums": self.meter.sums_so_far(),
-        }
-        self.checkpoints.save(state, step=step, run=self.settings, progress=progress)
+        with self.meter.pause("checkpoint"):
+            progress = {
+                "epoch": position.epoch,
+                "pack": position.pack,
+                "bad_rows": self.bad_rows,
+                "sums": self.meter.sums_so_far(),
+            }
+            self.checkpoints.save(state, step=step, run=self.settings, progress=progress)
 
     def _note_bad(self, fed: Fed, step: int) -> None:
         """Rows that could not be read have left padding; they are counted and named."""
@@ -280,13 +330,3 @@ def _position(run: Run, progress: Mapping[str, Any], log: Callable[[str], None])
         log(f"{run.name}: other data than before ({'; '.join(changes)}): begins a new epoch")
         return Position(epoch + 1)
     return Position(epoch, progress["pack"])
-
-
-def _line(row: dict) -> str:
-    shown = {k: v for k, v in row.items() if k in ("loss", "accuracy", "grad_norm")}
-    shown |= {k: v for k, v in row.items() if k in SHOWN}
-    text = " ".join(f"{name} {value:.3f}" for name, value in shown.items())
-    return (
-        f"step {row['step']:5d} {text} {row['seconds_per_step']:.2f} s/step "
-        f"wait {row['data_wait_share']:.0%}"
-    )

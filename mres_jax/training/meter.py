@@ -1,89 +1,124 @@
 """Means over a few steps, read from the device only then, so that steps stay in flight."""
 
-import json
-import pathlib
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 
 from mres_jax.data.types import Pack
-from mres_jax.files import write_together
+
+SEEN = ("patches", "tokens", "patch_room", "token_room")  # of the packs
 
 
 class Meter:
     """Sums metrics of steps and gives a row of means every few of them.
 
     Its sums go into the checkpoint: a run that was cut short between two rows then writes the same
-    row as one that was not.
+    means as one that was not. Rates are of the time since the row before, or since the start,
+    without what was spent in `pause`.
 
     Args:
       every: steps per row.
       start: what `sums_so_far` gave, where a run goes on.
+      count_flops: of training on a pack; None leaves them out.
+      peak_flops: most FLOP/s of the device, if known.
     """
 
-    def __init__(self, every: int, start: Mapping[str, float] | None = None):
-        self.every = every
+    def __init__(
+        self,
+        every: int,
+        start: Mapping[str, Any] | None = None,
+        *,
+        count_flops: Callable[[Pack], float] | None = None,
+        peak_flops: float | None = None,
+    ):
+        self.every, self.count_flops, self.peak_flops = every, count_flops, peak_flops
         self._reset()
         if start:
             sums = dict(start)
             self.count = int(sums.pop("count"))
+            self.seen |= sums.pop("seen", {})
             self.sums = {name: jnp.float32(value) for name, value in sums.items()}
 
     def _reset(self) -> None:
         self.sums: dict[str, Any] = {}
+        self.seen = dict.fromkeys(SEEN, 0)
         self.count = self.timed = self.patches = self.tokens = 0
+        self.flops = self.waited = 0.0
+        self.paused: dict[str, float] = {}
         self.start = self.ended = time.perf_counter()
-        self.waited = 0.0
 
     def wait_ended(self) -> None:
         """A pack is there: what passed since the last step was waiting for data."""
         self.waited += time.perf_counter() - self.ended
 
+    @contextlib.contextmanager
+    def pause(self, name: str) -> Iterator[None]:
+        """Work that is no training step: rows tell its seconds as `<name>_seconds`."""
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.ended = time.perf_counter()
+            self.paused[name] = self.paused.get(name, 0.0) + self.ended - begun
+
     def saw(self, pack: Pack) -> None:
         """Counts what a pack holds."""
-        self.patches += int((pack.patch_segment_ids > 0).sum())
-        self.tokens += int((pack.segment_ids > 0).sum())
+        patches, tokens = int((pack.patch_segment_ids > 0).sum()), int((pack.segment_ids > 0).sum())
+        room = len(pack.patch_segment_ids), len(pack.segment_ids)
+        for name, value in zip(SEEN, (patches, tokens, *room), strict=True):
+            self.seen[name] += value
+        self.patches += patches
+        self.tokens += tokens
+        if self.count_flops is not None:
+            self.flops += self.count_flops(pack)
 
     def add(self, step: int, metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Returns a row of means when it is time: over the steps that were not `skipped`."""
+        """Returns a row of means when it is time; `skipped` is a sum in it, and no step counts."""
         self.sums = {name: self.sums.get(name, 0.0) + x for name, x in metrics.items()}
         self.count += 1
         self.timed += 1
         self.ended = time.perf_counter()
         if step % self.every:
             return None
-        sums = {name: float(value) for name, value in self.sums.items()}
-        done = self.count - (skipped := int(sums.pop("skipped", 0)))
-        means = {name: value / done for name, value in sums.items()} if done else {}
-        seconds = time.perf_counter() - self.start
-        row = {"step": step, **means, "skipped": skipped, "seconds_per_step": seconds / self.timed}
-        row |= {"patches_per_s": self.patches / seconds, "tokens_per_s": self.tokens / seconds}
-        row |= {"data_wait_share": self.waited / seconds, "time": time.time()}
+        row = {"step": step} | self._means() | self._fullness() | self._rates()
+        row["time"] = time.time()
         self._reset()
         return row
 
-    def sums_so_far(self) -> dict[str, float]:
+    def _means(self) -> dict[str, float]:
+        sums = {name: float(value) for name, value in self.sums.items()}  # waits for the device
+        skipped = {"skipped": int(sums.pop("skipped"))} if "skipped" in sums else {}
+        done = self.count - skipped.get("skipped", 0)
+        return {name: value / done for name, value in sums.items() if done} | skipped
+
+    def _fullness(self) -> dict[str, float]:
+        pairs = {"patch_efficiency": SEEN[::2], "token_efficiency": SEEN[1::2]}
+        return {
+            name: self.seen[held] / self.seen[room]
+            for name, (held, room) in pairs.items()
+            if self.seen[room]
+        }
+
+    def _rates(self) -> dict[str, float]:
+        seconds = time.perf_counter() - self.start - sum(self.paused.values())
+        rates = {
+            "seconds_per_step": seconds / self.timed,
+            "patches_per_s": self.patches / seconds,
+            "tokens_per_s": self.tokens / seconds,
+            "data_wait_share": self.waited / seconds,
+        }
+        if self.flops:
+            rates["flops_per_s"] = self.flops / seconds
+        if self.flops and self.peak_flops:
+            rates["mfu"] = rates["flops_per_s"] / self.peak_flops
+        return rates | {f"{name}_seconds": value for name, value in self.paused.items()}
+
+    def sums_so_far(self) -> dict[str, Any]:
         """JSON of what has been added since the last row; empty right after one."""
         if not self.count:
             return {}
-        return {"count": self.count} | {name: float(value) for name, value in self.sums.items()}
-
-
-def drop_rows_after(file: pathlib.Path, step: int) -> None:
-    """Takes rows of steps that a restored run will do again out of a JSONL file."""
-    if not file.is_file():
-        return
-    lines = file.read_text().splitlines()
-    kept = [line for line in lines if _step_of(line) <= step]
-    if len(kept) < len(lines):
-        text = "".join(line + "\n" for line in kept)
-        write_together(file.parent, {file.name: text.encode()})
-
-
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except ValueError:  # a line that was cut short when the run was killed
-        return float("inf")
+        sums = {name: float(value) for name, value in self.sums.items()}
+        return {"count": self.count, "seen": self.seen} | sums

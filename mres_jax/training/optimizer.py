@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 import optax.contrib
 
@@ -73,6 +74,12 @@ def make_schedule(peak: float, schedule: Schedule) -> optax.Schedule:
     }
     warmup = optax.linear_schedule(0.0, peak, max(1, warmup_steps))
     return optax.join_schedules([warmup, after[schedule.kind]], [warmup_steps])
+
+
+def rate_at(peak: float, schedule: Schedule, step: int) -> float:
+    """Learning rate of step `step`, from 1; see `make_schedule`."""
+    with jax.numpy_dtype_promotion("standard"):
+        return np.asarray(make_schedule(peak, schedule)(step - 1)).item()
 
 
 def _muon_axes(params: Any) -> Any:

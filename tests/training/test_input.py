@@ -294,7 +294,7 @@ def test_a_schedule_longer_than_the_data_is_refused():
 
 
 def test_rows_of_steps_that_will_be_taken_again_are_dropped(tmp_path):
-    from mres_jax.training.meter import drop_rows_after
+    from mres_jax.training.metrics import drop_rows_after
 
     file = tmp_path / "metrics.jsonl"
     file.write_text("".join(json.dumps({"step": s}) + "\n" for s in (1, 2, 3)) + '{"step": 4, "lo')

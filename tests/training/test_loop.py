@@ -163,7 +163,7 @@ def test_a_step_that_is_not_finite_is_skipped_named_and_counted(tmp_path, monkey
     run = tiny_run(tmp_path / "a", accumulation=2, label_mask="released", loss_average="pack")
     trained = train(run, log=lines.append)
     assert trained.step == 4
-    assert [line for line in lines if "skipped" in line] == [
+    assert [line for line in lines if "skipped:" in line] == [
         "step     2 skipped: loss nan, gradient norm nan"
     ]
     rows = [json.loads(line) for line in (tmp_path / "a/metrics.jsonl").read_text().splitlines()]

@@ -93,6 +93,10 @@ class RowSet:
         """Returns the upright sizes of a row's pictures, px, from the index."""
         return self.index.sizes(int(self._usable[i]))
 
+    def images(self, i: int) -> list[np.ndarray]:
+        """Returns the pictures of a row, `uint8 [h w 3]`; raises as `example` does."""
+        return [np.asarray(picture) for picture in self._pictures(self.row(i), i)]
+
     def measure(self, to_views: ToViews) -> Measured:
         """Returns what every row takes of a pack, from integers alone.
 
@@ -129,8 +133,8 @@ class RowSet:
           BadRowError: a picture cannot be decoded, or row or picture changed since the index.
         """
         row, sizes = self.row(i), self.sizes(i)
+        images = self._pictures(row, i)
         try:
-            images = [self._pixels(*each) for each in zip(row.images, sizes, strict=True)]
             messages = self.reading.messages(row)
             views = to_views(sizes, "", self.spec)
         except Fault as fault:
@@ -138,6 +142,12 @@ class RowSet:
         except MresError as error:
             raise BadRowError(row.id, str(error), "refused by policy") from None
         return assemble(images, views, messages, self.spec, self.tokenizer, label_mask=label_mask)
+
+    def _pictures(self, row: Row, i: int) -> list[Image.Image]:
+        try:
+            return [self._pixels(*each) for each in zip(row.images, self.sizes(i), strict=True)]
+        except Fault as fault:
+            raise BadRowError(row.id, fault.reason, fault.kind) from None
 
     def _measure(self, sizes: tuple[Size, ...], to_views: ToViews) -> Any:
         try:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mres_jax.data.packing import empty_pack, pack, plan_packs
-from mres_jax.data.types import Pack, Rung
+from mres_jax.data.types import ExampleSize, Pack, Rung
 from mres_jax.errors import BadRowError, ConfigError, PackingError
 from mres_jax.training.input.examples import Examples
 
@@ -33,14 +33,25 @@ class Fed(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """The packs of one epoch, by number: a random-access source for any reader."""
+    """The packs of one epoch, by number: a random-access source for any reader.
+
+    Attributes:
+      sources: of the examples.
+      number: of the epoch.
+      rungs: of each pack.
+      members: of each pack.
+      sizes: what the members of each pack take of it, together.
+      label_names: of all packs.
+      row_size: values of a patch row.
+    """
 
     sources: tuple[Examples, ...]
     number: int
     rungs: tuple[Rung, ...]
     members: tuple[tuple[Member, ...], ...]
+    sizes: tuple[ExampleSize, ...]
     label_names: tuple[str, ...]
-    row_size: int  # values of a patch row
+    row_size: int
 
     def __len__(self) -> int:
         return len(self.rungs)
@@ -109,6 +120,7 @@ def plan_epoch(
         members=tuple(
             tuple((int(s), int(n)) for s, n in members[list(plan.indices)]) for plan in plans
         ),
+        sizes=tuple(ExampleSize(*sizes[list(p.indices)].sum(0).tolist()) for p in plans),
         label_names=tuple(label_names),
         row_size=row_size,
     )

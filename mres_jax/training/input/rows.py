@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -10,8 +10,16 @@ from jaxtyping import Int
 from mres_jax.config import Rows
 from mres_jax.data.rows import RowSet
 from mres_jax.data.types import Example
-from mres_jax.errors import BadRowError, RunError
+from mres_jax.errors import BadRowError, ConfigError, RunError
 from mres_jax.resolution.policy import Policy
+
+Kept = Literal["train", "held_out", "all"]
+
+
+def held_out_rows(num_rows: int, count: int) -> Int[np.ndarray, " held"]:
+    """Places of the rows that no training sees: a function of these two numbers alone."""
+    rng = np.random.Generator(np.random.PCG64([num_rows]))
+    return np.sort(rng.permutation(num_rows)[:count])
 
 
 class RowExamples:
@@ -23,6 +31,7 @@ class RowExamples:
       policies: with their weights; each use of a row draws one.
       seed: of these draws.
       label_mask: see `tokenize_messages`.
+      kept: `train` leaves out the rows that `data.held_out` keeps back, `held_out` has these alone.
       log: receives a line where a policy does not take a row; such rows are left out.
     """
 
@@ -34,6 +43,7 @@ class RowExamples:
         policies: Mapping[Policy, float],
         seed: int | str,
         label_mask: str = "answer",
+        kept: Kept = "train",
         log: Callable[[str], None] = lambda line: None,
     ):
         self.data, self.rows, self.seed, self.label_mask = data, rows, seed, label_mask
@@ -45,8 +55,20 @@ class RowExamples:
             if one.refused is not None:
                 log(f"{rows.path.name}: left out under {policy}: {one.refused}")
         taken = functools.reduce(np.intersect1d, [one.rows for one in measured])
-        self._taken = taken
+        self.taken = taken = self._kept(taken, kept)
         self._sizes: Any = np.stack([one.sizes[np.isin(one.rows, taken)] for one in measured])
+
+    def _kept(self, taken: np.ndarray, kept: Kept) -> np.ndarray:
+        count, have = self.data.held_out, len(self.rows)
+        if kept == "all" or not count:
+            return taken[:0] if kept == "held_out" else taken
+        if count >= have:
+            raise ConfigError(
+                f"run: held_out={count} of {self.rows.path.name}, which has {have} usable rows: "
+                "nothing is left to train on. Hold out fewer."
+            )
+        held = held_out_rows(have, count)
+        return np.intersect1d(taken, held) if kept == "held_out" else np.setdiff1d(taken, held)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_sizes": None}  # readers need no sizes
@@ -59,7 +81,7 @@ class RowExamples:
     def name(self, epoch: int, number: int) -> str:
         """For messages."""
         places, _ = self._drawn(epoch)
-        row = self.rows.index.usable[self._taken[places[number]]]
+        row = self.rows.index.usable[self.taken[places[number]]]
         return f"row {row} of {self.rows.path.name}"
 
     def example(self, epoch: int, number: int) -> Example:
@@ -73,7 +95,7 @@ class RowExamples:
         policy = self.policies[policies[number]]
         try:
             return self.rows.example(
-                int(self._taken[places[number]]), policy, label_mask=self.label_mask
+                int(self.taken[places[number]]), policy, label_mask=self.label_mask
             )
         except BadRowError as error:
             if self.data.on_bad == "raise":
@@ -82,7 +104,7 @@ class RowExamples:
 
     def _drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Place among the rows taken, and policy, of every example of an epoch."""
-        return _draw(str(self.seed), epoch, len(self._taken), self.data.weight, tuple(self._shares))
+        return _draw(str(self.seed), epoch, len(self.taken), self.data.weight, tuple(self._shares))
 
 
 @functools.lru_cache(maxsize=4)

@@ -14,7 +14,7 @@ from mres_jax.resolution.policies import check_policy, parse_policy
 from mres_jax.training.input.documents import PATCH_CLASSES, DocumentExamples
 from mres_jax.training.input.epochs import Epoch, plan_epoch
 from mres_jax.training.input.examples import Examples
-from mres_jax.training.input.rows import RowExamples
+from mres_jax.training.input.rows import Kept, RowExamples
 
 
 def open_data(
@@ -36,18 +36,38 @@ def open_data(
     Raises:
       ConfigError: a policy that the model cannot take, a ladder that is none, unreadable data.
     """
+    ladder = checked_ladder(run.ladder, row_multiple)
+    sources = open_sources(run, spec, tokenizer, kept="train", seed=run.seed, log=log)
+    return planner(run, sources, spec, ladder)
+
+
+def open_sources(
+    run: Run,
+    spec: ProcessorSpec,
+    tokenizer: Tokenizer,
+    *,
+    kept: Kept,
+    seed: int | str,
+    log: Callable[[str], None] = lambda line: None,
+) -> list[DocumentExamples | RowExamples]:
+    """Returns the data sets of a run; `kept` says which rows, `seed` what is drawn."""
     policies = {parse_policy(text): weight for text, weight in run.policies.items()}
     for policy in policies:
         check_policy(policy, spec)
-    ladder = _checked(run.ladder, row_multiple)
-    labelled = bool(run.aux_loss_weight)
-    sources: list[Examples] = []
+    sources: list[DocumentExamples | RowExamples] = []
     for number, part in enumerate(run.data):
-        drawing = {"policies": policies, "seed": f"{run.seed}/{number}"}
-        drawing["label_mask"] = run.label_mask
+        drawing = {
+            "policies": policies,
+            "seed": f"{seed}/{number}",
+            "label_mask": run.label_mask,
+        }
         if isinstance(part, Documents):
             examples = DocumentExamples(
-                part, **drawing, spec=spec, tokenizer=tokenizer, labelled=labelled
+                part,
+                **drawing,
+                spec=spec,
+                tokenizer=tokenizer,
+                labelled=bool(run.aux_loss_weight),
             )
         else:
             rows = open_rows(
@@ -59,21 +79,29 @@ def open_data(
                 on_bad=part.on_bad,
                 log=log,
             )
-            examples = RowExamples(part, rows, **drawing, log=log)
+            examples = RowExamples(part, rows, **drawing, kept=kept, log=log)
         sources.append(examples)
+    return sources
+
+
+def planner(
+    run: Run, sources: Sequence[Examples], spec: ProcessorSpec, ladder: Sequence[Rung]
+) -> Callable[[int], Epoch]:
+    """Returns the function that plans an epoch of the sources; the last two are remembered."""
     plan = functools.partial(
         plan_epoch,
         sources,
         ladder,
         seed=run.seed,
         fill=run.fill,
-        label_names=sorted(PATCH_CLASSES) if labelled else (),
+        label_names=sorted(PATCH_CLASSES) if run.aux_loss_weight else (),
         row_size=spec.patch_row_size,
     )
     return functools.lru_cache(maxsize=2)(lambda epoch: plan(epoch=epoch))
 
 
-def _checked(ladder: Sequence[Rung], multiple: int) -> tuple[Rung, ...]:
+def checked_ladder(ladder: Sequence[Rung], multiple: int = 1) -> tuple[Rung, ...]:
+    """Returns the rungs, smallest first; every length must be a multiple of `multiple`."""
     ladder = check_ladder(ladder)
     for rung in ladder:
         for name in ("max_patches", "max_tokens"):

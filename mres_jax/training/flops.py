@@ -1,0 +1,100 @@
+"""Model FLOPs of training on a pack, and what the device could do at most.
+
+Model FLOPs are those that the mathematics needs: padding, and what is computed again to save
+memory, are work of ours and not counted.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import nnx
+
+from mres_jax.data.packing import example_slices
+from mres_jax.data.types import Pack
+from mres_jax.geometry import Grid
+from mres_jax.inference.cost import encoder_flops, text_flops
+
+# Dense bfloat16 matrix products a second, from the makers' data sheets, by start of the device's
+# name; the longest that fits counts. Others have no `mfu`, CPUs among them.
+PEAKS = {
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5": 459e12,
+    "TPU v6 lite": 918e12,
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA L4": 121e12,
+    "NVIDIA L40S": 362e12,
+    "NVIDIA B200": 2_250e12,
+}
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """Returns the most FLOP/s of a device, or None where we do not know.
+
+    Example:
+      >>> peak_flops("NVIDIA H100 80GB HBM3") == PEAKS["NVIDIA H100"]
+      True
+      >>> peak_flops("cpu")
+    """
+    fits = [name for name in PEAKS if device_kind.startswith(name)]
+    fits = [name for name in fits if device_kind[len(name) :][:1] in ("", " ", "-", "p")]
+    return PEAKS[max(fits, key=len)] if fits else None
+
+
+PARTS = ("vision", "text")
+
+
+class Passes(NamedTuple):
+    """How often each part's products are computed in a step, in units of its forward pass."""
+
+    vision: float
+    text: float
+
+
+def passes(params: Any, frozen: Any) -> Passes:
+    """Returns 3 and 3 where all is trained, less where parts are frozen.
+
+    One is the forward pass, one the gradient of activations, which a part needs where it or
+    something before it is trained, and one the gradient of its trained kernels, by their share of
+    its parameters. The projector, a few per cent of the tower, is counted with it.
+
+    Args:
+      params: of a learner, trained.
+      frozen: the rest.
+    """
+    trained, still = _sizes(params), _sizes(frozen)
+    vision, text = (trained[part] / max(trained[part] + still[part], 1) for part in PARTS)
+    return Passes(1 + float(vision > 0) + vision, 1 + float(any(trained.values())) + text)
+
+
+def flops_counter(config: Any, factors: Passes) -> Callable[[Pack], float]:
+    """Returns the function that counts the model FLOPs of training on a pack.
+
+    Args:
+      config: of an assembled model.
+      factors: see `passes`.
+    """
+
+    def count(pack: Pack) -> float:
+        grids = [Grid(*row) for row in np.asarray(pack.grid_thw).tolist() if row[0]]
+        segment_ids = np.asarray(pack.segment_ids)
+        lengths = [part.stop - part.start for part in example_slices(segment_ids)]
+        scored = int(np.asarray(pack.loss_mask).sum())
+        text = text_flops(config.text_config, lengths, scored)
+        return factors.vision * encoder_flops(config, grids) + factors.text * text
+
+    return count
+
+
+def _sizes(state: Any) -> Mapping[str, int]:
+    """Parameters of the model by part; heads are none."""
+    sizes: dict[str, int] = {part: 0 for part in PARTS}
+    for path, variable in nnx.to_flat_state(state):
+        if path[0] == "model":
+            part = str(path[1])
+            sizes[part] = sizes.get(part, 0) + int(np.prod(variable.shape))
+    return sizes
