@@ -112,10 +112,12 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "mres train FILE [--a.b=c ...] [--print-config] [--smoke]"
+    parser.usage = "mres train FILE [--a.b=c ...] [--print-config | --dry-run [--json]] [--smoke]"
     add = parser.add_argument
     add("file", metavar="FILE", help="run file, for example configs/tiny/pages.py; it is executed")
     add("--print-config", action="store_true", help="print the resolved run as JSON and stop")
+    add("--dry-run", action="store_true", help="say what it would take, train nothing, and stop")
+    add("--json", action="store_true", help="of --dry-run: print one JSON object")
     add("--smoke", action="store_true", help="the run's own short form: minutes on a CPU")
 
 
