@@ -102,6 +102,11 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help=f"how many pixels to look at; may be repeated, a row each: {POLICIES}",
     )
+    add(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="of weights and arithmetic; default: what suits the device",
+    )
     add("--save", metavar="DIR", help="write what the model saw, per policy, as PNG")
     add("--json", action="store_true", help="print one JSON object and nothing else")
     add("--max-new-tokens", type=int, default=64, metavar="N", help="default 64")

@@ -12,8 +12,6 @@ from mres_jax.errors import ConfigError
 if TYPE_CHECKING:
     from mres_jax.inference import VLM
 
-SMALL = 100e6  # bytes of weights
-FREE_SHARE = 0.7  # of the free memory that weights may take
 PACKAGES = ("mres-jax", "jax", "flax", "numpy", "pillow")
 
 
@@ -69,27 +67,22 @@ def find_model(model: str | None) -> Place:
     return Place(model or "mres-tiny", directory)
 
 
-def open_model(place: Place, *, exact: bool = False) -> "VLM":
-    """Loads a model in the type that suits this machine.
-
-    float32 on a CPU where it fits, and for small models everywhere; bfloat16 otherwise.
+def open_model(place: Place, *, exact: bool = False, dtype: str | None = None) -> "VLM":
+    """Loads a model.
 
     Args:
       place: from `find_model`.
       exact: float32 on accelerators too, where memory allows.
+      dtype: of weights and arithmetic; None takes what suits the device, see `suitable_dtype`.
     """
-    import jax
     import jax.numpy as jnp
 
     from mres_jax.inference import load
-    from mres_jax.inference.doctor import free_memory, stored_bytes
+    from mres_jax.inference.device import SMALL, stored_bytes, suitable_dtype
 
-    stored = stored_bytes(place.directory)  # of bfloat16, as released weights are
-    fits = 2 * stored < FREE_SHARE * (free_memory() or float("inf"))
-    wanted = exact or jax.default_backend() == "cpu" or stored < SMALL
-    dtype = jnp.float32 if wanted and fits else jnp.bfloat16
-    if stored > SMALL:
-        progress(f"loading {place.name} in {jnp.dtype(dtype).name}")
-    vlm = load(place.directory, dtype=dtype)
+    chosen = dtype or suitable_dtype(place.directory, exact=exact)
+    if stored_bytes(place.directory) > SMALL:
+        progress(f"loading {place.name} in {jnp.dtype(chosen).name}")
+    vlm = load(place.directory, dtype=chosen)
     vlm.name = place.name
     return vlm

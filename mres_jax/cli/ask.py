@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         check_directory(args.save)  # before minutes of work
     images = [decode_image(path) for path in args.images]
     place = find_model(args.model)
-    vlm = open_model(place)
+    vlm = open_model(place, dtype=args.dtype)
     policies = policies or [vlm.answerer.policy]
     for policy in policies:
         check_policy(parse_policy(policy), vlm.spec)

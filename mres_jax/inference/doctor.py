@@ -5,7 +5,6 @@ trust or to send.
 """
 
 import os
-import pathlib
 import platform
 import shutil
 import socket
@@ -20,6 +19,7 @@ from mres_jax.data.documents import make_document
 from mres_jax.errors import MresError, RunError
 from mres_jax.geometry import Size
 from mres_jax.inference.answer import LocalAnswerer
+from mres_jax.inference.device import free_memory
 from mres_jax.protocols import Request
 from mres_jax.scoring import exact_match
 
@@ -105,23 +105,6 @@ def _memory() -> Check:
     if free is None:
         return Check("memory", "skipped", "this system does not tell how much is free")
     return Check("memory", "ok", f"{free / 1e9:.1f} GB free")
-
-
-def free_memory() -> float | None:
-    """Returns bytes of memory that a new process can have, or None where nobody tells."""
-    try:
-        lines = pathlib.Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    values = dict(line.split(":", 1) for line in lines)
-    return 1024.0 * int(values["MemAvailable"].split()[0]) if "MemAvailable" in values else None
-
-
-def stored_bytes(directory: str | os.PathLike[str]) -> int:
-    """Returns the size of a model's weights on disk; 0 where that takes a network to know."""
-    path = pathlib.Path(directory)
-    files = list(path.glob("*.safetensors")) or list(path.rglob("*"))
-    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _disk() -> Check:

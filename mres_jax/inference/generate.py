@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.types import Pack, Rung
 from mres_jax.errors import PromptError, RunError
-from mres_jax.inference import sampling as draws
+from mres_jax.inference import device, sampling as draws
 from mres_jax.inference.cache import cache_rows
 from mres_jax.nn import KVCache
 from mres_jax.protocols import Sampling
@@ -115,16 +115,16 @@ class Generator:
         for name, length in zip(request_ids, prompts.lengths, strict=True):
             self.check_length(name, int(length), sampling.max_new_tokens)
         pack = pack._replace(patch_labels={})  # labels would be one more thing to compile for
-        graphdef, state = nnx.split(self.model)
-        visual, vision_ms = _timed(_encode, graphdef, state, pack)
+        model, decoding, run = _arranged(self.model)
+        visual, vision_ms = _timed(run.encode, *model, pack)
         last = np.zeros(rung.max_examples, np.int32)
         last[: len(request_ids)] = prompts.starts + prompts.lengths - 1
-        packed, prefill_ms = _timed(_prefill, graphdef, state, pack, visual, last)
+        packed, prefill_ms = _timed(run.prefill, *model, pack, visual, last)
         rows = [(i, sample) for i in range(len(request_ids)) for sample in range(n)]
         done, decode_ms = [], 0.0
         for at in range(0, len(rows), self.rows[-1]):
             some = rows[at : at + self.rows[-1]]
-            complete = functools.partial(self._complete, graphdef, state, packed, prompts)
+            complete = functools.partial(self._complete, run, decoding, packed, prompts)
             completions, ms = _timed(complete, request_ids, some, sampling, seed)
             done += completions
             decode_ms += ms
@@ -141,7 +141,7 @@ class Generator:
                 "its pictures a smaller budget, shorten its text, or lower max_new_tokens."
             )
 
-    def _complete(self, graphdef, state, packed, prompts, request_ids, rows, sampling, seed):
+    def _complete(self, run, decoding, packed, prompts, request_ids, rows, sampling, seed):
         """Completions of `rows`, pairs of prompt index and sample."""
         pad = _step_of(len(rows), self.rows) - len(rows)
         index = np.array([i for i, _ in rows] + [0] * pad, np.int32)
@@ -151,12 +151,11 @@ class Generator:
         lengths = np.where(active, prompts.lengths[index], 0).astype(np.int32)
         size = _doubled(32, sampling.max_new_tokens)
         needed = int(lengths.max()) + sampling.max_new_tokens
-        logits, cache = _start(
+        logits, cache = run.start(
             *packed, index, prompts.starts[index], lengths, max_len=_doubled(MIN_CACHE, needed)
         )
-        out, _ = _decode(
-            graphdef,
-            state,
+        out, _ = run.decode(
+            *decoding,
             cache,
             logits,
             prompts.next_positions[index],
@@ -201,7 +200,41 @@ def _completion(out: _Out, row: int, name: str) -> Completion:
     )
 
 
-@functools.partial(jax.jit, static_argnums=0)
+class _Programs(NamedTuple):
+    """What is compiled."""
+
+    encode: Any
+    prefill: Any
+    start: Any
+    decode: Any
+
+
+@functools.cache
+def _programs(options: tuple[tuple[str, Any], ...] = ()) -> _Programs:
+    jit = functools.partial(jax.jit, compiler_options=dict(options) or None)
+    return _Programs(
+        encode=jit(_encode, static_argnums=0),
+        prefill=jit(_prefill, static_argnums=0),
+        start=jit(_start, static_argnames="max_len"),
+        decode=jit(
+            _decode,
+            static_argnums=0,
+            static_argnames=("greedy", "filtered", "size"),
+            donate_argnames="cache",
+        ),
+    )
+
+
+def _arranged(model: Any) -> tuple[Any, Any, _Programs]:
+    """The model for prefill and for decoding, both split, and what runs them, by device."""
+    if not device.is_on_cpu(model):
+        parts = nnx.split(model)
+        return parts, parts, _programs()
+    model = device.with_suitable_products(model)
+    options = tuple(device.compiler_options(model).items())
+    return nnx.split(model), nnx.split(device.with_own_layers(model)), _programs(options)
+
+
 def _encode(graphdef, state, pack: Pack) -> Float[Array, "v e"]:
     """Visual tokens; none for a rung without patches."""
     model = nnx.merge(graphdef, state)
@@ -210,7 +243,6 @@ def _encode(graphdef, state, pack: Pack) -> Float[Array, "v e"]:
     return model.encode(pack.patches, pack.patch_positions, pack.patch_segment_ids)
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _prefill(
     graphdef, state, pack: Pack, visual: Float[Array, "v e"], last: Int[Array, " s"]
 ) -> tuple[Float[Array, "s V"], Float[Array, "l t g k"], Float[Array, "l t g k"]]:
@@ -220,7 +252,6 @@ def _prefill(
     return model.logits(hidden[last]), keys, values
 
 
-@functools.partial(jax.jit, static_argnames="max_len")
 def _start(
     logits: Float[Array, "s V"],
     keys: Float[Array, "l t g k"],
@@ -235,12 +266,6 @@ def _start(
     return logits[index], cache_rows(keys, values, starts, lengths, max_len=max_len)
 
 
-@functools.partial(
-    jax.jit,
-    static_argnums=0,
-    static_argnames=("greedy", "filtered", "size"),
-    donate_argnames="cache",
-)
 def _decode(
     graphdef,
     state,

@@ -14,6 +14,7 @@ from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.errors import BadImageError, MresError
 from mres_jax.inference.answer import LocalAnswerer
+from mres_jax.inference.device import suitable_dtype
 from mres_jax.models.registry import LoadedModel, load_model, resolve
 from mres_jax.models.vlm import PackedVLM
 from mres_jax.protocols import Answer, Request, Sampling
@@ -174,7 +175,7 @@ def from_loaded(name: str, loaded: LoadedModel, **options: Any) -> VLM:
 def load(
     model: str | os.PathLike[str] | None = None,
     *,
-    dtype: DTypeLike = np.float32,
+    dtype: DTypeLike | None = None,
     **options: Any,
 ) -> VLM:
     """Loads a model and returns its handle.
@@ -182,7 +183,8 @@ def load(
     Args:
       model: directory (of Hugging Face's layout or a checkpoint of ours) or a hub id
         `org/name[@revision]`; None takes the model that is shipped.
-      dtype: of weights and arithmetic.
+      dtype: of weights and arithmetic; None takes what suits the device, float32 on a CPU where
+        it fits and for small models, bfloat16 otherwise.
       **options: `policy`, `ladder`, `max_context`, `rows` and `workers` of `LocalAnswerer`.
 
     Raises:
@@ -192,7 +194,11 @@ def load(
       `mres_jax.load("Qwen2-VL-2B-Instruct").answer("bill.png", "What is the total?").text`
     """
     name = SHIPPED if model is None else os.fspath(model)
-    return from_loaded(name, load_model(resolve(model), dtype=dtype), **options)
+    directory = resolve(model)
+    if dtype is None:
+        dtype = suitable_dtype(directory)
+    loaded = load_model(directory, dtype=dtype)
+    return from_loaded(name, loaded, **options)
 
 
 # Pillow's modes that a PNG holds, and what the others become; `I` and `F` have no fixed range.

@@ -12,8 +12,8 @@ MAX_VIEWS = 256
 MULTIPLE = 128  # positions; token lengths are a multiple of it
 
 # Visual tokens and examples of the rungs in which prompts are gathered.
-PICTURE_RUNGS = ((256, 4), (1_024, 16), (4_096, 16), (4_096, 64))
-TEXT_RUNGS = ((512, 4), (2_048, 16), (8_192, 64))  # tokens and examples
+PICTURE_RUNGS = ((256, 4), (1_024, 4), (1_024, 16), (4_096, 16), (4_096, 64))
+TEXT_RUNGS = ((512, 4), (1_024, 16), (2_048, 16), (8_192, 64))  # tokens and examples
 
 
 class Ladders(NamedTuple):

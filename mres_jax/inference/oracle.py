@@ -19,7 +19,8 @@ from mres_jax.data.documents import make_document
 from mres_jax.data.packing import pack
 from mres_jax.data.types import Example, Rung
 from mres_jax.inference.answer import LocalAnswerer
-from mres_jax.inference.doctor import Check, free_memory, stored_bytes
+from mres_jax.inference.device import free_memory, stored_bytes
+from mres_jax.inference.doctor import Check
 from mres_jax.resolution.policies import parse_policy
 
 CLASSES = {"Qwen2VL": "Qwen2VLForConditionalGeneration"}  # ours -> Hugging Face's

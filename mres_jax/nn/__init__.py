@@ -5,6 +5,7 @@ from mres_jax.nn.attention import (
     VisionAttention as VisionAttention,
 )
 from mres_jax.nn.cache import KVCache as KVCache
+from mres_jax.nn.embed import Embed as Embed
 from mres_jax.nn.lora import (
     LORA_FACTORS as LORA_FACTORS,
     LoRALinear as LoRALinear,
@@ -29,4 +30,5 @@ from mres_jax.nn.stack import (
     Remat as Remat,
     scan_layers as scan_layers,
     stack_layers as stack_layers,
+    unstack_layers as unstack_layers,
 )

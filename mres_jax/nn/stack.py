@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 Remat = Literal["none", "dots", "full"]
@@ -21,6 +23,25 @@ def stack_layers(make: Callable[[nnx.Rngs], Block], num_layers: int, rngs: nnx.R
     return create(rngs)
 
 
+def unstack_layers(layers: nnx.Module) -> nnx.Module:
+    """Returns the layers of a stack one by one, an `nnx.List`, for `scan_layers`.
+
+    XLA on the CPU copies each layer's weights out of the stack before it uses them; where a layer
+    sees few tokens, that takes longer than the layer. On one CPU device the weights are shared with
+    the stack, so they must not outlive it; elsewhere they are copied.
+    """
+    graphdef, state = nnx.split(layers)
+    stacked, treedef = jax.tree.flatten(state)
+    rows = zip(*(_rows(x) for x in stacked), strict=True)
+    return nnx.List([nnx.merge(graphdef, jax.tree.unflatten(treedef, row)) for row in rows])
+
+
+def _rows(x: jax.Array) -> list[jax.Array]:
+    if len(x.devices()) > 1 or next(iter(x.devices())).platform != "cpu":
+        return list(x)
+    return [jax.device_put(row, x.sharding, may_alias=True) for row in np.asarray(x)]
+
+
 def scan_layers(
     layers: nnx.Module,
     step: Callable[[Any, Any, Any], tuple[Any, Any]],
@@ -32,7 +53,7 @@ def scan_layers(
     """Runs `step(layer, carry, x) -> (carry, y)` through a stack made by `stack_layers`.
 
     Args:
-      layers: the stacked module.
+      layers: the stacked module, or an `nnx.List` of layers, which are compiled one by one.
       step: applies one layer.
       carry: what flows from layer to layer.
       xs: what each layer gets of its own, leading axis of layers.
@@ -42,6 +63,8 @@ def scan_layers(
     Returns:
       The last carry, and the `y` of all layers stacked.
     """
+    if isinstance(layers, nnx.List):
+        return _unrolled(layers, step, carry, xs)
     graphdef, state = nnx.split(layers)
 
     def body(carry, inputs):
@@ -54,3 +77,11 @@ def scan_layers(
     elif remat == "full":
         body = jax.checkpoint(body, prevent_cse=False)
     return jax.lax.scan(body, carry, (state, xs))
+
+
+def _unrolled(layers: Any, step: Callable[[Any, Any, Any], Any], carry: Any, xs: Any):
+    ys = []
+    for index, layer in enumerate(layers):
+        carry, y = step(layer, carry, jax.tree.map(lambda x, i=index: x[i], xs))
+        ys.append(y)
+    return carry, jax.tree.map(lambda *y: jnp.stack(y), *ys)

@@ -8,4 +8,5 @@ from mres_kernels.varlen_attention import (
 )
 
 from mres_jax.ops.decode import decode_attention as decode_attention
+from mres_jax.ops.dot import dot_general_float32_sums as dot_general_float32_sums
 from mres_jax.ops.scatter import scatter_visual as scatter_visual

@@ -154,6 +154,14 @@ def test_default_ladders_hold_any_prompt_that_fits_the_context(qwen, max_context
         assert len(ladders.plan([size])) == 1
 
 
+@pytest.mark.parametrize("visual", [0, 1_024, 4_096])
+def test_a_prompt_alone_does_not_pay_for_a_pack_of_many(qwen, visual):
+    ladders = default_ladders(qwen.tiny.spec, max_context=32_768)
+    length = max(visual, 990) + 30
+    (plan,) = ladders.plan([ExampleSize(4 * visual, length, 1 if visual else 0)])
+    assert plan.rung.max_tokens <= 1.4 * length  # the next larger rung has twice its tokens
+
+
 def test_a_given_ladder_is_used_for_all_prompts():
     ladders = Ladders.of(LADDER)
     plans = ladders.plan([ExampleSize(100, 50, 1), ExampleSize(0, 50, 0)])

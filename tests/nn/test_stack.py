@@ -86,3 +86,33 @@ def test_the_backward_pass_recomputes_what_it_says(stack):
         text = str(jax.make_jaxpr(jax.grad(loss))(state))
         counts[remat] = text.count("= dot_general["), text.count("= tanh")
     assert counts == {"none": (3, 1), "dots": (3, 2), "full": (4, 2)}
+
+
+def test_unstacked_layers_run_as_the_stack_does(stack):
+    apart = nn.unstack_layers(stack)
+    found, sums = nn.scan_layers(apart, step, X, SCALES)
+    x, expected = nn.scan_layers(stack, step, X, SCALES)
+    # float32, three layers
+    np.testing.assert_allclose(found, x, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(sums, expected, rtol=0, atol=1e-5)
+
+
+def test_unstacked_layers_share_the_memory_of_the_stack_and_are_sliced_nowhere(rngs):
+    class Wide(nnx.Module):
+        def __init__(self, rngs):
+            self.linear = nnx.Linear(16, 16, rngs=rngs)
+
+    stack = nn.stack_layers(Wide, DEPTH, rngs)
+    apart = nn.unstack_layers(stack)
+    kernels = stack.linear.kernel[...]
+    start = kernels.unsafe_buffer_pointer()
+    for index, block in enumerate(apart):
+        place = block.linear.kernel[...].unsafe_buffer_pointer()
+        assert place == start + index * kernels.nbytes // DEPTH
+    graphdef, state = nnx.split(apart)
+
+    def run(state, x):
+        layers = nnx.merge(graphdef, state)
+        return nn.scan_layers(layers, lambda block, x, _: (block.linear(x), None), x)[0]
+
+    assert "slice" not in str(jax.make_jaxpr(run)(state, jnp.ones((1, 16))))

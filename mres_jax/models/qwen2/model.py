@@ -53,7 +53,7 @@ class Decoder(nnx.Module):
     ):
         self.config = config
         self.remat: nn.Remat = remat
-        self.embed = nnx.Embed(config.vocab_size, config.hidden_size, dtype=dtype, rngs=rngs)
+        self.embed = nn.Embed(config.vocab_size, config.hidden_size, dtype=dtype, rngs=rngs)
         self.layers = nn.stack_layers(
             lambda r: DecoderLayer(config, dtype=dtype, rngs=r), config.num_hidden_layers, rngs
         )

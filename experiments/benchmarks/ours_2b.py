@@ -1,0 +1,149 @@
+"""Our side of transformers_2b.py."""
+
+import json
+import pathlib
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from measure import loaded_versions
+from peer_2b import CHECKED, GRIDS, MERGE, NUM_TOKENS, VOCABULARY, pixels, tiles, tokens
+
+from mres_jax import ops
+from mres_jax.data.packing import pack
+from mres_jax.data.patches import block_positions
+from mres_jax.data.positions import rotary_positions
+from mres_jax.data.types import Example, Rung
+from mres_jax.geometry import Box, Grid, Size, View
+from mres_jax.inference.generate import Generator
+from mres_jax.models.qwen2.config import TextConfig
+from mres_jax.models.qwen2_vl.config import Qwen2VLConfig, VisionConfig
+from mres_jax.models.qwen2_vl.convert import key_table
+from mres_jax.models.qwen2_vl.model import Qwen2VL
+from mres_jax.models.weights import load_weights
+from mres_jax.protocols import Sampling
+from mres_jax.testing import tiny_qwen2_vl
+
+
+def config(layers: tuple[int, int], vocabulary: int) -> Qwen2VLConfig:
+    return Qwen2VLConfig(
+        vision_config=VisionConfig(depth=layers[0], embed_dim=1280, hidden_size=1536, num_heads=16),
+        text_config=TextConfig(
+            vocab_size=vocabulary,
+            hidden_size=1536,
+            intermediate_size=8960,
+            num_hidden_layers=layers[1],
+            num_attention_heads=12,
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+            mrope_section=(16, 24, 24),
+        ),
+        image_token_id=vocabulary - 1,
+        video_token_id=vocabulary - 2,
+    )
+
+
+def skeleton(sizes: Qwen2VLConfig, dtype: str) -> Qwen2VL:
+    return nnx.eval_shape(lambda: Qwen2VL(sizes, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0)))
+
+
+def build(dtype: str, layers: tuple[int, int]) -> Qwen2VL:
+    """The model, each layer with memory of its own."""
+    graphdef, state = nnx.split(skeleton(config(layers, VOCABULARY), dtype))
+
+    def fill(path, leaf):
+        flat = np.ones(leaf.size, jnp.dtype(dtype))
+        if "scale" not in jax.tree_util.keystr(path):
+            for place, block in tiles(leaf.size):
+                flat[place] = block.astype(flat.dtype)
+        return jnp.asarray(flat.reshape(leaf.shape))
+
+    return nnx.merge(graphdef, jax.tree_util.tree_map_with_path(fill, state))
+
+
+def prompt() -> Example:
+    """Eight pictures and a few tokens."""
+    grids = tuple(Grid(1, *grid) for grid in GRIDS)
+    visual = [grid.num_visual_tokens(MERGE) for grid in grids]
+    runs = [*grids, NUM_TOKENS - sum(visual)]
+    is_text = np.arange(NUM_TOKENS) >= sum(visual)
+    views = tuple(
+        View(item=i, crop=Box(0, 0, 1, 1), size=Size(14 * g.h, 14 * g.w), group=i)
+        for i, g in enumerate(grids)
+    )
+    return Example(
+        tokens=tokens(VOCABULARY),
+        slots=np.where(is_text, -1, np.arange(NUM_TOKENS)).astype(np.int32),
+        positions=rotary_positions("mrope", runs, merge_size=MERGE),
+        loss_mask=np.zeros(NUM_TOKENS, bool),
+        patches=pixels(),
+        patch_positions=np.concatenate([block_positions(g, merge_size=MERGE) for g in grids]),
+        grids=grids,
+        views=views,
+    )
+
+
+def rung_of(example: Example) -> Rung:
+    """The smallest lengths that hold it: multiples of 16."""
+    num_patches, num_tokens, num_views = example.size
+    return Rung(
+        max_patches=-(-num_patches // 16) * 16,
+        max_tokens=-(-num_tokens // 16) * 16,
+        max_views=num_views,
+        max_examples=1,
+    )
+
+
+def check(folder: pathlib.Path) -> None:
+    """Prints how far we are from what the other side wrote."""
+    sizes = config(**CHECKED)
+    model = skeleton(sizes, "float32")
+    nnx.update(model, load_weights(folder, model, key_table(sizes)))
+    example = prompt()
+    packed = pack([example], rung_of(example))
+    ids = jnp.asarray(tokens(sizes.text_config.vocab_size))
+    ids = jnp.pad(ids, (0, -len(ids) % 16))
+    owners = (jnp.arange(len(ids)) < NUM_TOKENS).astype(jnp.int32)
+
+    @nnx.jit
+    def run(model, packed, ids):
+        places = jnp.tile(jnp.arange(len(ids)), (3, 1))
+        plan = ops.make_plan(owners, causal=True)
+        hidden = model.text(model.text.embed(ids), places, plan)[NUM_TOKENS - 1]
+        visual = model.encode(packed.patches, packed.patch_positions, packed.patch_segment_ids)
+        return {"tower": visual, "prefill": model.logits(hidden)}
+
+    theirs = np.load(folder / "theirs.npz")
+    found = run(model, packed._replace(patch_labels={}), ids)
+    differences = {}
+    for name, value in found.items():
+        expected = theirs[name]
+        value = np.asarray(value)[: len(expected)]
+        differences[name] = float(np.abs(value - expected).max() / np.abs(expected).max())
+    print(json.dumps(differences))
+
+
+def time(dtype: str, layers: tuple[int, int], steps: int) -> None:
+    """Prints seconds by part."""
+    generator = Generator(build(dtype, layers), tiny_qwen2_vl().spec)
+    generator.stop_ids = np.full(1, -1, np.int32)  # random weights stop anywhere
+    generator.forbidden = np.zeros(VOCABULARY, bool)
+    example = prompt()
+    rung = rung_of(example)
+    packed = pack([example], rung)
+    sampling = Sampling(max_new_tokens=steps + 1)  # the first comes from the prefill
+    generator.generate(packed, ["one"], rung=rung, sampling=sampling)  # compiles
+    answers, ms = generator.generate(packed, ["one"], rung=rung, sampling=sampling)
+    assert len(answers[0][0].token_ids) == steps + 1
+    seconds = {"tower": ms["vision"], "prefill": ms["prefill"], "decode": ms["decode"]}
+    seconds = {name: value / 1e3 for name, value in seconds.items()}
+    print(json.dumps({"seconds": seconds, "versions": loaded_versions()}))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "check":
+        check(pathlib.Path(sys.argv[2]))
+    else:
+        time(sys.argv[2], (int(sys.argv[3]), int(sys.argv[4])), int(sys.argv[5]))

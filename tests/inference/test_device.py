@@ -1,0 +1,63 @@
+"""What a model is on a CPU is the same model."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from mres_jax.inference import device
+from mres_jax.testing import tiny_qwen2_vl
+
+TOKENS = jnp.array([5], jnp.int32)
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_qwen2_vl(dtype=jnp.bfloat16).model
+
+
+def test_products_of_bfloat16_change_scores_by_rounding_alone(model):
+    hidden = jnp.asarray(np.random.default_rng(0).normal(size=(3, 32)), jnp.bfloat16)
+    fast = device.with_suitable_products(model)
+    assert fast is not model
+    scores = [nnx.jit(lambda m, x: m.logits(m.text.norm(x)))(m, hidden) for m in (model, fast)]
+    # the last bit of bfloat16, of values up to the largest
+    limit = 2**-7 * float(jnp.abs(scores[0]).max())
+    np.testing.assert_allclose(*scores, rtol=0, atol=limit)
+
+
+def test_a_decoder_with_layers_apart_shares_every_parameter(model):
+    apart = device.with_own_layers(model)
+    stacked = {leaf.size for leaf in jax.tree.leaves(nnx.state(model.text.layers))}
+    single = {leaf.size for leaf in jax.tree.leaves(nnx.state(apart.text.layers))}
+    assert {2 * size for size in single} == stacked
+    assert apart.text.embed.embedding[...] is model.text.embed.embedding[...]
+    assert not isinstance(model.text.layers, nnx.List)
+
+
+def test_float32_alone_gets_options_of_the_compiler(model):
+    assert device.compiler_options(model) == {}
+    wide = tiny_qwen2_vl().model
+    assert set(device.compiler_options(wide)) <= set(device.NO_YNN)
+    assert not device._accepted("xla_cpu_no_such_option")
+
+
+@pytest.mark.parametrize(
+    ("platform", "stored", "free", "exact", "expected"),
+    [
+        ("cpu", 4_000 * MIB, 20_000 * MIB, False, jnp.float32),
+        ("cpu", 4_000 * MIB, 9_000 * MIB, False, jnp.bfloat16),
+        ("gpu", 4_000 * MIB, 20_000 * MIB, False, jnp.bfloat16),
+        ("gpu", 4_000 * MIB, 20_000 * MIB, True, jnp.float32),
+        ("tpu", 4 * MIB, 20_000 * MIB, False, jnp.float32),
+    ],
+)
+def test_the_dtype_is_that_of_the_device(
+    platform, stored, free, exact, expected, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    monkeypatch.setattr(device, "free_memory", lambda: free)
+    monkeypatch.setattr(device, "stored_bytes", lambda directory: stored)
+    assert device.suitable_dtype(tmp_path, exact=exact) is expected
