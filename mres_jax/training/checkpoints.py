@@ -252,7 +252,8 @@ class Checkpoints:
         self._base = self.root / FROZEN if leans else None
         extra = restored.manifest.extra
         progress = dict(extra.get("progress", {})) | {"run": extra["run"]}
-        return _filled(state, trees)._replace(**trees["training"], **trees["skipped"]), progress
+        state = _filled(state, trees)._replace(**trees["training"], **trees["skipped"])
+        return _bound(state), progress
 
 
 def restore_params(
@@ -274,7 +275,7 @@ def restore_params(
       ConfigError: a prefix that fits no parameter.
     """
     if isinstance(model, Mapping):
-        return _filled(state, {"model": _put_together(model, _trees(state)["model"])})
+        return _bound(_filled(state, {"model": _put_together(model, _trees(state)["model"])}))
     directory = resolve(model)
     loaded = load_model(directory, param_dtype="stored")
     if changes := diff(loaded.config, config):
@@ -282,7 +283,7 @@ def restore_params(
             f"{directory}: is another model than the run's: {'; '.join(changes)}."
         )
     trees = {"model": nnx.state(loaded.model, nnx.Param), **_read_heads(directory, state)}
-    return _filled(state, trees)
+    return _bound(_filled(state, trees))
 
 
 def _put_together(sources: Mapping[str, str], own: Any) -> Any:
@@ -334,6 +335,14 @@ def _filled(state: TrainState, trees: Mapping[str, Any]) -> TrainState:
         )
 
     return state._replace(params=fill(state.params), frozen=fill(state.frozen))
+
+
+def _bound(state: TrainState) -> TrainState:
+    """`state` with every array bound to its devices, as some that were read are.
+
+    A step returns all of them bound if one is: after a mixture, the second would compile again.
+    """
+    return jax.tree.map(lambda x: jax.device_put(x, x.sharding), state)
 
 
 def _with_cure(error: DamagedError, older: list[int]) -> DamagedError:

@@ -84,6 +84,12 @@ def test_each_part_comes_from_its_own_model_and_the_rest_stays(config, sources, 
             np.testing.assert_array_equal(a, b)
 
 
+def test_arrays_read_and_arrays_made_are_bound_alike(config, sources, state):
+    """Else the second step compiles again."""
+    restored = restore_params(sources, state, config=config)
+    assert all(x.committed for x in jax.tree.leaves(restored))
+
+
 def test_a_part_that_the_files_do_not_have_is_named(config, sources, state):
     with pytest.raises(CheckpointError, match=r"text0: such a model has no vision\."):
         restore_params({"vision": sources["text"]}, state, config=config)
