@@ -184,11 +184,19 @@ def _check_tied(
         if original not in tensors:
             continue  # reported as missing
         left, right = tensors[name], tensors[original]
-        if left.shape != right.shape or not np.array_equal(left.read(), right.read()):
+        if not _same(left, right):
             raise CheckpointError(
                 f"{directory}: config.json ties {left.name} to {right.name}, but their values "
                 "differ. Set tie_word_embeddings to false if the head was trained apart."
             )
+
+
+def _same(left: Stored, right: Stored) -> bool:
+    if left.shape != right.shape:
+        return False
+    if left.dtype == right.dtype:
+        return np.array_equal(left.data, right.data)
+    return {left.dtype, right.dtype} <= FLOATS.keys() and np.array_equal(left.read(), right.read())
 
 
 def _missing(missing: Sequence[str], unexpected: Sequence[str]) -> list[str]:

@@ -29,8 +29,8 @@ from mres_jax.models.safetensors_files import (
     FLOATS,
     Planned,
     Stored,
-    contiguous,
     copy_into,
+    empty,
     write_tensors,
 )
 from mres_jax.models.unread import Unread
@@ -187,11 +187,10 @@ def _parameter_dtype(dtype: Any, leaf: Any, stored: Sequence[Stored]) -> np.dtyp
 def _assemble(
     key: Key, stored: Sequence[Stored], shape: tuple[int, ...], dtype: np.dtype
 ) -> np.ndarray:
-    if not key.stacked:
-        return contiguous(cast(key.to_ours(stored[0].read()), dtype, stored[0].name))
-    group = np.empty(shape, dtype)
+    group = empty(shape, dtype)
     for layer, tensor in enumerate(stored):
-        copy_into(group[layer], cast(key.to_ours(tensor.read()), dtype, tensor.name))
+        part = group[layer] if key.stacked else group
+        copy_into(part, cast(key.to_ours(tensor.read()), dtype, tensor.name))
     return group
 
 
