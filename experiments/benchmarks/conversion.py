@@ -76,33 +76,11 @@ def convert_out(work: pathlib.Path, args: argparse.Namespace) -> dict[str, float
     return convert(work / "ours", work / "back")
 
 
-def whole_in(work: pathlib.Path, args: argparse.Namespace) -> dict[str, float]:
-    """To orbax with the whole model in memory."""
-    return convert_whole(work / "theirs", work / "whole")
-
-
-def whole_out(work: pathlib.Path, args: argparse.Namespace) -> dict[str, float]:
-    """And back."""
-    return convert_whole(work / "whole", work / "whole-back")
-
-
 def convert(source: pathlib.Path, target: pathlib.Path) -> dict[str, float]:
     """Converts as users do."""
     from mres_jax.models import registry
 
     return measured(target, lambda: registry.convert(source, target))
-
-
-def convert_whole(source: pathlib.Path, target: pathlib.Path) -> dict[str, float]:
-    """Converts with the whole model in memory, as one is saved that was loaded for use."""
-    from mres_jax.models import registry
-
-    def run() -> None:
-        loaded = registry.load_model(source, param_dtype="stored")
-        is_ours = registry.detect(source) == "orbax"
-        (registry.export_hf if is_ours else registry.save_model)(loaded, target)
-
-    return measured(target, run)
 
 
 def measured(target: pathlib.Path, run: Callable[[], Any]) -> dict[str, float]:
@@ -235,12 +213,7 @@ def report(done: dict[str, list[Any]], args: argparse.Namespace) -> None:
         done[k] for k in ("make", "compare", "ours", "theirs")
     )
     limit = made["largest"] + SLACK_BYTES
-    ways = {
-        "safetensors to orbax": "in",
-        "orbax to safetensors": "out",
-        "safetensors to orbax, model in memory": "whole_in",
-        "orbax to safetensors, model in memory": "whole_out",
-    }
+    ways = {"safetensors to orbax": "in", "orbax to safetensors": "out"}
     same = all(ours[key] == theirs[key] for key in ("text", "ids"))
     write_result(
         "conversion",
@@ -248,10 +221,9 @@ def report(done: dict[str, list[Any]], args: argparse.Namespace) -> None:
         title="Conversion of a checkpoint of 2 B parameters",
         about=f"Qwen2-VL-2B's shapes in bfloat16, random values: {made['bytes'] / 1e9:.2f} GB in "
         f"{made['tensors']} tensors and {made['shards']} shards. `convert` reads and writes one "
-        f"stacked parameter at a time (the largest: {made['largest'] / 1e9:.2f} GB); with the "
-        "model in memory it is `load_model`, then `save_model` or `export_hf`. Each in a process "
-        "of its own, files in the page cache; anonymous memory is `RssAnon`, every 5 ms, imports "
-        "included.",
+        f"stacked parameter at a time (the largest: {made['largest'] / 1e9:.2f} GB), each time in "
+        "a process of its own, files in the page cache; medians of the time, the most of the "
+        "memory (`RssAnon` every 5 ms, imports included).",
         dtype="bfloat16",
         notes=[
             f"The aim, the largest stacked parameter and 2 GB, is {limit / 1e9:.2f} GB.",
@@ -287,8 +259,6 @@ STEPS: dict[str, Any] = {
     "compare": compare,
     "ours": ours,
     "theirs": theirs,
-    "whole_in": whole_in,
-    "whole_out": whole_out,
     "report": report,
 }
 
