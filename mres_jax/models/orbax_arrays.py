@@ -61,8 +61,8 @@ def open_array(path: epath.Path, tree: str, name: str, struct: jax.ShapeDtypeStr
 def _stream(path: epath.Path, tree: str, arrays: Mapping[str, Any]) -> None:
     """Writes a tree batch by batch, as orbax's parts of one tree.
 
-    Values are not compressed: random bfloat16 shrinks by a fifth, and writing takes up to 5 times as
-    long.
+    Values are not compressed: random bfloat16 shrinks by a fifth, and writing takes up to 5 times
+    as long.
     """
     import orbax.checkpoint.experimental.v1 as ocp
 
