@@ -80,18 +80,21 @@ class Learner(nnx.Module):
         The next-token loss is a sum over tokens, scaled by `share.token`; the weighted auxiliary
         loss on patches and the accuracies of its heads are means, scaled by `share.pack`.
         """
-        model = self.model
-        features = model.vision.features(pack.patches, pack.patch_positions, pack.patch_segment_ids)
-        visual = model.project(model.vision.merger(features))
+        model, visual, seen = self.model, None, {}
+        if pack.patches.shape[0]:  # else a rung for text alone
+            features = model.vision.features(
+                pack.patches, pack.patch_positions, pack.patch_segment_ids
+            )
+            visual = model.project(model.vision.merger(features))
+            seen = {"patch": features, "token": visual} if self.heads else {}
         hidden = model.hidden(pack, visual)
         sums = next_token_sums(
             model.logits, hidden, pack.targets, pack.loss_mask, chunk=self.loss_chunk
         )
         loss = share.token * sums.nll
         metrics = {"loss": loss, "accuracy": share.token * sums.right}
-        seen = {"patch": features, "token": visual}
-        for level, heads in self.heads.items():
-            auxiliary, accuracy = heads(seen[level], pack.patch_labels)
+        for level, features in seen.items():
+            auxiliary, accuracy = self.heads[level](features, pack.patch_labels)
             loss = loss + share.pack * self.auxiliary_weight * auxiliary
             metrics |= {f"{level}_{name}": share.pack * x for name, x in accuracy.items()}
         return loss, metrics | {"objective": loss}
@@ -252,7 +255,9 @@ class Step:
     def _run_finish(
         self, state: TrainState, total: Any, parts: list[Metrics]
     ) -> tuple[TrainState, Metrics]:
-        return self.update(state, total, jax.tree.map(lambda *values: sum(values), *parts))
+        names = dict.fromkeys(name for part in parts for name in part)
+        sums: Any = {name: sum(part[name] for part in parts if name in part) for name in names}
+        return self.update(state, total, sums)
 
 
 def _cast(state: Any, dtype: DTypeLike) -> Any:
