@@ -33,7 +33,8 @@ def get_config() -> Run:
             "scale:0.5": 0.7,
             "scale:0.75": 0.5,
             "budget:128": 0.7,
-            "fixed,tokens=182": 0.4,
+            "fixed,tokens=182": 0.5,
+            "fixed,tokens=300": 0.7,
         },
         ladder=(
             Rung(max_patches=2_560, max_tokens=896, max_views=64, max_examples=64),
@@ -42,7 +43,7 @@ def get_config() -> Run:
         ),
         fill=0,
         optimizer=OptimizerConfig(name="muon", learning_rate=1.5e-3, weight_decay=0.01, b2=0.98),
-        schedule=Schedule(num_steps=6_500, warmup_steps=100, kind="cosine"),
+        schedule=Schedule(num_steps=7_000, warmup_steps=100, kind="cosine"),
         checkpoint=CheckpointConfig(dir="runs/tiny", every_steps=250),
         aux_loss_weight=0.1,
         log_every=25,
