@@ -77,7 +77,7 @@ def duration(seconds: float) -> str:
 
     Example:
       >>> duration(8), duration(200), duration(5_000), duration(200_000)
-      ('8 s', '3 min', '1 h 23 min', '2 d 8 h')
+      ('8 s', '3 min', '1 h 23 min', '2 d 7 h')
     """
     minutes = round(seconds / 60)
     if seconds < 90:

@@ -20,7 +20,7 @@ import pytest
 from mres_jax.config import Documents, Rows, Schedule
 from mres_jax.data.documents import write_set
 from mres_jax.data.rows import open_rows
-from mres_jax.data.types import Rung
+from mres_jax.data.types import ExampleSize, Rung
 from mres_jax.errors import BadRowError, ConfigError, RunError
 from mres_jax.models.nativeres_llava import processor
 from mres_jax.models.nativeres_llava.presets import mres_tiny
@@ -210,7 +210,7 @@ from mres_jax.config import Documents
 from mres_jax.models.nativeres_llava import processor
 from mres_jax.models.nativeres_llava.presets import mres_tiny
 from mres_jax.resolution.policies import parse_policy
-from mres_jax.data.types import Rung
+from mres_jax.data.types import ExampleSize, Rung
 from mres_jax.training.input.documents import DocumentExamples, document_tokenizer
 from mres_jax.training.input.epochs import Epoch, plan_epoch
 from mres_jax.training.input.feed import Feed
@@ -270,6 +270,7 @@ def six_packs(number: int) -> Epoch:
         number=number,
         rungs=LADDER[:1] * 6,
         members=((),) * 6,
+        sizes=(ExampleSize(0, 0, 0),) * 6,
         label_names=(),
         row_size=SPEC.patch_row_size,
     )
