@@ -195,6 +195,9 @@ def test_holding_out_every_row_is_refused(tmp_path):
 def test_other_data_may_be_named_to_evaluate_on(tmp_path):
     other = Documents(examples=4, kinds={"sign": 1.0}, area_bins={"B": 1.0})
     run = tiny_run(tmp_path, evaluate=dataclasses.replace(EVALUATE, data=(other,)))
-    held = open_held_out(run, spec_of(run), TOKENIZER, max_context=512)
-    assert len(held.packs) == 1
-    assert int(held.packs[0].segment_ids.max()) <= 4
+    instead = dataclasses.replace(run, data=(other,), evaluate=EVALUATE)
+    named, alone = (
+        open_held_out(each, spec_of(run), TOKENIZER, max_context=512) for each in (run, instead)
+    )
+    np.testing.assert_array_equal(named.packs[0].patches, alone.packs[0].patches)
+    assert [q.expected for q in named.questions] == [q.expected for q in alone.questions]
