@@ -18,15 +18,11 @@ from mres_jax.config import Run
 from mres_jax.data.packing import empty_pack
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.types import Pack, Rung
-from mres_jax.models.registry import family_of
-from mres_jax.ops import ROW_MULTIPLE
 from mres_jax.training.flops import flops_counter, passes
 from mres_jax.training.input.documents import PATCH_CLASSES
 from mres_jax.training.input.epochs import Epoch
-from mres_jax.training.input.sources import open_data
 from mres_jax.training.learner import Share, Step
-from mres_jax.training.loop import prepare_tokenizer, resolve_schedule
-from mres_jax.training.setup import Setup, set_up_abstractly
+from mres_jax.training.setup import Setup, open_run, set_up_abstractly
 
 READ = 4  # packs, for FLOPs and for the rate of reading
 SMALL = 100e6  # parameters; of a larger model only the step of the largest rung is compiled
@@ -105,10 +101,7 @@ def dry_run(run: Run, *, log: Callable[[str], None] = lambda line: None) -> DryR
     Raises:
       ConfigError: what `train` would refuse.
     """
-    tokenizer = prepare_tokenizer(run)
-    spec = family_of(run.model).make_spec(run.model, tokenizer.token_id)
-    plan = open_data(run, spec, tokenizer, row_multiple=ROW_MULTIPLE, log=log)
-    schedule = resolve_schedule(run.schedule, plan, accumulation=run.accumulation)
+    _, spec, plan, schedule = open_run(run, log=log)
     epoch = plan(0)
     setup = set_up_abstractly(run, schedule)
     flops, rate = _read(run, setup, epoch)

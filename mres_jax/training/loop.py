@@ -1,13 +1,11 @@
 """A training run: packs in, checkpoints and metrics out; a restart goes on where it stopped."""
 
-import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-from etils import epath
 from flax import nnx
 
 from mres_jax.config import Run, Schedule, diff, from_json, to_json
@@ -15,17 +13,12 @@ from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import FILE as TOKENIZER_FILE, Tokenizer
 from mres_jax.errors import ConfigError
 from mres_jax.files import check_directory, write_together
-from mres_jax.models.manifest import ASSETS, list_steps
-from mres_jax.models.registry import checkpoint_directory, detect, family_of, resolve
 from mres_jax.models.vlm import PackedVLM
-from mres_jax.ops import ROW_MULTIPLE
 from mres_jax.training.checkpoints import Checkpoints, restore_params
 from mres_jax.training.evaluator import Evaluator
 from mres_jax.training.flops import flops_counter, passes, peak_flops
-from mres_jax.training.input.documents import document_tokenizer
 from mres_jax.training.input.epochs import Epoch, Fed
 from mres_jax.training.input.feed import Feed, Position
-from mres_jax.training.input.sources import open_data
 from mres_jax.training.interrupts import Stop
 from mres_jax.training.learner import Step, TrainState
 from mres_jax.training.meter import Meter
@@ -33,10 +26,11 @@ from mres_jax.training.metrics import Writers, drop_rows_after, open_writers
 from mres_jax.training.optimizer import rate_at
 from mres_jax.training.parts import describe_parts
 from mres_jax.training.progress import line, progress_bar
-from mres_jax.training.setup import set_up
+from mres_jax.training.setup import CHECKPOINTS, open_run, set_up
 from mres_jax.training.skips import SkipGuard, summable
 
-RUN_FILE, CHECKPOINTS, BAD_ROWS = "run.json", "checkpoints", "bad_rows.jsonl"
+RUN_FILE, BAD_ROWS = "run.json", "bad_rows.jsonl"
+PLANNED = ("data", "policies", "ladder", "fill", "seed")  # fields that an epoch's packs depend on
 
 
 class Trained(NamedTuple):
@@ -66,10 +60,7 @@ def train(run: Run, *, log: Callable[[str], None] = print, show_progress: bool =
         log = _say_nothing
     directory = check_directory(run.checkpoint.dir)
     _check_same_run(directory, run)
-    tokenizer = prepare_tokenizer(run)
-    spec = family_of(run.model).make_spec(run.model, tokenizer.token_id)
-    plan = open_data(run, spec, tokenizer, row_multiple=ROW_MULTIPLE, log=log)
-    schedule = resolve_schedule(run.schedule, plan, accumulation=run.accumulation)
+    tokenizer, spec, plan, schedule = open_run(run, log=log)
     graphdef, state, optimizer, rates = set_up(run, schedule)
     if state.frozen:
         log(f"{run.name}: {describe_parts(state.params, state.frozen, rates)}")
@@ -114,71 +105,6 @@ def _check_same_run(directory: pathlib.Path, run: Run) -> None:
         raise ConfigError(
             f"run: {directory} holds a run of another model, start or choice of parts "
             f"({'; '.join(changes)}). Name another checkpoint.dir."
-        )
-
-
-def resolve_schedule(
-    schedule: Schedule, plan: Callable[[int], Epoch], *, accumulation: int = 1
-) -> Schedule:
-    """Returns the schedule with steps in place of epochs and fractions.
-
-    Every epoch counts as many packs as the first one has, `accumulation` of them a step.
-
-    Raises:
-      ConfigError: more steps than its epochs of the data have.
-    """
-    steps = schedule.num_steps
-    if schedule.epochs is not None:
-        most = max(1, schedule.epochs * len(plan(0)) // accumulation)
-        if steps is not None and steps > most:
-            raise ConfigError(
-                f"run: schedule: num_steps={steps}, but epochs={schedule.epochs} of the data have "
-                f"{most} steps. Lower num_steps, raise epochs, or leave one of them out."
-            )
-        steps = steps or most
-    assert steps is not None
-    warmup = schedule.warmup_steps
-    if warmup is None:
-        warmup = round(schedule.warmup_fraction * steps)
-    return dataclasses.replace(schedule, num_steps=steps, warmup_steps=min(warmup, steps))
-
-
-def prepare_tokenizer(run: Run) -> Tokenizer:
-    """Returns the tokenizer of a run, which fits its model.
-
-    The run's own, else that of the run it starts from, else one of the documents' words.
-
-    Raises:
-      ConfigError: there is none, or it does not fit the model.
-    """
-    tokenizer = _find_tokenizer(run, pathlib.Path(run.checkpoint.dir) / CHECKPOINTS)
-    _check_tokenizer(run.model, tokenizer)
-    return tokenizer
-
-
-def _find_tokenizer(run: Run, checkpoints: pathlib.Path) -> Tokenizer:
-    if not list_steps(epath.Path(checkpoints)):
-        if not run.init:
-            return document_tokenizer()
-        directory = resolve(
-            run.init if isinstance(run.init, str) else next(iter(run.init.values()))
-        )
-    else:
-        directory = checkpoints
-    if detect(directory) == "orbax":
-        directory = checkpoint_directory(directory) / ASSETS
-    file = directory / TOKENIZER_FILE
-    if not file.exists():
-        raise ConfigError(f"run: {directory} has no {TOKENIZER_FILE}.")
-    return Tokenizer.parse(file.read_bytes(), file)
-
-
-def _check_tokenizer(model: Any, tokenizer: Tokenizer) -> None:
-    rows, image = model.text_config.vocab_size, tokenizer.token_id("<|image_pad|>")
-    if tokenizer.vocab_size > rows or image != model.image_token_id:
-        raise ConfigError(
-            f"run: the tokenizer has {tokenizer.vocab_size} tokens and <|image_pad|> at {image}, "
-            f"the model has {rows} rows and image_token_id={model.image_token_id}: make them agree."
         )
 
 
@@ -318,14 +244,9 @@ def _position(run: Run, progress: Mapping[str, Any], log: Callable[[str], None])
     """Where in the data a run goes on: at the next pack, or at a new epoch if the data differ."""
     if "epoch" not in progress:
         return Position()
-    old, epoch = from_json(json.dumps(progress["run"])), progress["epoch"]
-    changes = [
-        f"{name}.{line}" if name != "seed" else line
-        for name in ("data", "policies", "ladder")
-        for line in diff(getattr(old, name), getattr(run, name))
-    ]
-    if old.seed != run.seed:
-        changes.append(f"seed: {old.seed} -> {run.seed}")
+    epoch = progress["epoch"]
+    lines = diff(from_json(json.dumps(progress["run"])), run)
+    changes = [line for line in lines if line.partition(":")[0].split(".")[0] in PLANNED]
     if changes:
         log(f"{run.name}: other data than before ({'; '.join(changes)}): begins a new epoch")
         return Position(epoch + 1)

@@ -1,19 +1,121 @@
-"""What a run trains, made from its settings: with arrays, or with their shapes alone."""
+"""What a run begins with, made from its settings: its data opened, and what it trains."""
 
-from collections.abc import Mapping
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import optax
+from etils import epath
 from flax import nnx
 
 from mres_jax.config import Run, Schedule
-from mres_jax.models.registry import family_of
+from mres_jax.data.spec import ProcessorSpec
+from mres_jax.data.tokenizer import FILE as TOKENIZER_FILE, Tokenizer
+from mres_jax.errors import ConfigError
+from mres_jax.models.manifest import ASSETS, list_steps
+from mres_jax.models.registry import checkpoint_directory, detect, family_of, resolve
+from mres_jax.ops import ROW_MULTIPLE
 from mres_jax.training.initial import init_local_attention
-from mres_jax.training.input.documents import PATCH_CLASSES
+from mres_jax.training.input.documents import PATCH_CLASSES, document_tokenizer
+from mres_jax.training.input.epochs import Epoch
+from mres_jax.training.input.sources import open_data
 from mres_jax.training.learner import Learner, TrainState, init_state
 from mres_jax.training.optimizer import make_optimizer
 from mres_jax.training.parts import Path, adapt, trained_rates
+
+CHECKPOINTS = "checkpoints"  # directory in that of a run
+
+
+class Opened(NamedTuple):
+    """What a run reads.
+
+    Attributes:
+      tokenizer: that fits the model.
+      spec: of the model.
+      plan: gives the packs of an epoch by its number.
+      schedule: with steps in place of epochs.
+    """
+
+    tokenizer: Tokenizer
+    spec: ProcessorSpec
+    plan: Callable[[int], Epoch]
+    schedule: Schedule
+
+
+def open_run(run: Run, *, log: Callable[[str], None] = lambda line: None) -> Opened:
+    """Opens the data of a run for its model.
+
+    The tokenizer is the run's own, else that of what it starts from, else one of the documents'
+    words.
+
+    Args:
+      run: the settings.
+      log: takes a line.
+
+    Raises:
+      ConfigError: no tokenizer, or one that does not fit the model; data, ladder or schedule that
+        cannot work.
+    """
+    tokenizer = _find_tokenizer(run, pathlib.Path(run.checkpoint.dir) / CHECKPOINTS)
+    _check_tokenizer(run.model, tokenizer)
+    spec = family_of(run.model).make_spec(run.model, tokenizer.token_id)
+    plan = open_data(run, spec, tokenizer, row_multiple=ROW_MULTIPLE, log=log)
+    schedule = resolve_schedule(run.schedule, plan, accumulation=run.accumulation)
+    return Opened(tokenizer, spec, plan, schedule)
+
+
+def resolve_schedule(
+    schedule: Schedule, plan: Callable[[int], Epoch], *, accumulation: int = 1
+) -> Schedule:
+    """Returns the schedule with steps in place of epochs and fractions.
+
+    Every epoch counts as many packs as the first one has, `accumulation` of them a step.
+
+    Raises:
+      ConfigError: more steps than its epochs of the data have.
+    """
+    steps = schedule.num_steps
+    if schedule.epochs is not None:
+        most = max(1, schedule.epochs * len(plan(0)) // accumulation)
+        if steps is not None and steps > most:
+            raise ConfigError(
+                f"run: schedule: num_steps={steps}, but epochs={schedule.epochs} of the data have "
+                f"{most} steps. Lower num_steps, raise epochs, or leave one of them out."
+            )
+        steps = steps or most
+    assert steps is not None
+    warmup = schedule.warmup_steps
+    if warmup is None:
+        warmup = round(schedule.warmup_fraction * steps)
+    return dataclasses.replace(schedule, num_steps=steps, warmup_steps=min(warmup, steps))
+
+
+def _find_tokenizer(run: Run, checkpoints: pathlib.Path) -> Tokenizer:
+    if not list_steps(epath.Path(checkpoints)):
+        if not run.init:
+            return document_tokenizer()
+        directory = resolve(
+            run.init if isinstance(run.init, str) else next(iter(run.init.values()))
+        )
+    else:
+        directory = checkpoints
+    if detect(directory) == "orbax":
+        directory = checkpoint_directory(directory) / ASSETS
+    file = directory / TOKENIZER_FILE
+    if not file.exists():
+        raise ConfigError(f"run: {directory} has no {TOKENIZER_FILE}.")
+    return Tokenizer.parse(file.read_bytes(), file)
+
+
+def _check_tokenizer(model: Any, tokenizer: Tokenizer) -> None:
+    rows, image = model.text_config.vocab_size, tokenizer.token_id("<|image_pad|>")
+    if tokenizer.vocab_size > rows or image != model.image_token_id:
+        raise ConfigError(
+            f"run: the tokenizer has {tokenizer.vocab_size} tokens and <|image_pad|> at {image}, "
+            f"the model has {rows} rows and image_token_id={model.image_token_id}: make them agree."
+        )
 
 
 class Setup(NamedTuple):

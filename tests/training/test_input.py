@@ -29,7 +29,7 @@ from mres_jax.training.input.documents import DocumentExamples, document_tokeniz
 from mres_jax.training.input.epochs import Epoch, Fed, plan_epoch
 from mres_jax.training.input.feed import Feed, Position
 from mres_jax.training.input.rows import RowExamples
-from mres_jax.training.loop import resolve_schedule
+from mres_jax.training.setup import resolve_schedule
 
 LADDER = (
     Rung(max_patches=1_024, max_tokens=512, max_views=16, max_examples=16),
