@@ -49,21 +49,25 @@ def diff(before: Any, after: Any) -> list[str]:
     """
     old, new = _leaves("", _encode(before)), _leaves("", _encode(after))
     return [
-        f"{key}: {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
+        f"{key}: {_show(old, key)} -> {_show(new, key)}"
         for key in sorted(old | new)
-        if old.get(key) != new.get(key)
+        if key not in old or key not in new or old[key] != new[key]
     ]
 
 
-def _leaves(path: str, data: Any) -> dict[str, str]:
-    """Dotted name -> how the value there reads, of everything inside."""
+def _show(leaves: Mapping[str, Any], key: str) -> str:
+    return repr(leaves[key]) if key in leaves else "absent"
+
+
+def _leaves(path: str, data: Any) -> dict[str, Any]:
+    """Dotted name -> value, of everything inside."""
     if isinstance(data, Mapping):
         pairs = [(str(key), value) for key, value in data.items()]
     elif isinstance(data, list):
         pairs = [(str(index), value) for index, value in enumerate(data)]
     else:
-        return {path: repr(data)}
-    leaves: dict[str, str] = {}
+        return {path: data}
+    leaves: dict[str, Any] = {}
     for key, value in pairs:
         if key != TYPE:
             leaves |= _leaves(f"{path}.{key}" if path else key, value)

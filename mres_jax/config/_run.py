@@ -178,6 +178,7 @@ class Run:
         for part in self.data:
             kind = type(part).__name__
             require(isinstance(part, Documents | Rows), "Run", f"data holds a {kind}.")
+        require(bool(self.ladder), "Run", "ladder is empty; give at least one Rung.")
         rungs = len(self.ladder)
         ok = -rungs <= self.fill < rungs
         require(ok, "Run", f"fill={self.fill}, but the ladder has {rungs} rungs, from 0.")
@@ -187,7 +188,6 @@ class Run:
             "Run",
             f"worker_timeout={self.worker_timeout} must be above 0 s.",
         )
-        require(bool(self.ladder), "Run", "ladder is empty; give at least one Rung.")
         check_train(self.train, self.peft)
         check_metrics(self.metrics)
         check_held_out(self.data, self.evaluate)

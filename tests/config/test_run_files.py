@@ -267,6 +267,15 @@ def test_a_difference_names_fields_that_only_one_side_has():
     assert diff(before, before) == []
 
 
+def test_equal_numbers_of_different_types_are_no_difference():
+    assert diff(make_run(policies={"native": 1}), make_run(policies={"native": 1.0})) == []
+
+
+def test_an_empty_ladder_is_named_and_not_what_points_into_it():
+    with pytest.raises(ConfigError, match=r"Run: ladder is empty; give at least one Rung\."):
+        make_run(ladder=())
+
+
 def test_did_you_mean_is_silent_when_nothing_is_near():
     assert did_you_mean("xyzzy", ["native"]) == ""
 

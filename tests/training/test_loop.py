@@ -50,6 +50,29 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"policies": {"native": 3}}, None),  # 3.0 before, which is the same
+        ({"policies": {"native": 3.0, "scale:0.5": 1.0}}, r"policies.scale:0.5: absent -> 1.0"),
+        ({"fill": 0}, "fill: -1 -> 0"),
+        ({"seed": 8}, "seed: 0 -> 8"),
+    ],
+    ids=str,
+)
+def test_a_run_goes_on_with_a_new_epoch_if_its_packs_would_differ(tmp_path, changes, said):
+    run = tiny_run(tmp_path, steps=1, policies={"native": 3.0})
+    train(run, log=quiet)
+    lines: list[str] = []
+    longer = dataclasses.replace(run, schedule=dataclasses.replace(run.schedule, num_steps=2))
+    train(dataclasses.replace(longer, **changes), log=lines.append)
+    assert [line for line in lines if "begins a new epoch" in line] == (
+        [f"{run.name}: other data than before ({said}): begins a new epoch"] if said else []
+    )
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == ([0, 1] if said else [0, 0])
+
+
 def test_a_run_starts_from_the_model_of_another_and_from_nothing_else_of_it(tmp_path):
     first = train(tiny_run(tmp_path / "a", steps=2), log=quiet)
     at_rest = OptimizerConfig(learning_rate=1e-30)
