@@ -52,7 +52,9 @@ def open_array(path: epath.Path, tree: str, name: str, struct: jax.ShapeDtypeStr
         context = ocp.Context()
         context.pytree_options.loading.partial_load = True
         with context:
-            return np.asarray(ocp.load_checkpointables(path, {tree: {name: host}})[tree][name])
+            array = np.asarray(ocp.load_checkpointables(path, {tree: {name: host}})[tree][name])
+        gc.collect()  # as below: else the array outlives its use
+        return array
 
     host = jax.ShapeDtypeStruct(struct.shape, struct.dtype, sharding=_host())
     return Unread(shape=tuple(struct.shape), dtype=np.dtype(struct.dtype), read=read)
