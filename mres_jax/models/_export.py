@@ -14,17 +14,16 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from mres_jax.data.spec import ChatTemplate, ProcessorSpec
-from mres_jax.models._detect import Kind, detect
-from mres_jax.models._hub import resolve
-from mres_jax.models._loading import (
+from mres_jax.models._description import (
     CONFIG,
     PREPROCESSOR,
     PROCESSOR,
     TRAITS,
-    LoadedModel,
     image_processor,
-    open_model,
 )
+from mres_jax.models._detect import Kind, detect
+from mres_jax.models._hub import resolve
+from mres_jax.models._loading import LoadedModel, open_model
 from mres_jax.models.checkpoint_io import write_checkpoint
 from mres_jax.models.files import (
     check_local,

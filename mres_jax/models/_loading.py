@@ -5,7 +5,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,44 +16,16 @@ from jax.typing import DTypeLike
 
 from mres_jax import nn
 from mres_jax.data.spec import ProcessorSpec
-from mres_jax.data.tokenizer import FILE as TOKENIZER, Tokenizer
-from mres_jax.errors import CheckpointError
-from mres_jax.models._detect import checkpoint_directory, detect
-from mres_jax.models._families import Family, family_named
-from mres_jax.models.checkpoint_io import (
-    open_checkpoint,
-    read_assets,
-    read_checkpoint,
-    stored_arrays,
-)
-from mres_jax.models.files import check_local, parse_json, read_json, read_small
-from mres_jax.models.hf_fields import Fields
+from mres_jax.data.tokenizer import Tokenizer
+from mres_jax.models._description import describe
+from mres_jax.models._families import Family
+from mres_jax.models.checkpoint_io import open_checkpoint, read_checkpoint, stored_arrays
 from mres_jax.models.key_table import Parameters, variables
-from mres_jax.models.manifest import read_manifest
 from mres_jax.models.unread import Unread
 from mres_jax.models.vlm import PackedVLM
 from mres_jax.models.weights import ShardingRule, fully_sharded, load_weights, open_weights
 
-# Files of a model directory that are not weights; carried along unread unless they are needed.
-ASSETS = (
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-    "merges.txt",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "video_preprocessor_config.json",
-    "vocab.json",
-)
-CONFIG = "config.json"
-PREPROCESSOR = "preprocessor_config.json"
-PROCESSOR = "processor_config.json"  # transformers 5 nests the image processor in it
 ADAPTERS = "adapters"  # tree of a training run's low-rank factors, merged when it is loaded
-TRAITS = "mres.json"  # what config.json has no field for: policy, step, notes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,56 +90,38 @@ def open_model(directory: str | os.PathLike[str]) -> LoadedModel:
     return _load(directory, jnp.float32, "stored", None, unread=True)
 
 
-def _load(directory: str | os.PathLike[str], *options: Any, unread: bool = False) -> LoadedModel:
-    if detect(directory) == "huggingface":
-        check_local(directory)
-        return _load_huggingface(pathlib.Path(directory), *options, unread=unread)
-    return _load_orbax(checkpoint_directory(directory), *options, unread=unread)
-
-
-def _load_huggingface(
-    directory: pathlib.Path,
+def _load(
+    directory: str | os.PathLike[str],
     dtype: Any,
     param_dtype: Any,
     sharding: ShardingRule | None,
     *,
-    unread: bool,
+    unread: bool = False,
 ) -> LoadedModel:
-    content = read_json(directory / CONFIG)
-    family = family_named(content.get("model_type"), directory / CONFIG)
-    paths = {name: directory / name for name in (*ASSETS, CONFIG, TRAITS)}
-    assets = {name: read_small(path) for name, path in paths.items() if path.is_file()}
-    traits = Fields(_json(directory, assets, TRAITS), f"{directory}/{TRAITS}")
-    assets.pop(TRAITS, None)
-    preprocessor = image_processor(directory, assets) or {}  # none, and yet not made here
-    config = family.config_from_hf(content, preprocessor)
-    skeleton = family.skeleton(config, dtype=dtype)
-    load = open_weights if unread else functools.partial(load_weights, sharding=sharding)
-    state = load(directory, skeleton, family.key_table(config), dtype=param_dtype)
-    return LoadedModel(
-        model=_filled(skeleton, state),
-        config=config,
-        family=family,
-        policy=traits.get("policy", None, str),
-        step=traits.get("step", 0, int),
-        extra=traits.get("extra", {}, dict),
-        assets=assets,
-        **_host_side(directory, family, config, assets, preprocessor),
-    )
+    place, description = describe(directory)
+    skeleton = description.family.skeleton(description.config, dtype=dtype)
+    if isinstance(place, pathlib.Path):
+        table = description.family.key_table(description.config)
+        load = open_weights if unread else functools.partial(load_weights, sharding=sharding)
+        state = load(place, skeleton, table, dtype=param_dtype)
+    else:
+        extra = dict(description.extra)
+        traits = extra.pop(ADAPTERS, {})
+        state = _read_orbax(place, skeleton, traits, param_dtype, sharding, unread=unread)
+        description = description._replace(extra=extra)
+    return LoadedModel(model=_filled(skeleton, state), **description._asdict())
 
 
-def _load_orbax(
+def _read_orbax(
     directory: epath.Path,
-    dtype: Any,
+    skeleton: PackedVLM,
+    traits: Mapping[str, Any],
     param_dtype: Any,
     sharding: ShardingRule | None,
     *,
     unread: bool,
-) -> LoadedModel:
-    manifest = read_manifest(directory)
-    family = family_named(manifest.config.get("model_type"), directory)
-    config = family.config_from_hf(manifest.config)
-    skeleton = family.skeleton(config, dtype=dtype)
+) -> Parameters:
+    """Parameters of a checkpoint, with the adapters of a training run merged."""
     stored = stored_arrays(directory)
     types = {name: jnp.dtype(kind) for name, (_, kind) in stored.get("model", {}).items()}
     if not (isinstance(param_dtype, str) and param_dtype == "stored"):
@@ -184,20 +138,7 @@ def _load_orbax(
         read = open_checkpoint(directory, trees)
     else:
         read = read_checkpoint(directory, trees, cast=True)
-    extra = dict(manifest.extra)
-    state = _merged(read["model"], read.get(ADAPTERS, {}), extra.pop(ADAPTERS, {}), param_dtype)
-    assets = read_assets(directory)
-    preprocessor = image_processor(directory, assets)
-    return LoadedModel(
-        model=_filled(skeleton, state),
-        config=config,
-        family=family,
-        policy=manifest.policy,
-        step=manifest.step,
-        extra=extra,
-        assets=assets,
-        **_host_side(directory, family, config, assets, preprocessor),
-    )
+    return _merged(read["model"], read.get(ADAPTERS, {}), traits, param_dtype)
 
 
 def _merged(
@@ -249,64 +190,3 @@ def _filled(skeleton: PackedVLM, state: Parameters) -> PackedVLM:
     empty = [x for x in jax.tree.leaves(nnx.state(skeleton)) if isinstance(x, jax.ShapeDtypeStruct)]
     assert not empty, f"{len(empty)} variables besides parameters were never filled"
     return skeleton
-
-
-def _host_side(
-    directory: Any,
-    family: Family,
-    config: Any,
-    assets: Mapping[str, bytes],
-    preprocessor: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    if TOKENIZER not in assets:
-        raise CheckpointError(
-            f"{directory}: no {TOKENIZER}; copy it from the model that the weights came from."
-        )
-    tokenizer = Tokenizer.parse(assets[TOKENIZER], f"{directory}/{TOKENIZER}")
-    spec = family.make_spec(config, tokenizer.token_id, preprocessor=preprocessor)
-    return {"tokenizer": tokenizer, "spec": spec}
-
-
-def image_processor(directory: Any, assets: Mapping[str, bytes]) -> dict[str, Any] | None:
-    """Settings of the image processor, where transformers looks for them; None where nowhere."""
-    processor = Fields(_json(directory, assets, PROCESSOR), f"{directory}/{PROCESSOR}")
-    nested = processor.get("image_processor", None, dict)
-    if nested is None and PREPROCESSOR in assets:
-        return _json(directory, assets, PREPROCESSOR)
-    return nested
-
-
-def _json(directory: Any, assets: Mapping[str, bytes], name: str) -> dict[str, Any]:
-    return parse_json(assets[name], f"{directory}/{name}") if name in assets else {}
-
-
-class Processor(NamedTuple):
-    """What the host side needs of a model."""
-
-    spec: ProcessorSpec
-    tokenizer: Tokenizer
-
-
-def load_processor(directory: str | os.PathLike[str]) -> Processor:
-    """Loads what the host side needs of a model, without its weights.
-
-    Args:
-      directory: as for `load_model`.
-
-    Raises:
-      CheckpointError: a wrong directory, or one without a tokenizer.
-    """
-    if detect(directory) == "huggingface":
-        check_local(directory)
-        place: Any = pathlib.Path(directory)
-        content = read_json(place / CONFIG)
-        assets = {n: read_small(place / n) for n in ASSETS if (place / n).is_file()}
-        preprocessor = image_processor(place, assets) or {}  # none, and yet not made here
-        settings = preprocessor
-    else:
-        place = checkpoint_directory(directory)
-        content, assets = read_manifest(place).config, read_assets(place)
-        preprocessor, settings = image_processor(place, assets), None  # config.json has them all
-    family = family_named(content.get("model_type"), place)
-    config = family.config_from_hf(content, settings)
-    return Processor(**_host_side(place, family, config, assets, preprocessor))

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 from mres_jax.errors import CheckpointError
+from mres_jax.models._description import CONFIG
 from mres_jax.models._detect import detect
 from mres_jax.models._families import family_named
 from mres_jax.models._hub import resolve
@@ -11,8 +12,6 @@ from mres_jax.models.files import check_local, read_json
 from mres_jax.models.key_table import KeyTable, Parameters, flatten
 from mres_jax.models.qwen2 import convert as qwen2
 from mres_jax.models.weights import load_weights
-
-CONFIG = "config.json"
 
 
 def load_part(model: str, part: Parameters) -> Parameters:

@@ -1,5 +1,9 @@
 """Models by name and by directory: the window of this room for everybody above it."""
 
+from mres_jax.models._description import (
+    Processor as Processor,
+    load_processor as load_processor,
+)
 from mres_jax.models._detect import (
     Kind as Kind,
     checkpoint_directory as checkpoint_directory,
@@ -20,8 +24,6 @@ from mres_jax.models._hub import resolve as resolve, shipped_directory as shippe
 from mres_jax.models._loading import (
     ADAPTERS as ADAPTERS,
     LoadedModel as LoadedModel,
-    Processor as Processor,
     load_model as load_model,
-    load_processor as load_processor,
 )
 from mres_jax.models._parts import load_part as load_part

@@ -379,7 +379,7 @@ def test_a_hugging_face_directory_in_a_bucket_is_refused(loaded, exported, tmp_p
         with pytest.raises(CheckpointError, match=r"^gs://bucket/x: .* local disks only"):
             write()
     assert [path.name for path in tmp_path.iterdir()] == ["ours"]
-    monkeypatch.setattr("mres_jax.models._loading.detect", lambda _: "huggingface")
+    monkeypatch.setattr("mres_jax.models._description.detect", lambda _: "huggingface")
     with pytest.raises(CheckpointError, match=r"^gs://bucket/x: .* local disks only"):
         registry.load_model("gs://bucket/x")
 

@@ -1,0 +1,143 @@
+"""What a model directory of either kind says beside its weights."""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from mres_jax.data.spec import ProcessorSpec
+from mres_jax.data.tokenizer import FILE as TOKENIZER, Tokenizer
+from mres_jax.errors import CheckpointError
+from mres_jax.models._detect import checkpoint_directory, detect
+from mres_jax.models._families import Family, family_named
+from mres_jax.models.checkpoint_io import read_assets
+from mres_jax.models.files import check_local, parse_json, read_json, read_small
+from mres_jax.models.hf_fields import Fields
+from mres_jax.models.manifest import read_manifest
+
+# Files of a model directory that are not weights; carried along unread unless they are needed.
+ASSETS = (
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "video_preprocessor_config.json",
+    "vocab.json",
+)
+CONFIG = "config.json"
+PREPROCESSOR = "preprocessor_config.json"
+PROCESSOR = "processor_config.json"  # transformers 5 nests the image processor in it
+TRAITS = "mres.json"  # what config.json has no field for: policy, step, notes
+
+
+class Processor(NamedTuple):
+    """What the host side needs of a model."""
+
+    spec: ProcessorSpec
+    tokenizer: Tokenizer
+
+
+class Description(NamedTuple):
+    """A model but for its weights; the names are those of `LoadedModel`."""
+
+    config: Any
+    spec: ProcessorSpec
+    tokenizer: Tokenizer
+    family: Family
+    policy: str | None
+    step: int
+    extra: Mapping[str, Any]
+    assets: Mapping[str, bytes]
+
+
+def load_processor(directory: str | os.PathLike[str]) -> Processor:
+    """Loads what the host side needs of a model, without its weights.
+
+    Args:
+      directory: as for `load_model`.
+
+    Raises:
+      CheckpointError: a wrong directory, or one without a tokenizer.
+    """
+    _, description = describe(directory)
+    return Processor(description.spec, description.tokenizer)
+
+
+def describe(directory: str | os.PathLike[str]) -> tuple[Any, Description]:
+    """Returns where the weights lie, a local path for Hugging Face's, and all the rest.
+
+    Raises:
+      CheckpointError: a wrong directory, or files of it that cannot be used.
+    """
+    if detect(directory) == "huggingface":
+        check_local(directory)
+        return pathlib.Path(directory), _describe_huggingface(pathlib.Path(directory))
+    place = checkpoint_directory(directory)
+    return place, _describe_orbax(place)
+
+
+def _describe_huggingface(directory: pathlib.Path) -> Description:
+    content = read_json(directory / CONFIG)
+    family = family_named(content.get("model_type"), directory / CONFIG)
+    paths = {name: directory / name for name in (*ASSETS, CONFIG, TRAITS)}
+    assets = {name: read_small(path) for name, path in paths.items() if path.is_file()}
+    traits = Fields(_json(directory, assets, TRAITS), f"{directory}/{TRAITS}")
+    assets.pop(TRAITS, None)
+    preprocessor = image_processor(directory, assets) or {}  # none, and yet not made here
+    config = family.config_from_hf(content, preprocessor)
+    tokenizer = _tokenizer(directory, assets)
+    return Description(
+        config=config,
+        spec=family.make_spec(config, tokenizer.token_id, preprocessor=preprocessor),
+        tokenizer=tokenizer,
+        family=family,
+        policy=traits.get("policy", None, str),
+        step=traits.get("step", 0, int),
+        extra=traits.get("extra", {}, dict),
+        assets=assets,
+    )
+
+
+def _describe_orbax(directory: Any) -> Description:
+    manifest, assets = read_manifest(directory), read_assets(directory)
+    family = family_named(manifest.config.get("model_type"), directory)
+    config = family.config_from_hf(manifest.config)  # has what the image processor sets
+    tokenizer = _tokenizer(directory, assets)
+    preprocessor = image_processor(directory, assets)
+    return Description(
+        config=config,
+        spec=family.make_spec(config, tokenizer.token_id, preprocessor=preprocessor),
+        tokenizer=tokenizer,
+        family=family,
+        policy=manifest.policy,
+        step=manifest.step,
+        extra=manifest.extra,
+        assets=assets,
+    )
+
+
+def _tokenizer(directory: Any, assets: Mapping[str, bytes]) -> Tokenizer:
+    if TOKENIZER not in assets:
+        raise CheckpointError(
+            f"{directory}: no {TOKENIZER}; copy it from the model that the weights came from."
+        )
+    return Tokenizer.parse(assets[TOKENIZER], f"{directory}/{TOKENIZER}")
+
+
+def image_processor(directory: Any, assets: Mapping[str, bytes]) -> dict[str, Any] | None:
+    """Settings of the image processor, where transformers looks for them; None where nowhere."""
+    processor = Fields(_json(directory, assets, PROCESSOR), f"{directory}/{PROCESSOR}")
+    nested = processor.get("image_processor", None, dict)
+    if nested is None and PREPROCESSOR in assets:
+        return _json(directory, assets, PREPROCESSOR)
+    return nested
+
+
+def _json(directory: Any, assets: Mapping[str, bytes], name: str) -> dict[str, Any]:
+    return parse_json(assets[name], f"{directory}/{name}") if name in assets else {}
