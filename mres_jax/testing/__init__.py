@@ -6,6 +6,8 @@ from mres_jax.testing.tiny import (
     fill as fill,
     tiny_nativeres_llava as tiny_nativeres_llava,
     tiny_qwen2_vl as tiny_qwen2_vl,
+    tiny_spec as tiny_spec,
+    tiny_template as tiny_template,
     tiny_text_config as tiny_text_config,
     tiny_tokenizer as tiny_tokenizer,
     tiny_vision_config as tiny_vision_config,

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from mres_jax.data.spec import ProcessorSpec
+from mres_jax.data.spec import ChatTemplate, ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer, build_tiny_tokenizer
 from mres_jax.models.nativeres_llava import processor as nativeres_llava_processor
 from mres_jax.models.nativeres_llava.config import NativeResLlavaConfig
@@ -76,6 +76,38 @@ def tiny_nativeres_llava(
     model = NativeResLlava(config, dtype=dtype, rngs=nnx.Rngs(seed))
     spec = nativeres_llava_processor.make_spec(config, tokenizer.token_id, preprocessor=LIMITS)
     return TinyModel(_spread(model, spread), spec, tokenizer)
+
+
+def tiny_template(*, system: str | None = None) -> ChatTemplate:
+    """Turns as Qwen writes them."""
+    return ChatTemplate(
+        system=system,
+        turn_open="<|im_start|>{role}\n",
+        turn_close="<|im_end|>\n",
+        image_open="<|vision_start|>",
+        image_close="<|vision_end|>",
+    )
+
+
+def tiny_spec(tokenizer: Tokenizer, *, system: str | None = None) -> ProcessorSpec:
+    """What a host needs of a model that there is not: 4-pixel patches, 1 to 64 tokens a view."""
+    image = tokenizer.token_id("<|image_pad|>")
+    return ProcessorSpec(
+        patch_size=4,
+        merge_size=2,
+        temporal_patch_size=1,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        min_pixels=8 * 8,
+        max_pixels=64 * 64,
+        image_token_id=image,
+        pad_token_id=tokenizer.token_id("<|endoftext|>"),
+        eos_token_ids=(tokenizer.token_id("<|im_end|>"),),
+        reserved_token_ids=(image,),
+        template=tiny_template(system=system),
+        position_rule="mrope",
+        coord_frame="resized_px",
+    )
 
 
 def tiny_vision_config(*, hidden_size: int) -> VisionConfig:

@@ -9,35 +9,14 @@ from hypothesis import given, strategies as st
 from mres_jax.data.assemble import assemble, measure
 from mres_jax.data.conversations import Message, prompt_messages
 from mres_jax.data.patches import patchify
-from mres_jax.data.spec import ChatTemplate, ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer, build_tiny_tokenizer
 from mres_jax.data.views import render_view
 from mres_jax.errors import PromptError
 from mres_jax.geometry import Box, Grid, Size, View
+from mres_jax.testing import tiny_spec
 
 TOKENIZER = Tokenizer(build_tiny_tokenizer(["What", "is", "the", "total"]))
-SPEC = ProcessorSpec(
-    patch_size=4,
-    merge_size=2,
-    temporal_patch_size=1,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
-    min_pixels=8 * 8,
-    max_pixels=64 * 64,
-    image_token_id=TOKENIZER.token_id("<|image_pad|>"),
-    pad_token_id=TOKENIZER.token_id("<|endoftext|>"),
-    eos_token_ids=(TOKENIZER.token_id("<|im_end|>"),),
-    reserved_token_ids=(TOKENIZER.token_id("<|image_pad|>"),),
-    template=ChatTemplate(
-        system=None,
-        turn_open="<|im_start|>{role}\n",
-        turn_close="<|im_end|>\n",
-        image_open="<|vision_start|>",
-        image_close="<|vision_end|>",
-    ),
-    position_rule="mrope",
-    coord_frame="resized_px",
-)
+SPEC = tiny_spec(TOKENIZER)
 IMAGE = np.arange(40 * 40 * 3, dtype=np.int64).reshape(40, 40, 3).astype(np.uint8)
 SIDES = st.sampled_from([8, 16, 24, 40])
 VIEWS = st.builds(

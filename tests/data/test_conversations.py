@@ -1,5 +1,7 @@
 """Conversations become token pieces; nobody forges a turn or a picture by typing."""
 
+import dataclasses
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -12,26 +14,13 @@ from mres_jax.data.conversations import (
     prompt_messages,
     tokenize_messages,
 )
-from mres_jax.data.spec import ChatTemplate
 from mres_jax.data.tokenizer import CONTROL_TOKENS, Tokenizer, build_tiny_tokenizer
 from mres_jax.errors import PromptError
+from mres_jax.testing import tiny_template
 
 TOKENIZER = Tokenizer(build_tiny_tokenizer(["What", "is", "the", "total", "user", "assistant"]))
-QWEN = ChatTemplate(
-    system="Be brief.",
-    turn_open="<|im_start|>{role}\n",
-    turn_close="<|im_end|>\n",
-    image_open="<|vision_start|>",
-    image_close="<|vision_end|>",
-)
-LLAVA = ChatTemplate(
-    system=None,
-    turn_open="<|im_start|>{role}\n",
-    turn_close="<|im_end|>\n",
-    image_open="",
-    image_close="",
-    after_images="\n",
-)
+QWEN = tiny_template(system="Be brief.")
+LLAVA = dataclasses.replace(QWEN, system=None, image_open="", image_close="", after_images="\n")
 CHAT = [
     Message(role="user", parts=(0, 1, "What is the total?")),
     Message(role="assistant", parts=("42",)),

@@ -15,37 +15,16 @@ from mres_jax.data.conversations import Message
 from mres_jax.data.documents import write_set
 from mres_jax.data.rows import cache, open_rows
 from mres_jax.data.rows.pictures import PictureFolder
-from mres_jax.data.spec import ChatTemplate, ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer, build_tiny_tokenizer
 from mres_jax.errors import BadRowError, MresError, PolicyError
 from mres_jax.geometry import Size
 from mres_jax.resolution.policies import parse_policy
+from mres_jax.testing import tiny_spec
 
 TOKENIZER = Tokenizer(build_tiny_tokenizer(["What", "is", "the", "total"]))
-QWEN = ChatTemplate(
-    system="Be brief.",
-    turn_open="<|im_start|>{role}\n",
-    turn_close="<|im_end|>\n",
-    image_open="<|vision_start|>",
-    image_close="<|vision_end|>",
-)
+SPEC = tiny_spec(TOKENIZER, system="Be brief.")
+QWEN = SPEC.template
 LLAVA = dataclasses.replace(QWEN, image_open="", image_close="", after_images="\n")
-SPEC = ProcessorSpec(
-    patch_size=4,
-    merge_size=2,
-    temporal_patch_size=1,
-    mean=(0.5, 0.5, 0.5),
-    std=(0.5, 0.5, 0.5),
-    min_pixels=8 * 8,
-    max_pixels=64 * 64,
-    image_token_id=TOKENIZER.token_id("<|image_pad|>"),
-    pad_token_id=TOKENIZER.token_id("<|endoftext|>"),
-    eos_token_ids=(TOKENIZER.token_id("<|im_end|>"),),
-    reserved_token_ids=(TOKENIZER.token_id("<|image_pad|>"),),
-    template=QWEN,
-    position_rule="mrope",
-    coord_frame="resized_px",
-)
 NATIVE = parse_policy("native")
 POLICIES = ["native", "fixed:32", "scale:0.5", "budget:6"]
 
