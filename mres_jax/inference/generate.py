@@ -12,17 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.types import Pack, Rung
 from mres_jax.errors import PromptError, RunError
-from mres_jax.inference import device, sampling as draws
-from mres_jax.inference.cache import cache_rows
-from mres_jax.nn import KVCache
+from mres_jax.inference import sampling as draws
+from mres_jax.inference.programs import Out, arrange
 from mres_jax.protocols import Sampling
 
 ROWS = (1, 4, 16, 64)  # rows of a cache; more answers than the last are decoded in turns
@@ -115,7 +111,7 @@ class Generator:
         for name, length in zip(request_ids, prompts.lengths, strict=True):
             self.check_length(name, int(length), sampling.max_new_tokens)
         pack = pack._replace(patch_labels={})  # labels would be one more thing to compile for
-        model, decoding, run = _arranged(self.model)
+        model, decoding, run = arrange(self.model)
         visual, vision_ms = _timed(run.encode, *model, pack)
         last = np.zeros(rung.max_examples, np.int32)
         last[: len(request_ids)] = prompts.starts + prompts.lengths - 1
@@ -175,17 +171,7 @@ class Generator:
         return [_completion(out, row, request_ids[i]) for row, (i, _) in enumerate(rows)]
 
 
-class _Out(NamedTuple):
-    """Results of decoding so far."""
-
-    tokens: Any  # int32 [m n]
-    logprobs: Any  # float32 [m n]
-    entropies: Any  # float32 [m n]
-    counts: Any  # int32 [m], tokens that belong to the answer
-    stopped: Any  # bool [m], whether a stop token was drawn
-
-
-def _completion(out: _Out, row: int, name: str) -> Completion:
+def _completion(out: Out, row: int, name: str) -> Completion:
     kept = slice(0, int(out.counts[row]))
     columns = (out.tokens, out.logprobs, out.entropies)
     bad = ~np.isfinite(out.logprobs[row, kept])
@@ -198,133 +184,6 @@ def _completion(out: _Out, row: int, name: str) -> Completion:
         *(tuple(column[row, kept].tolist()) for column in columns),
         finish_reason="stop" if out.stopped[row] else "length",
     )
-
-
-class _Programs(NamedTuple):
-    """What is compiled."""
-
-    encode: Any
-    prefill: Any
-    start: Any
-    decode: Any
-
-
-@functools.cache
-def _programs(options: tuple[tuple[str, Any], ...] = ()) -> _Programs:
-    jit = functools.partial(jax.jit, compiler_options=dict(options) or None)
-    return _Programs(
-        encode=jit(_encode, static_argnums=0),
-        prefill=jit(_prefill, static_argnums=0),
-        start=jit(_start, static_argnames="max_len"),
-        decode=jit(
-            _decode,
-            static_argnums=0,
-            static_argnames=("greedy", "filtered", "size"),
-            donate_argnames="cache",
-        ),
-    )
-
-
-def _arranged(model: Any) -> tuple[Any, Any, _Programs]:
-    """The model for prefill and for decoding, both split, and what runs them, by device."""
-    if not device.is_on_cpu(model):
-        parts = nnx.split(model)
-        return parts, parts, _programs()
-    model = device.with_suitable_products(model)
-    options = tuple(device.compiler_options(model).items())
-    return nnx.split(model), nnx.split(device.with_own_layers(model)), _programs(options)
-
-
-def _encode(graphdef, state, pack: Pack) -> Float[Array, "v e"]:
-    """Visual tokens; none for a rung without patches."""
-    model = nnx.merge(graphdef, state)
-    if not pack.patches.shape[0]:
-        return jnp.zeros((0, model.config.text_config.hidden_size))
-    return model.encode(pack.patches, pack.patch_positions, pack.patch_segment_ids)
-
-
-def _prefill(
-    graphdef, state, pack: Pack, visual: Float[Array, "v e"], last: Int[Array, " s"]
-) -> tuple[Float[Array, "s V"], Float[Array, "l t g k"], Float[Array, "l t g k"]]:
-    """Scores after the positions `last`, and packed keys and values."""
-    model = nnx.merge(graphdef, state)
-    hidden, keys, values = model.prefill(pack, visual)
-    return model.logits(hidden[last]), keys, values
-
-
-def _start(
-    logits: Float[Array, "s V"],
-    keys: Float[Array, "l t g k"],
-    values: Float[Array, "l t g k"],
-    index: Int[Array, " m"],
-    starts: Int[Array, " m"],
-    lengths: Int[Array, " m"],
-    *,
-    max_len: int,
-) -> tuple[Float[Array, "m V"], KVCache]:
-    """Scores and cache of the rows; row `i` answers prompt `index[i]`."""
-    return logits[index], cache_rows(keys, values, starts, lengths, max_len=max_len)
-
-
-def _decode(
-    graphdef,
-    state,
-    cache: KVCache,
-    logits: Float[Array, "m V"],
-    positions: Int[Array, " m"],
-    seed: UInt32[Array, ""],
-    words: UInt32[Array, "m 2"],
-    samples: UInt32[Array, " m"],
-    active: Bool[Array, " m"],
-    max_new_tokens: Int[Array, ""],
-    stop_ids: Int[Array, " stops"],
-    forbidden: Bool[Array, " V"],
-    knobs: draws.Knobs,
-    *,
-    greedy: bool,
-    filtered: bool,
-    size: int,
-) -> tuple[_Out, KVCache]:
-    """Draws until every row has stopped or has all its tokens."""
-    model = nnx.merge(graphdef, state)
-    keys = draws.row_keys(jax.random.key(seed), words, samples)
-    draw = functools.partial(
-        draws.draw_tokens, knobs=knobs, forbidden=forbidden, greedy=greedy, filtered=filtered
-    )
-
-    def record(out: _Out, step, drawn: draws.Draw) -> _Out:
-        running = active & ~out.stopped
-        return _Out(
-            out.tokens.at[:, step].set(drawn.tokens),
-            out.logprobs.at[:, step].set(drawn.logprobs),
-            out.entropies.at[:, step].set(drawn.entropies),
-            out.counts + running.astype(jnp.int32),
-            out.stopped | jnp.isin(drawn.tokens, stop_ids),
-        )
-
-    def unfinished(carry):
-        step, out, _ = carry
-        return (step < max_new_tokens) & jnp.any(active & ~out.stopped)
-
-    def advance(carry):
-        step, out, cache = carry
-        place = jnp.broadcast_to((positions + step - 1)[None], (3, positions.shape[0]))
-        logits, cache = model.decode(out.tokens[:, step - 1], place, cache)
-        drawn = draw(logits, draws.step_keys(keys, step))
-        return step + 1, record(out, step, drawn), cache
-
-    first = jnp.zeros((), jnp.int32)
-    out = record(
-        _empty(positions.shape[0], size), first, draw(logits, draws.step_keys(keys, first))
-    )
-    _, out, cache = jax.lax.while_loop(unfinished, advance, (first + 1, out, cache))
-    return out, cache  # the cache goes back so that its donated buffers are the ones written to
-
-
-def _empty(rows: int, size: int) -> _Out:
-    numbers = jnp.zeros((rows, size), jnp.float32)
-    counts = jnp.zeros(rows, jnp.int32)
-    return _Out(numbers.astype(jnp.int32), numbers, numbers, counts, counts > 0)
 
 
 def _timed(run: Callable[..., Result], *args: Any) -> tuple[Result, float]:

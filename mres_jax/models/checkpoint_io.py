@@ -16,13 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from etils import epath
-from flax import nnx
 from jax.experimental import multihost_utils
 
 from mres_jax.errors import CheckpointError, RunError
 from mres_jax.files import system_reason
+from mres_jax.models._trees import as_struct, leaves_by_name, rebuild
 from mres_jax.models.files import save_error
 from mres_jax.models.manifest import (
     ASSETS,
@@ -70,7 +69,7 @@ def write_checkpoint(
     Raises:
       RunError: the disk is full or refuses; nothing is left behind.
     """
-    arrays = {name: _leaves(tree) for name, tree in trees.items()}
+    arrays = {name: leaves_by_name(tree) for name, tree in trees.items()}
     described = {
         tree: {name: [list(x.shape), str(x.dtype)] for name, x in leaves.items()}
         for tree, leaves in arrays.items()
@@ -113,7 +112,7 @@ def read_checkpoint(
     loaded: dict[str, dict[str, Any]] = {tree: {} for tree in targets}
     for source, manifest in sources:
         structs = {
-            tree: {name: _struct(leaves[name]) for name in manifest.arrays[tree]}
+            tree: {name: as_struct(leaves[name]) for name in manifest.arrays[tree]}
             for tree, leaves in targets.items()
             if tree in manifest.arrays
         }
@@ -122,7 +121,7 @@ def read_checkpoint(
         with _quiet():
             for tree, arrays in load_arrays(absolute(source / TREES), structs).items():
                 loaded[tree] |= arrays
-    return {name: _rebuild(tree, loaded[name]) for name, tree in abstract.items()}
+    return {name: rebuild(tree, loaded[name]) for name, tree in abstract.items()}
 
 
 def open_checkpoint(directory: epath.Path, abstract: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,7 +133,7 @@ def open_checkpoint(directory: epath.Path, abstract: Mapping[str, Any]) -> dict[
         for tree, leaves in targets.items():
             for name in manifest.arrays.get(tree, ()):
                 opened[tree][name] = open_array(path, tree, name, leaves[name])
-    return {name: _rebuild(tree, opened[name]) for name, tree in abstract.items()}
+    return {name: rebuild(tree, opened[name]) for name, tree in abstract.items()}
 
 
 def _verified(
@@ -144,7 +143,7 @@ def _verified(
     sources = _sources(directory)
     for source, manifest in sources:
         verify(source, manifest)
-    targets = {name: _leaves(tree) for name, tree in abstract.items()}
+    targets = {name: leaves_by_name(tree) for name, tree in abstract.items()}
     _compare(directory, _arrays(sources), targets, cast=cast)
     return sources, targets
 
@@ -180,66 +179,6 @@ def absolute(path: str | os.PathLike[str]) -> epath.Path:
     """Orbax takes absolute paths only; a bucket's already is."""
     text = os.fspath(path)
     return epath.Path(text if "://" in text else os.path.abspath(text))
-
-
-def _leaves(tree: Any) -> dict[str, Any]:
-    """Arrays of a pytree by dotted name; random keys as their words."""
-    leaves = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(tree, is_leaf=_is_variable)[0]:
-        name = ".".join(_entry(entry) for entry in path) or "value"
-        assert name not in leaves, name
-        leaves[name] = _array(leaf.get_value() if _is_variable(leaf) else leaf)
-    return leaves
-
-
-def _array(leaf: Any) -> Any:
-    if not hasattr(leaf, "dtype"):
-        return jnp.asarray(leaf)
-    if not _is_key(leaf):
-        return leaf
-    if isinstance(leaf, jax.ShapeDtypeStruct):
-        return jax.eval_shape(jax.random.key_data, leaf)
-    return jax.random.key_data(leaf)
-
-
-def _rebuild(tree: Any, loaded: Mapping[str, Any]) -> Any:
-    old, treedef = jax.tree_util.tree_flatten(tree, is_leaf=_is_variable)
-    new = []
-    for target, name in zip(old, _leaves(tree), strict=True):
-        value = loaded[name]
-        leaf = target.get_value() if _is_variable(target) else target
-        if _is_key(leaf):
-            value = jax.random.wrap_key_data(value, impl=_key_impl(leaf))
-        new.append(target.replace(value) if _is_variable(target) else value)
-    return jax.tree_util.tree_unflatten(treedef, new)
-
-
-def _key_impl(leaf: Any) -> str:
-    match = re.fullmatch(r"key<(\w+)>", str(leaf.dtype))
-    assert match is not None, leaf.dtype
-    return {"fry": "threefry2x32", "rbg": "rbg", "urbg": "unsafe_rbg"}[match[1]]
-
-
-def _is_key(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _is_variable(leaf: Any) -> bool:
-    return isinstance(leaf, nnx.Variable)
-
-
-def _entry(entry: Any) -> str:
-    for attribute in ("key", "name", "idx"):
-        if hasattr(entry, attribute):
-            return str(getattr(entry, attribute))
-    return str(entry)
-
-
-def _struct(leaf: Any) -> jax.ShapeDtypeStruct:
-    sharding = getattr(leaf, "sharding", None)
-    if sharding is None:
-        sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
 def _compare(

@@ -13,14 +13,13 @@ import jax
 from etils import epath
 from flax import nnx
 
-from mres_jax.config import Run, diff, to_json
+from mres_jax.config import Run, to_json
 from mres_jax.errors import CheckpointError
 from mres_jax.files import write_together
 from mres_jax.models.checkpoint_io import (
     absolute,
     read_checkpoint,
     remove_checkpoint,
-    stored_arrays,
     write_checkpoint,
 )
 from mres_jax.models.manifest import (
@@ -33,16 +32,10 @@ from mres_jax.models.manifest import (
 )
 from mres_jax.models.registry import (
     ADAPTERS,
-    checkpoint_directory,
-    detect,
     family_of,
-    load_model,
-    load_part,
-    resolve,
 )
-from mres_jax.nn import LoRAParam
 from mres_jax.training.learner import TrainState
-from mres_jax.training.parts import check_prefixes, is_below
+from mres_jax.training.trees import bind, fill_state, split_trees
 
 FROZEN = "frozen"  # directory beside the steps
 BEST, BEST_ROW = "best", "best.json"  # link to the best step, and what it was best in
@@ -196,7 +189,7 @@ class Checkpoints:
         if jax.tree.leaves(state.frozen) and self._base is None:
             base = self.root / FROZEN
             frozen = state._replace(params=nnx.State({}))
-            write_checkpoint(base, {"model": _trees(frozen)["model"]}, config=config)
+            write_checkpoint(base, {"model": split_trees(frozen)["model"]}, config=config)
             self._base = base
         extra: dict[str, Any] = {
             "run": json.loads(to_json(run)),
@@ -206,7 +199,7 @@ class Checkpoints:
             extra[ADAPTERS] = {"scale": run.peft.scale}
         return save_checkpoint(
             self.root,
-            _trees(state._replace(frozen=nnx.State({}))),
+            split_trees(state._replace(frozen=nnx.State({}))),
             step=step,
             config=config,
             policy=max(run.policies, key=run.policies.__getitem__),
@@ -245,104 +238,15 @@ class Checkpoints:
         """
         if not list_steps(self.root):
             return None
-        trees = _trees(state)
+        trees = split_trees(state)
         none_skipped = {"skipped": trees["skipped"]}  # steps from before they were counted
         restored = restore_checkpoint(self.root, trees, fallback=fallback, defaults=none_skipped)
         trees, leans = restored.trees, restored.manifest.base is not None
         self._base = self.root / FROZEN if leans else None
         extra = restored.manifest.extra
         progress = dict(extra.get("progress", {})) | {"run": extra["run"]}
-        state = _filled(state, trees)._replace(**trees["training"], **trees["skipped"])
-        return _bound(state), progress
-
-
-def restore_params(
-    model: str | os.PathLike[str] | Mapping[str, str], state: TrainState, *, config: Any
-) -> TrainState:
-    """Returns `state` with the parameters of another model; step and optimiser stay.
-
-    Adapters of the other are merged, those of `state` stay as they are. Heads are taken where the
-    other has some.
-
-    Args:
-      model: directory or hub id of a model, or directory of a run, whose newest step is taken; or
-        dotted prefix -> directory or hub id with that part, see `load_part`.
-      state: takes each parameter in the type that it has.
-      config: of the model in `state`.
-
-    Raises:
-      CheckpointError: no such model, a damaged file (by name), or another architecture.
-      ConfigError: a prefix that fits no parameter.
-    """
-    if isinstance(model, Mapping):
-        return _bound(_filled(state, {"model": _put_together(model, _trees(state)["model"])}))
-    directory = resolve(model)
-    loaded = load_model(directory, param_dtype="stored")
-    if changes := diff(loaded.config, config):
-        raise CheckpointError(
-            f"{directory}: is another model than the run's: {'; '.join(changes)}."
-        )
-    trees = {"model": nnx.state(loaded.model, nnx.Param), **_read_heads(directory, state)}
-    return _bound(_filled(state, trees))
-
-
-def _put_together(sources: Mapping[str, str], own: Any) -> Any:
-    flat = [(path, x) for path, x in nnx.to_flat_state(own)]
-    names = [".".join(map(str, path)) for path, _ in flat]
-    check_prefixes("init", sources, names)
-    parts = []
-    for prefix, source in sources.items():
-        part = [leaf for leaf, name in zip(flat, names, strict=True) if is_below(name, prefix)]
-        parts += nnx.to_flat_state(load_part(source, nnx.from_flat_state(part)))
-    return nnx.from_flat_state(parts)
-
-
-def _read_heads(directory: Any, state: TrainState) -> dict[str, Any]:
-    heads = _trees(state).get("heads")
-    if heads is None or detect(directory) == "huggingface":
-        return {}
-    step = checkpoint_directory(directory)
-    return read_checkpoint(step, {"heads": heads}) if "heads" in stored_arrays(step) else {}
-
-
-def _trees(state: TrainState) -> dict[str, Any]:
-    """The model apart from all that only training needs, so that it can be read alone."""
-    flat: dict[str, list[Any]] = {"model": [], ADAPTERS: [], "heads": []}
-    for path, x in (*nnx.to_flat_state(state.params), *nnx.to_flat_state(state.frozen)):
-        if path[0] != "model":
-            flat["heads"].append((path, x))
-        else:
-            flat[ADAPTERS if isinstance(x, LoRAParam) else "model"].append((path[1:], x))
-    trees = {name: nnx.from_flat_state(leaves) for name, leaves in flat.items() if leaves}
-    return trees | {
-        "training": {"step": state.step, "opt_state": state.opt_state},
-        "skipped": {"skipped": state.skipped, "skipped_in_row": state.skipped_in_row},
-    }
-
-
-def _filled(state: TrainState, trees: Mapping[str, Any]) -> TrainState:
-    """`state` with the parameters of `trees`, in its own types."""
-    read: dict[Any, Any] = {}
-    for name, tree in trees.items():
-        if name not in ("training", "skipped"):
-            prefix = () if name == "heads" else ("model",)
-            read |= {(*prefix, *path): x.get_value() for path, x in nnx.to_flat_state(tree)}
-
-    def fill(part: Any) -> Any:
-        flat = nnx.to_flat_state(part)
-        return nnx.from_flat_state(
-            [(p, x.replace(read[p].astype(x.dtype)) if p in read else x) for p, x in flat]
-        )
-
-    return state._replace(params=fill(state.params), frozen=fill(state.frozen))
-
-
-def _bound(state: TrainState) -> TrainState:
-    """`state` with every array bound to its devices, as some that were read are.
-
-    A step returns all of them bound if one is: after a mixture, the second would compile again.
-    """
-    return jax.tree.map(lambda x: jax.device_put(x, x.sharding), state)
+        state = fill_state(state, trees)._replace(**trees["training"], **trees["skipped"])
+        return bind(state), progress
 
 
 def _with_cure(error: DamagedError, older: list[int]) -> DamagedError:

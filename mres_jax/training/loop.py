@@ -14,7 +14,7 @@ from mres_jax.data.tokenizer import FILE as TOKENIZER_FILE, Tokenizer
 from mres_jax.errors import ConfigError
 from mres_jax.files import check_directory, write_together
 from mres_jax.models.vlm import PackedVLM
-from mres_jax.training.checkpoints import Checkpoints, restore_params
+from mres_jax.training.checkpoints import Checkpoints
 from mres_jax.training.evaluator import Evaluator
 from mres_jax.training.flops import flops_counter, passes, peak_flops
 from mres_jax.training.input.epochs import Epoch, Fed
@@ -28,6 +28,7 @@ from mres_jax.training.parts import describe_parts
 from mres_jax.training.progress import line, progress_bar
 from mres_jax.training.setup import CHECKPOINTS, open_run, set_up
 from mres_jax.training.skips import SkipGuard, summable
+from mres_jax.training.warm_start import restore_params
 
 RUN_FILE, BAD_ROWS = "run.json", "bad_rows.jsonl"
 PLANNED = ("data", "policies", "ladder", "fill", "seed")  # fields that an epoch's packs depend on

@@ -16,8 +16,8 @@ from mres_jax.models.nativeres_llava.config import NativeResLlavaConfig
 from mres_jax.models.qwen2.convert import KEYS, TIED
 from mres_jax.models.registry import family_of
 from mres_jax.models.weights import write_weights
-from mres_jax.training.checkpoints import restore_params
 from mres_jax.training.learner import Learner, TrainState, init_state
+from mres_jax.training.warm_start import restore_params
 
 
 def filled(config, seed: int):

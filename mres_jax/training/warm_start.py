@@ -1,0 +1,70 @@
+"""Parameters of other models for a run to start from: of a whole one, or part by part."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from flax import nnx
+
+from mres_jax.config import diff
+from mres_jax.errors import CheckpointError
+from mres_jax.models.checkpoint_io import read_checkpoint, stored_arrays
+from mres_jax.models.registry import (
+    checkpoint_directory,
+    detect,
+    load_model,
+    load_part,
+    resolve,
+)
+from mres_jax.training.learner import TrainState
+from mres_jax.training.parts import check_prefixes, is_below
+from mres_jax.training.trees import bind, fill_state, split_trees
+
+
+def restore_params(
+    model: str | os.PathLike[str] | Mapping[str, str], state: TrainState, *, config: Any
+) -> TrainState:
+    """Returns `state` with the parameters of another model; step and optimiser stay.
+
+    Adapters of the other are merged, those of `state` stay as they are. Heads are taken where the
+    other has some.
+
+    Args:
+      model: directory or hub id of a model, or directory of a run, whose newest step is taken; or
+        dotted prefix -> directory or hub id with that part, see `load_part`.
+      state: takes each parameter in the type that it has.
+      config: of the model in `state`.
+
+    Raises:
+      CheckpointError: no such model, a damaged file (by name), or another architecture.
+      ConfigError: a prefix that fits no parameter.
+    """
+    if isinstance(model, Mapping):
+        return bind(fill_state(state, {"model": _put_together(model, split_trees(state)["model"])}))
+    directory = resolve(model)
+    loaded = load_model(directory, param_dtype="stored")
+    if changes := diff(loaded.config, config):
+        raise CheckpointError(
+            f"{directory}: is another model than the run's: {'; '.join(changes)}."
+        )
+    trees = {"model": nnx.state(loaded.model, nnx.Param), **_read_heads(directory, state)}
+    return bind(fill_state(state, trees))
+
+
+def _put_together(sources: Mapping[str, str], own: Any) -> Any:
+    flat = [(path, x) for path, x in nnx.to_flat_state(own)]
+    names = [".".join(map(str, path)) for path, _ in flat]
+    check_prefixes("init", sources, names)
+    parts = []
+    for prefix, source in sources.items():
+        part = [leaf for leaf, name in zip(flat, names, strict=True) if is_below(name, prefix)]
+        parts += nnx.to_flat_state(load_part(source, nnx.from_flat_state(part)))
+    return nnx.from_flat_state(parts)
+
+
+def _read_heads(directory: Any, state: TrainState) -> dict[str, Any]:
+    heads = split_trees(state).get("heads")
+    if heads is None or detect(directory) == "huggingface":
+        return {}
+    step = checkpoint_directory(directory)
+    return read_checkpoint(step, {"heads": heads}) if "heads" in stored_arrays(step) else {}
