@@ -43,7 +43,7 @@ def get_config() -> Run:
         ),
         fill=0,
         optimizer=OptimizerConfig(name="muon", learning_rate=1.5e-3, weight_decay=0.01, b2=0.98),
-        schedule=Schedule(num_steps=6_000, warmup_steps=100, kind="cosine"),
+        schedule=Schedule(num_steps=4_500, warmup_steps=100, kind="cosine"),
         checkpoint=CheckpointConfig(dir="runs/tiny", every_steps=250),
         aux_loss_weight=0.1,
         log_every=25,
