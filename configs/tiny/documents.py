@@ -1,9 +1,8 @@
 """mres-tiny, stage 2: answers about documents of all sizes, one to eight a prompt, mixed views.
 
-mres train configs/tiny/documents.py     # after configs/tiny/pages.py; 0.65 s a step on 2 CPU cores
+mres train configs/tiny/documents.py     # after pages.py; 0.6 to 1.8 s a step on 2 CPU cores
 
-The shipped weights came out of this file in two passes, 2,500 and 6,500 steps; see
-experiments/2026-11-mres-tiny.
+The shipped weights came out of earlier forms of both files; see experiments/2026-11-mres-tiny.
 """
 
 from mres_jax.config import CheckpointConfig, Documents, OptimizerConfig, Run, Schedule
