@@ -153,3 +153,14 @@ def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
 def _git(*words: str) -> str:
     run = subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True)
     return run.stdout.strip() or ("" if run.returncode == 0 else "unknown")
+
+
+def run_side(
+    check: Callable[[pathlib.Path], None], time: Callable[[str, tuple[int, int], int], None]
+) -> None:
+    """Does what the command line of one side asks: `check FOLDER`, or `time DTYPE LAYERS LAYERS
+    STEPS`."""
+    if sys.argv[1] == "check":
+        check(pathlib.Path(sys.argv[2]))
+    else:
+        time(sys.argv[2], (int(sys.argv[3]), int(sys.argv[4])), int(sys.argv[5]))

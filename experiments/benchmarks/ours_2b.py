@@ -2,13 +2,12 @@
 
 import json
 import pathlib
-import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from measure import loaded_versions
+from measure import loaded_versions, run_side
 from peer_2b import CHECKED, GRIDS, MERGE, NUM_TOKENS, VOCABULARY, pixels, tiles, tokens
 
 from mres_jax import ops
@@ -143,7 +142,4 @@ def time(dtype: str, layers: tuple[int, int], steps: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "check":
-        check(pathlib.Path(sys.argv[2]))
-    else:
-        time(sys.argv[2], (int(sys.argv[3]), int(sys.argv[4])), int(sys.argv[5]))
+    run_side(check, time)

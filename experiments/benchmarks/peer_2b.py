@@ -2,11 +2,10 @@
 
 import json
 import pathlib
-import sys
 from collections.abc import Iterator
 
 import numpy as np
-from measure import loaded_versions, timed
+from measure import loaded_versions, run_side, timed
 
 PARTS = ("tower", "prefill", "decode")
 GRIDS = ((32, 40), (24, 32), (24, 24), (20, 24), (18, 22), (16, 16), (8, 16), (6, 10))
@@ -140,7 +139,4 @@ def time(dtype: str, layers: tuple[int, int], steps: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "check":
-        check(pathlib.Path(sys.argv[2]))
-    else:
-        time(sys.argv[2], (int(sys.argv[3]), int(sys.argv[4])), int(sys.argv[5]))
+    run_side(check, time)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import FILE as TOKENIZER, Tokenizer
 from mres_jax.errors import CheckpointError
-from mres_jax.models._detect import checkpoint_directory, detect
+from mres_jax.models._detect import Kind, checkpoint_directory, detect
 from mres_jax.models._families import Family, family_named
 from mres_jax.models.checkpoint_io import read_assets
 from mres_jax.models.files import check_local, parse_json, read_json, read_small
@@ -65,21 +65,22 @@ def load_processor(directory: str | os.PathLike[str]) -> Processor:
     Raises:
       CheckpointError: a wrong directory, or one without a tokenizer.
     """
-    _, description = describe(directory)
+    *_, description = describe(directory)
     return Processor(description.spec, description.tokenizer)
 
 
-def describe(directory: str | os.PathLike[str]) -> tuple[Any, Description]:
-    """Returns where the weights lie, a local path for Hugging Face's, and all the rest.
+def describe(directory: str | os.PathLike[str]) -> tuple[Kind, Any, Description]:
+    """Returns the kind of a directory, where its weights lie, and all the rest.
 
     Raises:
       CheckpointError: a wrong directory, or files of it that cannot be used.
     """
     if detect(directory) == "huggingface":
         check_local(directory)
-        return pathlib.Path(directory), _describe_huggingface(pathlib.Path(directory))
+        place = pathlib.Path(directory)
+        return "huggingface", place, _describe_huggingface(place)
     place = checkpoint_directory(directory)
-    return place, _describe_orbax(place)
+    return "orbax", place, _describe_orbax(place)
 
 
 def _describe_huggingface(directory: pathlib.Path) -> Description:
@@ -87,47 +88,45 @@ def _describe_huggingface(directory: pathlib.Path) -> Description:
     family = family_named(content.get("model_type"), directory / CONFIG)
     paths = {name: directory / name for name in (*ASSETS, CONFIG, TRAITS)}
     assets = {name: read_small(path) for name, path in paths.items() if path.is_file()}
-    traits = Fields(_json(directory, assets, TRAITS), f"{directory}/{TRAITS}")
+    said = Fields(_json(directory, assets, TRAITS), f"{directory}/{TRAITS}")
     assets.pop(TRAITS, None)
     preprocessor = image_processor(directory, assets) or {}  # none, and yet not made here
     config = family.config_from_hf(content, preprocessor)
-    tokenizer = _tokenizer(directory, assets)
-    return Description(
-        config=config,
-        spec=family.make_spec(config, tokenizer.token_id, preprocessor=preprocessor),
-        tokenizer=tokenizer,
-        family=family,
-        policy=traits.get("policy", None, str),
-        step=traits.get("step", 0, int),
-        extra=traits.get("extra", {}, dict),
-        assets=assets,
-    )
+    traits = {
+        "policy": said.get("policy", None, str),
+        "step": said.get("step", 0, int),
+        "extra": said.get("extra", {}, dict),
+    }
+    return _description(directory, family, config, assets, preprocessor, **traits)
 
 
 def _describe_orbax(directory: Any) -> Description:
     manifest, assets = read_manifest(directory), read_assets(directory)
     family = family_named(manifest.config.get("model_type"), directory)
     config = family.config_from_hf(manifest.config)  # has what the image processor sets
-    tokenizer = _tokenizer(directory, assets)
+    traits = {"policy": manifest.policy, "step": manifest.step, "extra": manifest.extra}
     preprocessor = image_processor(directory, assets)
-    return Description(
-        config=config,
-        spec=family.make_spec(config, tokenizer.token_id, preprocessor=preprocessor),
-        tokenizer=tokenizer,
-        family=family,
-        policy=manifest.policy,
-        step=manifest.step,
-        extra=manifest.extra,
-        assets=assets,
-    )
+    return _description(directory, family, config, assets, preprocessor, **traits)
 
 
-def _tokenizer(directory: Any, assets: Mapping[str, bytes]) -> Tokenizer:
+def _description(
+    directory: Any,
+    family: Family,
+    config: Any,
+    assets: Mapping[str, bytes],
+    preprocessor: Mapping[str, Any] | None,
+    **traits: Any,
+) -> Description:
+    """Adds what follows from the rest: tokenizer and processor."""
     if TOKENIZER not in assets:
         raise CheckpointError(
             f"{directory}: no {TOKENIZER}; copy it from the model that the weights came from."
         )
-    return Tokenizer.parse(assets[TOKENIZER], f"{directory}/{TOKENIZER}")
+    tokenizer = Tokenizer.parse(assets[TOKENIZER], f"{directory}/{TOKENIZER}")
+    spec = family.make_spec(config, tokenizer.token_id, preprocessor=preprocessor)
+    return Description(
+        config=config, spec=spec, tokenizer=tokenizer, family=family, assets=assets, **traits
+    )
 
 
 def image_processor(directory: Any, assets: Mapping[str, bytes]) -> dict[str, Any] | None:

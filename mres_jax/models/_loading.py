@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -98,9 +97,9 @@ def _load(
     *,
     unread: bool = False,
 ) -> LoadedModel:
-    place, description = describe(directory)
+    kind, place, description = describe(directory)
     skeleton = description.family.skeleton(description.config, dtype=dtype)
-    if isinstance(place, pathlib.Path):
+    if kind == "huggingface":
         table = description.family.key_table(description.config)
         load = open_weights if unread else functools.partial(load_weights, sharding=sharding)
         state = load(place, skeleton, table, dtype=param_dtype)
