@@ -1,13 +1,9 @@
 """Questions about pictures -> answers with their cost, by a model on this machine."""
 
 import dataclasses
-import functools
 import time
 from collections.abc import Sequence
-from concurrent import futures
 from typing import Any
-
-import jax
 
 from mres_jax.data.assemble import assemble
 from mres_jax.data.conversations import prompt_messages
@@ -45,7 +41,6 @@ class LocalAnswerer:
         ladder: Sequence[Rung] | None = None,
         max_context: int | None = None,
         rows: Sequence[int] = ROWS,
-        workers: int | None = None,
     ):
         """Makes an answerer; nothing is compiled before the first request.
 
@@ -57,15 +52,11 @@ class LocalAnswerer:
           ladder: static lengths of the packs; chosen for the model when None.
           max_context: tokens of prompt and answer together; the model's own when None.
           rows: sizes of the caches, ascending.
-          workers: packs run side by side; None takes 2 on CPUs, where one alone leaves cores idle,
-            and 1 elsewhere.
         """
         self.model, self.spec, self.tokenizer, self.policy = model, spec, tokenizer, policy
         self.generator = Generator(model, spec, max_context=max_context, rows=rows)
         limit = self.generator.max_context
         self.ladders = Ladders.of(ladder) if ladder else default_ladders(spec, limit)
-        self.workers = workers or (2 if jax.default_backend() == "cpu" else 1)
-        self._compiled: set[Rung] = set()
 
     def answer(
         self,
@@ -131,25 +122,11 @@ class LocalAnswerer:
         self, prompts: Sequence["_Prompt"], n: int, sampling: Sampling, seed: int
     ) -> list[list[Answer]]:
         answers: list[list[Answer]] = [[] for _ in prompts]
-        run = functools.partial(
-            self._answer_pack, prompts=prompts, n=n, sampling=sampling, seed=seed
-        )
-        first, others = self._by_compile(self.ladders.plan([p.example.size for p in prompts]))
-        with futures.ThreadPoolExecutor(self.workers) as pool:
-            packs = [*map(run, first), *pool.map(run, others)]
-        for plan, some in zip([*first, *others], packs, strict=True):
+        for plan in self.ladders.plan([prompt.example.size for prompt in prompts]):
+            some = self._answer_pack(plan, prompts=prompts, n=n, sampling=sampling, seed=seed)
             for i, here in zip(plan.indices, some, strict=True):
                 answers[i] = here
         return answers
-
-    def _by_compile(self, plans: Sequence[PackPlan]) -> tuple[list[PackPlan], list[PackPlan]]:
-        """Packs that may compile their rung, and the others: workers never compile the same."""
-        first = []
-        for plan in plans:
-            if plan.rung not in self._compiled:
-                self._compiled.add(plan.rung)
-                first.append(plan)
-        return first, [plan for plan in plans if plan not in first]
 
     def _answer_pack(
         self,

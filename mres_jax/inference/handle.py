@@ -185,7 +185,7 @@ def load(
         `org/name[@revision]`; None takes the model that is shipped.
       dtype: of weights and arithmetic; None takes what suits the device, float32 on a CPU where
         it fits and for small models, bfloat16 otherwise.
-      **options: `policy`, `ladder`, `max_context`, `rows` and `workers` of `LocalAnswerer`.
+      **options: `policy`, `ladder`, `max_context` and `rows` of `LocalAnswerer`.
 
     Raises:
       CheckpointError: no such model, or a damaged one.
