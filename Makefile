@@ -3,6 +3,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 READY_PARITY = $(VENV)-parity/.ready
+READY_AOT = $(VENV)-aot/.ready
 JOBS = 2
 HERE = not gpu and not tpu and not parity
 
@@ -11,12 +12,12 @@ export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/.cache/jax
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: help demo test lint types wheel parity nightly lock clean
+.PHONY: help demo test lint types wheel parity aot nightly lock clean
 
 help:
 	@echo "make demo     set up, then see the main job done (SEED=1 changes all of it)"
 	@echo "make test     set up, then run the tests that this machine can run"
-	@echo "make lint types wheel parity nightly lock clean: see CONTRIBUTING.md"
+	@echo "make lint types wheel parity aot nightly lock clean: see CONTRIBUTING.md"
 
 demo: $(READY)
 	$(BIN)/mres demo $(if $(SEED),--seed $(SEED)) $(ARGS)
@@ -41,6 +42,11 @@ wheel: $(READY)
 parity: $(READY_PARITY)
 	$(VENV)-parity/bin/pytest -m parity tests/parity $(ARGS)
 
+# The TPU kernels through the real TPU compiler, and what they cost there against what they may.
+aot: $(READY_AOT)
+	$(VENV)-aot/bin/python kernels/aot/budgets.py bundles $(ARGS)
+	$(VENV)-aot/bin/python kernels/aot/budgets.py memory $(ARGS)
+
 nightly: $(READY)
 	scripts/nightly.sh
 
@@ -56,4 +62,8 @@ $(READY): pyproject.toml scripts/lock.py scripts/setup.sh
 
 $(READY_PARITY): pyproject.toml scripts/lock.py scripts/setup.sh
 	@scripts/setup.sh $(VENV)-parity dev parity
+	@touch $@
+
+$(READY_AOT): pyproject.toml scripts/lock.py scripts/setup.sh
+	@scripts/setup.sh $(VENV)-aot aot
 	@touch $@

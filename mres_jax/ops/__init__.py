@@ -1,5 +1,6 @@
 """Array functions without parameters; the only room that calls `mres_kernels`."""
 
+from mres_kernels.decode_attention import decode_attention as decode_attention
 from mres_kernels.varlen_attention import (
     ROW_MULTIPLE as ROW_MULTIPLE,
     Plan as Plan,
@@ -7,6 +8,5 @@ from mres_kernels.varlen_attention import (
     varlen_attention as varlen_attention,
 )
 
-from mres_jax.ops.decode import decode_attention as decode_attention
 from mres_jax.ops.dot import dot_general_float32_sums as dot_general_float32_sums
 from mres_jax.ops.scatter import scatter_visual as scatter_visual

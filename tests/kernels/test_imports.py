@@ -2,7 +2,7 @@ import ast
 import pathlib
 import sys
 
-ALLOWED = {"jax", "numpy", "absl", "jaxtyping", "mres_kernels"}  # jaxtyping: annotations only
+ALLOWED = {"jax", "numpy", "absl", "jaxtyping", "mres_kernels"}  # jaxtyping: optional
 
 
 def test_kernels_stand_on_jax_and_numpy_alone():

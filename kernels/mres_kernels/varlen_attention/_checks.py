@@ -1,8 +1,35 @@
-"""What a plan may be asked for; every refusal is one line with the row or segment at fault."""
+"""What is refused before any work: one line with the row, segment or shape at fault."""
 
+import jax.numpy as jnp
 import numpy as np
 
 ROW_MULTIPLE = 16  # rows; the smallest tile that any implementation works on
+MAX_HEAD_DIM = 256
+
+
+def check_arrays(q, k, v, length: int) -> None:
+    """Whether queries, keys and values go with each other and with a plan of `length` rows."""
+    if k.shape != v.shape:
+        raise ValueError(f"varlen_attention: k is {k.shape}, but v is {v.shape}.")
+    if len({q.dtype, k.dtype, v.dtype}) > 1 or not jnp.issubdtype(q.dtype, jnp.floating):
+        raise ValueError(
+            f"varlen_attention: q, k, v are {q.dtype}, {k.dtype}, {v.dtype}; they must be of one "
+            "floating type."
+        )
+    t, h, head_dim = q.shape
+    if k.shape[0] != t or k.shape[2] != head_dim:
+        raise ValueError(
+            f"varlen_attention: q has {t} rows of head size {head_dim}, but k has {k.shape[0]} of "
+            f"{k.shape[2]}."
+        )
+    if h % k.shape[1]:
+        raise ValueError(
+            f"varlen_attention: {h} query heads are not a multiple of {k.shape[1]} key/value heads."
+        )
+    if head_dim > MAX_HEAD_DIM:
+        raise ValueError(f"varlen_attention: head size {head_dim} is over {MAX_HEAD_DIM}.")
+    if length != t:
+        raise ValueError(f"varlen_attention: the plan has {length} rows, but q has {t}.")
 
 
 def check_length(segment_ids, cu_seqlens, length: int | None) -> int:

@@ -14,7 +14,8 @@ from typing import TypeVar
 
 import jax.numpy as jnp
 from jax import Array, lax
-from jaxtyping import Bool, Float, Float32, Int32
+
+from mres_kernels._typing import Bool, Float, Float32, Int32
 
 EDGE_SIZE = 64  # rows of a masked tile
 

@@ -12,8 +12,8 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Int, Int32
 
+from mres_kernels._typing import Array, Int, Int32
 from mres_kernels.varlen_attention._checks import (
     check_block,
     check_cu_seqlens,

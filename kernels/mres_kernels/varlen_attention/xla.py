@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Float, Float32
 
+from mres_kernels._typing import Float, Float32
 from mres_kernels.varlen_attention._checks import ROW_MULTIPLE
 from mres_kernels.varlen_attention._tiles import (
     Rows,
@@ -45,8 +45,8 @@ def varlen_attention(
     plan: Plan,
     *,
     scale: float,
-) -> Float[Array, "t h k"]:
-    """See `api.varlen_attention`."""
+) -> tuple[Float[Array, "t h k"], Float32[Array, "h t"]]:
+    """See `api.varlen_attention`; logarithms to base 2."""
     return _attend(q, k, v, plan, scale)
 
 
@@ -59,12 +59,12 @@ def _attend_fwd(q, k, v, plan, scale):
     # Under vmap one pack after the other: batched loop bounds would run all to the longest.
     forward = jax.custom_batching.sequential_vmap(functools.partial(_forward, scale=scale))
     out, lse = (checkpoint_name(x, SAVED) for x in forward(q, k, v, plan))
-    return out, (q, k, v, plan, out, lse)
+    return (out, lse), (q, k, v, plan, out, lse)
 
 
-def _attend_bwd(scale, saved, d_out):
+def _attend_bwd(scale, saved, gradients):
     backward = jax.custom_batching.sequential_vmap(functools.partial(_backward, scale=scale))
-    return *backward(*saved, d_out), None  # the plan is integers
+    return *backward(*saved, *gradients), None  # the plan is integers
 
 
 _attend.defvjp(_attend_fwd, _attend_bwd)
@@ -174,7 +174,7 @@ def count_scores(plan: Plan) -> int:
     return int(total) * ROW_MULTIPLE**2
 
 
-def _backward(q, k, v, plan: Plan, out, lse, d_out, *, scale: float):
+def _backward(q, k, v, plan: Plan, out, lse, d_out, d_lse, *, scale: float):
     """Gradients of q, k and v: for each tile of keys, over the rows that see it.
 
     Scores are kept keys first, where all products have the layouts that CPU matmuls like. Sums
@@ -182,7 +182,7 @@ def _backward(q, k, v, plan: Plan, out, lse, d_out, *, scale: float):
     """
     g = k.shape[1]
     sizes = _full_sizes(q, k, plan.block_kv, plan.block_q)
-    delta = _dot("thk,thk->ht", out, d_out)
+    delta = _dot("thk,thk->ht", out, d_out) - d_lse * LOG2_E
 
     def visit(tile: Rows, carry):
         d_q, d_k, d_v = carry

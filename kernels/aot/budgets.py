@@ -1,0 +1,176 @@
+"""What the TPU kernels may cost: compiles them for chips that are not here and compares.
+
+    python kernels/aot/budgets.py bundles [--grid] [--write]
+    python kernels/aot/budgets.py memory [--write]
+    python kernels/aot/budgets.py table
+
+`bundles` counts the instructions of each kernel, `memory` the temporary bytes of forward and
+backward together, layout copies included. Measured values are kept for one version of jax and of
+the compiler in `budgets/`; what costs over 3 % more fails. Other versions are compiled and shown,
+but not compared. `--write` keeps what is measured; `--grid` takes all cases, not only those of CI.
+`table` prints what is kept as README.md shows it.
+"""
+
+import argparse
+import importlib.metadata
+import itertools
+import json
+import pathlib
+import sys
+
+import jax
+import jax.numpy as jnp
+import tpu
+from mres_kernels import make_plan, varlen_attention
+from mres_kernels.varlen_attention.pallas_tpu import Tiles
+
+SLACK = 1.03
+VERSIONS = {name: importlib.metadata.version(name) for name in ("jax", "libtpu")}
+KEPT = pathlib.Path(__file__).parent / "budgets"
+KEPT /= f"jax-{VERSIONS['jax']}-libtpu-{VERSIONS['libtpu']}.json"
+LONG = 65_536  # rows
+
+QUICK = (
+    *(
+        tpu.Case(c, p, d, 16, 16)
+        for c in tpu.CHIPS
+        for p in ("forward", "backward")
+        for d in (80, 128)
+    ),
+    *(tpu.Case(c, p, 128, 32, 8) for c in ("v5e", "tpu7x") for p in ("forward", "backward")),
+    *(tpu.Case(c, p, 128, 16, 16, LONG) for c in ("v4", "v5p", "tpu7x") for p in ("d_kv", "d_q")),
+)
+DECODE = tuple(tpu.Case(chip, "decode", 128, 32, 8) for chip in tpu.CHIPS)
+# Full blocks at their best, without regard to how they fit segments.
+BEST = tuple(
+    tpu.Case(chip, which, width, 16, 16, tiles=tiles)
+    for chip, which, width, tiles in (
+        *(("v5e", "forward", d, Tiles(512, 512, 2)) for d in (80, 128)),
+        *(("v5e", "backward", d, Tiles(512, 512, 1)) for d in (80, 128)),
+        *(("v6e", "forward", d, Tiles(256, 256, 8)) for d in (80, 128)),
+        *(("v6e", "backward", d, Tiles(512, 512, 1)) for d in (80, 128)),
+        *(("tpu7x", "forward", d, Tiles(512, 512, 2)) for d in (80, 128)),
+        *(("tpu7x", "backward", d, Tiles(512, 512, 1)) for d in (80, 128)),
+    )
+)
+GRID = tuple(
+    tpu.Case(chip, which, width, heads, kv_heads, length, dtype)
+    for chip, which, width, (heads, kv_heads), length, dtype in itertools.product(
+        tpu.CHIPS,
+        ("forward", "backward", "d_kv", "d_q"),
+        (64, 72, 80, 128, 256),
+        ((16, 16), (32, 8)),
+        (8192, LONG),
+        ("bfloat16", "float32"),
+    )
+)
+MEMORY = tuple((chip, *heads) for chip in tpu.CHIPS for heads in ((16, 16, 80), (32, 8, 128)))
+
+
+def measure_bundles(cases) -> dict[str, dict]:
+    """Steps and shares of peak by name of case."""
+    tpu.load_compiler(dump=True)
+    found = {}
+    for case in cases:
+        program = tpu.measure(case)
+        found[case.name] = {
+            "tiles": list(program.tiles),
+            "full": program.full,
+            "masked": program.masked,
+            "rest": program.rest,
+        }
+        if case.which != "decode":  # bound by memory
+            found[case.name]["share_of_peak"] = round(program.share_of_peak(case), 3)
+        print(case.name, json.dumps(found[case.name]), flush=True)
+    return found
+
+
+def measure_memory() -> dict[str, dict]:
+    """Temporary bytes of attention and its gradients over one pack of `LONG` rows."""
+    tpu.load_compiler(dump=False)
+    found = {}
+    for chip, h, g, width in MEMORY:
+        q, kv = (jax.ShapeDtypeStruct((LONG, n, width), jnp.bfloat16) for n in (h, g))
+        ids = jax.ShapeDtypeStruct((LONG,), jnp.int32)
+
+        def train(q, k, v, ids, d_out):
+            plan = make_plan(ids)
+            call = lambda *x: varlen_attention(*x, plan, implementation="pallas_tpu")  # noqa: E731
+            out, pull = jax.vjp(call, q, k, v)
+            return out, pull(d_out)
+
+        program = tpu.compile_for(chip, train, (q, kv, kv, ids, q))
+        name = f"{chip} heads {h}/{g} of {width}, {LONG} rows"
+        found[name] = {"temporary_bytes": program.memory_analysis().temp_size_in_bytes}
+        print(name, json.dumps(found[name]), flush=True)
+    return found
+
+
+def render(table: dict[str, dict]) -> str:
+    """Share of peak of full steps by kernel and chip, in percent; size of a step in brackets."""
+    pairs = [("forward", 80), ("forward", 128), ("backward", 80), ("backward", 128)]
+    lines = ["| | " + " | ".join(f"{which}, head of {d}" for which, d in pairs) + " |"]
+    lines.append("|---" * (len(pairs) + 1) + "|")
+    for cases, label in ((QUICK, "tuned for packs"), (BEST, "full blocks at their best")):
+        for chip in tpu.CHIPS:
+            cells = []
+            for which, width in pairs:
+                kept = [
+                    table["bundles"][case.name]
+                    for case in cases
+                    if (case.chip, case.which, case.head_dim) == (chip, which, width)
+                    and case.num_heads == case.num_kv_heads
+                ]
+                best = max(kept, key=lambda row: row["share_of_peak"], default=None)
+                sizes = "" if best is None else " x ".join(map(str, best["tiles"]))
+                cells.append("" if best is None else f"{best['share_of_peak']:.0%} ({sizes})")
+            if any(cells):
+                lines.append(f"| {chip}, {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def over_budget(kept, found) -> list[str]:
+    """One line for each value that grew."""
+    lines = []
+    for name, values in found.items():
+        if name not in kept:
+            lines.append(f"{name}: no budget; run with --write and look at it.")
+            continue
+        for key in set(values) - {"tiles", "share_of_peak", "rest"}:
+            if values[key] > kept[name][key] * SLACK:
+                lines.append(f"{name}: {key} is {values[key]:,}, and was {kept[name][key]:,}.")
+    return lines
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("bundles", "memory", "table"))
+    parser.add_argument("--grid", action="store_true", help="all cases, for half an hour")
+    parser.add_argument("--write", action="store_true", help="keep what is measured")
+    args = parser.parse_args()
+    table = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    if args.what == "table":
+        print(render(table))
+        return 0
+    if args.what == "bundles":
+        found = measure_bundles(
+            dict.fromkeys((*QUICK, *DECODE, *BEST, *(GRID if args.grid else ())))
+        )
+    else:
+        found = measure_memory()
+    if args.write:
+        table[args.what] = table.get(args.what, {}) | found
+        KEPT.parent.mkdir(exist_ok=True)
+        KEPT.write_text(json.dumps(table, indent=1) + "\n")
+        return 0
+    if not table:
+        print(f"{len(found)} cases compiled; no budgets for {VERSIONS}, nothing compared")
+        return 0
+    lines = over_budget(table.get(args.what, {}), found)
+    print(*lines, sep="\n")
+    print(f"{len(found)} cases compiled, {len(lines)} over budget")
+    return 1 if lines else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Plain XLA: reads the whole cache, whatever the lengths are.
+
+Axes: m rows, n new tokens, h query heads, g key/value heads, r query heads per key/value head,
+s cached positions, k head width.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from mres_kernels._typing import Array, Float, Float32, Int
+
+_dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+
+
+def decode_attention(
+    q: Float[Array, "m n h k"],
+    new_keys: Float[Array, "m n g k"],
+    new_values: Float[Array, "m n g k"],
+    keys: Float[Array, "m max_len g k"],
+    values: Float[Array, "m max_len g k"],
+    lengths: Int[Array, " m"],
+    *,
+    scale: float,
+) -> Float[Array, "m n h k"]:
+    """See `api.decode_attention`."""
+    m, n, h, width = q.shape
+    queries = q.reshape(m, n, keys.shape[2], -1, width)
+    old = _dot("mngrk,msgk->mgrns", queries, keys)
+    visible = jnp.arange(keys.shape[1])[None] < lengths[:, None]
+    old = jnp.where(visible[:, None, None, None], old, -jnp.inf)
+    scores = jnp.concatenate([old, score_new(queries, new_keys)], axis=-1) * scale
+    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+    out = _dot("mgrns,msgk->mngrk", weights[..., : keys.shape[1]], values)
+    out = out + _dot("mgrnj,mjgk->mngrk", weights[..., keys.shape[1] :], new_values)
+    return out.astype(q.dtype).reshape(m, n, h, width)
+
+
+def score_new(
+    queries: Float[Array, "m n g r k"], new_keys: Float[Array, "m j g k"]
+) -> Float32[Array, "m g r n j"]:
+    """Products of the new tokens with each other, `-inf` for later ones."""
+    scores = _dot("mngrk,mjgk->mgrnj", queries, new_keys)
+    earlier = jnp.tri(queries.shape[1], dtype=bool)
+    return jnp.where(earlier[None, None, None], scores, -jnp.inf)

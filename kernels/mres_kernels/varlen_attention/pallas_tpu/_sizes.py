@@ -1,0 +1,80 @@
+"""How large a step is: tuned sizes, made to fit the call and the memory of the chip."""
+
+import functools
+import json
+import pathlib
+from typing import Literal, NamedTuple
+
+import jax
+from jax import Array
+from jax.experimental.pallas import tpu as pltpu
+
+from mres_kernels._target import target
+
+LANES = 128  # rows of a tile come in multiples of it
+TUNED = pathlib.Path(__file__).with_name("tiles.json")  # made by kernels/aot/tune.py
+Pass = Literal["forward", "backward"]
+
+
+class Tiles(NamedTuple):
+    """Sizes of one step.
+
+    Attributes:
+      q: query rows.
+      kv: keys.
+      heads: query heads, at most.
+    """
+
+    q: int
+    kv: int
+    heads: int
+
+
+def choose(which: Pass, q: Array | jax.ShapeDtypeStruct) -> Tiles:
+    """The tuned sizes for this chip and head size, cut down to what divides the length.
+
+    A chip that was not tuned for takes those of v5e.
+    """
+    t, _, width = q.shape
+    table = _tuned()
+    by_width = table.get(target().kind, table["TPU v5 lite"])[which]
+    nearest = next(w for w in sorted(by_width, key=int) if int(w) >= width)
+    size_q, size_kv, heads = by_width[nearest]
+    if q.dtype.itemsize > 2:
+        heads = max(heads // 2, 1)
+    if fast_memory() < 32 << 20:
+        heads = max(heads // 2, 1)
+    return Tiles(_divisor(t, size_q), _divisor(t, size_kv), heads)
+
+
+@functools.cache
+def _tuned() -> dict[str, dict[str, dict[str, list[int]]]]:
+    return json.loads(TUNED.read_text())
+
+
+def _divisor(length: int, most: int) -> int:
+    """The largest power of 2 times `LANES` that divides the length and is at most `most`."""
+    size = LANES
+    while size * 2 <= most and length % (size * 2) == 0:
+        size *= 2
+    return size
+
+
+def share_heads(h: int, g: int, heads: int) -> tuple[int, int]:
+    """Key/value heads of a step, and query heads of each: all of its group, or part of one's."""
+    group = h // g
+    if heads >= group:
+        return _at_most(g, heads // group), group
+    return 1, _at_most(group, heads)
+
+
+def _at_most(count: int, most: int) -> int:
+    """The largest divisor of `count` that is at most `most`, and at least 1."""
+    return max(n for n in range(1, count + 1) if count % n == 0 and (n == 1 or n <= most))
+
+
+def fast_memory() -> int:
+    """Bytes of VMEM that a kernel may take; 1/16 is left to the compiler."""
+    here = target()
+    capacity = pltpu.get_tpu_info().vmem_capacity_bytes if here.platform == "tpu" else 128 << 20
+    return capacity // 16 * 15
