@@ -73,8 +73,7 @@ class DecoderAttention(nnx.Module):
     ) -> tuple[Float[Array, "m e"], tuple[Float[Array, "m g k"], Float[Array, "m g k"]]]:
         """One new token per row, which sees `lengths` cached positions and itself."""
         q, k, v = self._project(x, rotary)
-        new = (rearrange(x, "m h k -> m 1 h k") for x in (q, k, v))
-        out = ops.decode_attention(*new, keys, values, lengths)
+        out = ops.decode_attention(q[:, None], k[:, None], v[:, None], keys, values, lengths)
         return self.o(rearrange(out, "m 1 h k -> m (h k)")), (k, v)
 
     def _project(self, x: Float[Array, "t e"], rotary: Rotary):

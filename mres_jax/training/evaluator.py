@@ -71,7 +71,6 @@ class Evaluator:
             tokenizer=tokenizer,
             ladder=run.ladder,
             rows=(ROWS,),
-            workers=1,
         )
         self._answerer: LocalAnswerer | None = None
 
