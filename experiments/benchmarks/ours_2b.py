@@ -21,6 +21,7 @@ from mres_jax.models.qwen2.config import TextConfig
 from mres_jax.models.qwen2_vl.config import Qwen2VLConfig, VisionConfig
 from mres_jax.models.qwen2_vl.convert import key_table
 from mres_jax.models.qwen2_vl.model import Qwen2VL
+from mres_jax.models.safetensors_files import empty
 from mres_jax.models.weights import load_weights
 from mres_jax.protocols import Sampling
 from mres_jax.testing import tiny_qwen2_vl
@@ -53,11 +54,12 @@ def build(dtype: str, layers: tuple[int, int]) -> Qwen2VL:
     graphdef, state = nnx.split(skeleton(config(layers, VOCABULARY), dtype))
 
     def fill(path, leaf):
-        flat = np.ones(leaf.size, jnp.dtype(dtype))
+        flat = empty((leaf.size,), np.dtype(dtype))  # as `load_weights` does: jax keeps this memory
+        flat[:] = 1
         if "scale" not in jax.tree_util.keystr(path):
             for place, block in tiles(leaf.size):
                 flat[place] = block.astype(flat.dtype)
-        return jnp.asarray(flat.reshape(leaf.shape))
+        return jax.device_put(flat.reshape(leaf.shape))
 
     return nnx.merge(graphdef, jax.tree_util.tree_map_with_path(fill, state))
 

@@ -26,14 +26,25 @@ def decode_attention(
 ) -> Float[Array, "m n h k"]:
     """See `api.decode_attention`."""
     m, n, h, width = q.shape
-    queries = q.reshape(m, n, keys.shape[2], -1, width)
-    old = _dot("mngrk,msgk->mgrns", queries, keys)
-    visible = jnp.arange(keys.shape[1])[None] < lengths[:, None]
-    old = jnp.where(visible[:, None, None, None], old, -jnp.inf)
-    scores = jnp.concatenate([old, score_new(queries, new_keys)], axis=-1) * scale
+    length, groups = keys.shape[1:3]
+    queries = q.reshape(m, n, groups, -1, width)
+    # Each query beside zeros for the other heads' keys: one product over whole positions, where a
+    # batch of heads would have XLA on the CPU transpose the cache first.
+    own = jnp.eye(groups, dtype=q.dtype)
+    wide = jnp.einsum("mngrk,gf->mngrfk", queries, own)
+    old = _dot("mhk,msk->mhs", wide.reshape(m, n * h, -1), keys.reshape(m, length, -1))
+    visible = jnp.arange(length)[None] < lengths[:, None]
+    old = jnp.where(visible[:, None], old, -jnp.inf).reshape(*queries.shape[:-1], length)
+    new = jnp.moveaxis(score_new(queries, new_keys), 3, 1)
+    scores = jnp.concatenate([old, new], axis=-1) * scale
     weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    out = _dot("mgrns,msgk->mngrk", weights[..., : keys.shape[1]], values)
-    out = out + _dot("mgrnj,mjgk->mngrk", weights[..., keys.shape[1] :], new_values)
+    out = _dot(
+        "mhs,msk->mhk",
+        weights[..., :length].reshape(m, n * h, length),
+        values.reshape(m, length, -1),
+    )
+    out = _dot("mngrfk,gf->mngrk", out.reshape(*wide.shape), own.astype(out.dtype))
+    out = out + _dot("mngrj,mjgk->mngrk", weights[..., length:], new_values)
     return out.astype(q.dtype).reshape(m, n, h, width)
 
 

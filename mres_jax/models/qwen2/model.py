@@ -92,19 +92,12 @@ class Decoder(nnx.Module):
     ) -> tuple[Float[Array, "m e"], nn.KVCache]:
         """One more token for each row: hidden states, and the cache that has it at `lengths`."""
         rotary, lengths = self._rotary(positions), cache.lengths
-        rows = jnp.arange(lengths.shape[0])
 
-        def step(layer, carry, index):
-            x, keys, values = carry
-            x, (key, value) = layer.decode(x, rotary, keys[index], values[index], lengths)
-            keys = keys.at[index, rows, lengths].set(key)
-            return (x, keys, values.at[index, rows, lengths].set(value)), None
+        def step(layer, x, layer_cache):
+            return layer.decode(x, rotary, *layer_cache, lengths)
 
-        layer_ids = jnp.arange(self.config.num_hidden_layers)
-        (x, keys, values), _ = nn.scan_layers(
-            self.layers, step, (x, cache.keys, cache.values), layer_ids
-        )
-        return self.norm(x), nn.KVCache(keys, values, lengths + 1)
+        x, (keys, values) = nn.scan_layers(self.layers, step, x, (cache.keys, cache.values))
+        return self.norm(x), cache.extended(keys, values)
 
     def logits(self, hidden: Float[Array, "*b e"]) -> Float[Array, "*b V"]:
         """Scores over the vocabulary, float32."""
