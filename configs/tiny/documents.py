@@ -2,7 +2,8 @@
 
 mres train configs/tiny/documents.py     # after pages.py; 0.6 to 1.8 s a step on 2 CPU cores
 
-The shipped weights came out of earlier forms of both files; see experiments/2026-11-mres-tiny.
+The shipped weights are of this run and pages.py; the plan of steps and the mixture changed on the
+way, see experiments/2026-11-mres-tiny.
 """
 
 from mres_jax.config import CheckpointConfig, Documents, OptimizerConfig, Run, Schedule
@@ -42,7 +43,7 @@ def get_config() -> Run:
         ),
         fill=0,
         optimizer=OptimizerConfig(name="muon", learning_rate=1.5e-3, weight_decay=0.01, b2=0.98),
-        schedule=Schedule(num_steps=11_000, warmup_steps=100, kind="cosine"),
+        schedule=Schedule(num_steps=8_000, warmup_steps=100, kind="cosine"),
         checkpoint=CheckpointConfig(dir="runs/tiny", every_steps=250),
         aux_loss_weight=0.1,
         log_every=25,
