@@ -4,6 +4,7 @@ Axes: t decoder positions, p patches, r values of a patch row.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +13,11 @@ from mres_jax.data.conversations import Message, Piece, tokenize_messages
 from mres_jax.data.patches import patchify
 from mres_jax.data.positions import rotary_positions
 from mres_jax.data.spec import ProcessorSpec
+from mres_jax.data.taps import position_taps
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.data.types import Example, ExampleSize
 from mres_jax.data.views import render_view
+from mres_jax.data.windows import window_layout
 from mres_jax.errors import PromptError
 from mres_jax.geometry import Grid, View
 
@@ -82,9 +85,22 @@ def assemble(
         grids=tuple(grids),
         views=tuple(ordered),
         patch_labels=dict(patch_labels or {}),
+        **_for_the_tower(grids, spec),
     )
     _check_labels(example)
     return example
+
+
+def _for_the_tower(grids: Sequence[Grid], spec: ProcessorSpec) -> dict[str, Any]:
+    """What the tower asks the host for: none of it, or by field of the example."""
+    arrays: dict[str, Any] = {}
+    if spec.window_side is not None:
+        side, merge_size = spec.window_side, spec.merge_size
+        arrays["windows"] = window_layout(grids, side=side, merge_size=merge_size)
+    if spec.position_side is not None:
+        side, merge_size = spec.position_side, spec.merge_size
+        arrays["taps"] = position_taps(grids, side=side, merge_size=merge_size)
+    return arrays
 
 
 def measure(

@@ -9,11 +9,14 @@ drops one. Everything here is a pure function of its arguments.
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from mres_jax.data.spec import ProcessorSpec
+from mres_jax.data.taps import Taps
 from mres_jax.data.types import Example, ExampleSize, Pack, Rung
+from mres_jax.data.windows import pack_windows
 from mres_jax.errors import PackingError
 
 Sizes = Sequence[ExampleSize] | np.ndarray  # an array is `int [examples 3]`
@@ -247,14 +250,29 @@ def pack(
         patch_labels={
             name: _padded([_labels(e, name) for e in examples], p, fill=-1) for name in label_names
         },
+        **_for_the_tower(examples, p),
     )
 
 
-def empty_pack(rung: Rung, *, row_size: int, label_names: Sequence[str] = ()) -> Pack:
-    """Returns a pack of padding alone; `row_size` is the values of a patch row."""
+def _for_the_tower(examples: Sequence[Example], num_patches: int) -> dict[str, Any]:
+    """What the tower asked the host for, by field of the pack."""
+    arrays: dict[str, Any] = {}
+    windows = [e.windows for e in examples if e.windows is not None]
+    if windows:
+        arrays["windows"] = pack_windows(windows, num_patches)
+    taps = [e.taps for e in examples if e.taps is not None]
+    if taps:
+        columns = zip(*taps, strict=True)
+        arrays["taps"] = Taps(*(_padded(column, num_patches) for column in columns))
+    return arrays
+
+
+def empty_pack(rung: Rung, spec: ProcessorSpec, *, label_names: Sequence[str] = ()) -> Pack:
+    """Returns a pack of padding alone, as other packs for the model are built."""
     p, t = rung.max_patches, rung.max_tokens
+    no_taps = Taps(np.zeros((p, 4), np.int32), np.zeros((p, 4), np.float32))
     return Pack(
-        patches=np.zeros((p, row_size), np.uint8),
+        patches=np.zeros((p, spec.patch_row_size), np.uint8),
         patch_positions=np.zeros((p, 2), np.int32),
         patch_segment_ids=np.zeros(p, np.int32),
         grid_thw=np.zeros((rung.max_views, 3), np.int32),
@@ -265,6 +283,8 @@ def empty_pack(rung: Rung, *, row_size: int, label_names: Sequence[str] = ()) ->
         targets=np.zeros(t, np.int32),
         loss_mask=np.zeros(t, bool),
         patch_labels={name: np.full(p, -1, np.int32) for name in label_names},
+        windows=None if spec.window_side is None else pack_windows([], p),
+        taps=None if spec.position_side is None else no_taps,
     )
 
 
@@ -283,6 +303,13 @@ def _check_pack(examples: Sequence[Example], rung: Rung) -> None:
         raise PackingError(
             f"pack: patch rows of {sorted(rows)} values in one pack. Assemble all with one spec."
         )
+    for name in ("windows", "taps"):
+        without = [i for i, example in enumerate(examples) if getattr(example, name) is None]
+        if 0 < len(without) < len(examples):
+            raise PackingError(
+                f"pack: example {without[0]} has no {name}, others have. Assemble all with one "
+                "spec."
+            )
     table = _table([example.size for example in examples])
     total, limits = table.sum(0), _limits(rung)
     for column, (unit, field) in enumerate(_RESOURCES):

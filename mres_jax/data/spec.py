@@ -42,6 +42,8 @@ class ProcessorSpec:
     accepts: frozenset[str] = frozenset({"image"})  # kinds of views, see `View.kind`
     image_size: int | None = None  # side of the only square a fixed tower takes, pixels
     resize_rule: Literal["fit", "hf"] = "fit"  # native sizes: ours, or exactly Hugging Face's
+    window_side: int | None = None  # of attention windows, visual tokens; None: no windows
+    position_side: int | None = None  # of a learned table of positions; None: no such table
 
     @property
     def stride(self) -> int:

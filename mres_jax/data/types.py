@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mres_jax.data.taps import Taps
+from mres_jax.data.windows import Windows
 from mres_jax.geometry import Grid, View
 
 
@@ -31,6 +33,8 @@ class Example:
       grids: one per view, in prompt order.
       views: the views themselves.
       patch_labels: optional `int32 [p]` arrays by name, for auxiliary losses.
+      windows: for towers that have windows, see `ProcessorSpec.window_side`.
+      taps: for towers with a table of positions, see `ProcessorSpec.position_side`.
     """
 
     tokens: np.ndarray
@@ -42,6 +46,8 @@ class Example:
     grids: tuple[Grid, ...]
     views: tuple[View, ...]
     patch_labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    windows: Windows | None = None
+    taps: Taps | None = None
 
     @property
     def size(self) -> ExampleSize:
@@ -79,6 +85,8 @@ class Pack(NamedTuple):
       targets: `int32 [t]`, the token that follows in the same example, 0 where none does.
       loss_mask: `bool [t]`, True where `targets` counts.
       patch_labels: `int32 [p]` by name, -1 = unlabelled.
+      windows: of the tower, where it has some.
+      taps: into the tower's table of positions, where it has one.
     """
 
     patches: Any
@@ -92,3 +100,5 @@ class Pack(NamedTuple):
     targets: Any
     loss_mask: Any
     patch_labels: Mapping[str, Any]
+    windows: Windows | None = None
+    taps: Taps | None = None

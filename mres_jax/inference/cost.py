@@ -10,6 +10,7 @@ from typing import Any
 
 from mres_jax.geometry import Grid
 from mres_jax.models.qwen2.config import TextConfig
+from mres_jax.models.tower_config import TowerConfig
 
 
 def encoder_flops(config: Any, grids: Sequence[Grid]) -> float:
@@ -19,16 +20,13 @@ def encoder_flops(config: Any, grids: Sequence[Grid]) -> float:
       config: of the assembled model, with `vision_config` and `text_config`.
       grids: one per view.
     """
-    vision = config.vision_config
-    size, mlp = vision.embed_dim, int(vision.embed_dim * vision.mlp_ratio)
-    patches = [grid.num_patches for grid in grids]
-    total, squares = sum(patches), sum(p * p for p in patches)
-    embed = 3 * vision.patch_size**2 * size
-    layer = 4 * size**2 + 2 * size * mlp
-    flops = 2 * total * (embed + vision.depth * layer)
-    flops += 4 * vision.depth * size * squares  # scores and sums of values
-    block = vision.spatial_merge_size**2
-    return float(flops + 2 * (total // block) * _per_visual_token(config))
+    vision: TowerConfig = config.vision_config
+    total = sum(grid.num_patches for grid in grids)
+    pairs = sum(vision.attended_pairs(grid) for grid in grids)
+    flops = 2 * total * vision.patch_products
+    flops += 4 * vision.width * pairs  # scores and sums of values
+    tokens = total // vision.spatial_merge_size**2
+    return float(flops + 2 * tokens * (vision.token_products + _projector(config)))
 
 
 def prefill_flops(config: TextConfig, num_tokens: int) -> float:
@@ -57,14 +55,12 @@ def text_flops(config: TextConfig, lengths: Sequence[int], num_scored: int) -> f
     )
 
 
-def _per_visual_token(config: Any) -> int:
-    """Multiply-adds of merger and projector."""
-    vision, out = config.vision_config, config.text_config.hidden_size
-    block = vision.embed_dim * vision.spatial_merge_size**2
-    merger = block * (block + vision.hidden_size) if vision.merge == "patch_merger" else 0
+def _projector(config: Any) -> int:
+    """Multiply-adds of one visual token behind the tower."""
     if not hasattr(config, "mm_projector_type"):
-        return merger
-    return merger + config.mm_hidden_size * out + out * out
+        return 0
+    out = config.text_config.hidden_size
+    return config.mm_hidden_size * out + out * out
 
 
 def _layers(config: TextConfig) -> int:

@@ -21,9 +21,9 @@ from mres_jax.data.types import Example, Rung
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.device import free_memory, stored_bytes
 from mres_jax.inference.doctor import Check
+from mres_jax.models.registry import family_of
 from mres_jax.resolution.policies import parse_policy
 
-CLASSES = {"Qwen2VL": "Qwen2VLForConditionalGeneration"}  # ours -> Hugging Face's
 TOLERANCE = 1e-3  # of the largest logit, float32: rounding over some thirty layers stays far below
 MULTIPLE = 128  # of packed lengths
 POLICY, QUESTION = "budget:64", "What is the total?"
@@ -58,7 +58,8 @@ def _why_not(directory: pathlib.Path, model: Any) -> str | None:
     for name in ("torch", "transformers"):
         if importlib.util.find_spec(name) is None:
             return f"{name} is not installed; `pip install mres-jax[hf]` lets logits be compared"
-    if type(model).__name__ not in CLASSES:
+    transformers: Any = importlib.import_module("transformers")
+    if not hasattr(transformers, family_of(model.config).architecture):
         return f"transformers has no {type(model).__name__}; tests/parity compares its parts"
     if any(leaf.dtype != np.float32 for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))):
         return "the model is not in float32 here, for want of memory"
@@ -102,7 +103,7 @@ def _their_logits(
     """`float32 [t V]`."""
     torch: Any = importlib.import_module("torch")
     transformers: Any = importlib.import_module("transformers")
-    cls = getattr(transformers, CLASSES[type(answerer.model).__name__])
+    cls = getattr(transformers, family_of(answerer.model.config).architecture)
     model = cls.from_pretrained(directory, dtype=torch.float32, local_files_only=True).eval()
     spec = answerer.spec
     pixels = example.patches.astype(np.float32).reshape(-1, 3, 1, spec.patch_size**2) / 255

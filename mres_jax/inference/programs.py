@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 from mres_jax.data.types import Pack
 from mres_jax.inference import device, sampling as draws
 from mres_jax.inference.cache import cache_rows
+from mres_jax.models.tower import Visual
 from mres_jax.nn import KVCache
 
 
@@ -62,16 +63,13 @@ def arrange(model: Any) -> tuple[Any, Any, Programs]:
     return nnx.split(model), nnx.split(device.with_own_layers(model)), _programs(options)
 
 
-def _encode(graphdef, state, pack: Pack) -> Float[Array, "v e"]:
+def _encode(graphdef, state, pack: Pack) -> Visual:
     """Visual tokens; none for a rung without patches."""
-    model = nnx.merge(graphdef, state)
-    if not pack.patches.shape[0]:
-        return jnp.zeros((0, model.config.text_config.hidden_size))
-    return model.encode(pack.patches, pack.patch_positions, pack.patch_segment_ids)
+    return nnx.merge(graphdef, state).encode(pack)
 
 
 def _prefill(
-    graphdef, state, pack: Pack, visual: Float[Array, "v e"], last: Int[Array, " s"]
+    graphdef, state, pack: Pack, visual: Visual, last: Int[Array, " s"]
 ) -> tuple[Float[Array, "s V"], Float[Array, "l t g k"], Float[Array, "l t g k"]]:
     """Scores after the positions `last`, and packed keys and values."""
     model = nnx.merge(graphdef, state)

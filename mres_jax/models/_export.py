@@ -161,7 +161,7 @@ def complete_assets(loaded: LoadedModel) -> dict[str, bytes]:
         assets.setdefault(name, _json_bytes(content))
     if not {"chat_template.jinja", "chat_template.json"} & assets.keys():
         assets["chat_template.jinja"] = chat_template(spec.template, _placeholder(loaded)).encode()
-    for name, content in _preprocessors(assets, spec).items():
+    for name, content in _preprocessors(assets, loaded).items():
         if name not in assets or parse_json(assets[name], name) != content:
             assets[name] = _json_bytes(content)
     return assets
@@ -206,8 +206,9 @@ def _config(loaded: LoadedModel, dtype: str) -> dict[str, Any]:
     return {**content, name: dtype}
 
 
-def _preprocessors(assets: Mapping[str, bytes], spec: ProcessorSpec) -> dict[str, dict[str, Any]]:
-    """The files that hold pixel limits, or a new one, with the limits of `spec`."""
+def _preprocessors(assets: Mapping[str, bytes], loaded: LoadedModel) -> dict[str, dict[str, Any]]:
+    """The files that hold pixel limits, or a new one, with the limits of the model."""
+    spec = loaded.spec
     held = {
         name: parse_json(assets[name], name) for name in (PROCESSOR, PREPROCESSOR) if name in assets
     }
@@ -217,6 +218,8 @@ def _preprocessors(assets: Mapping[str, bytes], spec: ProcessorSpec) -> dict[str
         out[PROCESSOR] = {**held[PROCESSOR], "image_processor": _preprocessor(nested, spec)}
     if PREPROCESSOR in held or not out:
         out[PREPROCESSOR] = _preprocessor(held.get(PREPROCESSOR, {}), spec)
+    if not held:
+        out[PREPROCESSOR]["processor_class"] = loaded.family.processor_class
     return out
 
 
@@ -228,7 +231,6 @@ def _preprocessor(content: dict[str, Any], spec: ProcessorSpec) -> dict[str, Any
     if not content:
         return {
             "image_processor_type": "Qwen2VLImageProcessor",
-            "processor_class": "Qwen2VLProcessor",
             "image_mean": list(spec.mean),
             "image_std": list(spec.std),
             "patch_size": spec.patch_size,

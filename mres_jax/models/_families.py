@@ -54,6 +54,16 @@ class Family:
         """File keys of the parameters."""
         return self._module("convert").key_table(config)
 
+    @property
+    def architecture(self) -> str:
+        """Class of the assembled model in Hugging Face's files."""
+        return self._module("convert").ARCHITECTURE
+
+    @property
+    def processor_class(self) -> str:
+        """Class of its processor there."""
+        return self._module("convert").PROCESSOR
+
     def check_export(self, config: Any) -> None:
         """Raises `CheckpointError` for a variant that the Hugging Face family does not have."""
         self._module("convert").check_export(config)
@@ -71,6 +81,8 @@ FAMILIES: Mapping[str, Family] = {
     family.model_type: family
     for family in (
         Family("qwen2_vl", "mres_jax.models.qwen2_vl", "Qwen2VL", "Qwen2VLConfig"),
+        Family("qwen2_5_vl", "mres_jax.models.qwen2_5_vl", "Qwen2_5VL", "Qwen2_5VLConfig"),
+        Family("qwen3_vl", "mres_jax.models.qwen3_vl", "Qwen3VL", "Qwen3VLConfig"),
         Family(
             "llava_qwen",
             "mres_jax.models.nativeres_llava",

@@ -29,6 +29,7 @@ torchscript transformers_version typical_p use_bfloat16 use_cache video_token_id
 """
 HARMLESS = frozenset(_HARMLESS.split())
 MAX_SIZE = 2**24  # vocabulary rows, channels
+MAX_LAYERS = 1_000
 REFUSED = {
     "auto_map": "points at code, and code of a model directory is never run; remove the field if "
     "the model is a stock one",

@@ -19,6 +19,7 @@ from mres_jax.nn.merger import AveragePooling as AveragePooling, PatchMerger as 
 from mres_jax.nn.mlp import MLP as MLP, GatedMLP as GatedMLP
 from mres_jax.nn.norms import LayerNorm as LayerNorm, RMSNorm as RMSNorm
 from mres_jax.nn.patch_embed import PatchEmbed as PatchEmbed
+from mres_jax.nn.position_table import PositionTable as PositionTable
 from mres_jax.nn.projector import Projector as Projector
 from mres_jax.nn.rotary import (
     Rotary as Rotary,
@@ -32,3 +33,4 @@ from mres_jax.nn.stack import (
     stack_layers as stack_layers,
     unstack_layers as unstack_layers,
 )
+from mres_jax.nn.vision_block import VisionBlock as VisionBlock

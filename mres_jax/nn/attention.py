@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from mres_jax import ops
+from mres_jax.nn.norms import RMSNorm
 from mres_jax.nn.rotary import Rotary, apply_rotary
 
 
@@ -34,8 +35,11 @@ class VisionAttention(nnx.Module):
 class DecoderAttention(nnx.Module):
     """Causal grouped-query attention, over a pack or against a cache.
 
+    Qwen2 has biases on q, k and v; Qwen3 normalises each head of q and k instead.
+
     Reference:
-      Ainslie et al., 2023, "GQA", arXiv:2305.13245.
+      Ainslie et al., 2023, "GQA", arXiv:2305.13245; Yang et al., 2025, "Qwen3 Technical Report",
+      arXiv:2505.09388, section 2 (QK-Norm).
     """
 
     def __init__(
@@ -45,15 +49,22 @@ class DecoderAttention(nnx.Module):
         num_heads: int,
         num_kv_heads: int,
         head_dim: int,
+        use_bias: bool = True,
+        qk_norm_epsilon: float | None = None,
         dtype: DTypeLike,
         rngs: nnx.Rngs,
     ):
+        """Makes the layer; `qk_norm_epsilon` None leaves q and k as they are projected."""
         self.head_dim = head_dim
-        linear = functools.partial(nnx.Linear, dtype=dtype, rngs=rngs)
+        linear = functools.partial(nnx.Linear, use_bias=use_bias, dtype=dtype, rngs=rngs)
         self.q = linear(size, num_heads * head_dim)
         self.k = linear(size, num_kv_heads * head_dim)
         self.v = linear(size, num_kv_heads * head_dim)
         self.o = linear(num_heads * head_dim, size, use_bias=False)
+        self.normalises = qk_norm_epsilon is not None
+        if qk_norm_epsilon is not None:
+            self.q_norm = RMSNorm(head_dim, epsilon=qk_norm_epsilon)
+            self.k_norm = RMSNorm(head_dim, epsilon=qk_norm_epsilon)
 
     def __call__(
         self, x: Float[Array, "t e"], rotary: Rotary, plan: ops.Plan
@@ -79,4 +90,6 @@ class DecoderAttention(nnx.Module):
     def _project(self, x: Float[Array, "t e"], rotary: Rotary):
         heads = functools.partial(rearrange, pattern="t (h k) -> t h k", k=self.head_dim)
         q, k, v = heads(self.q(x)), heads(self.k(x)), heads(self.v(x))
+        if self.normalises:
+            q, k = self.q_norm(q), self.k_norm(k)
         return apply_rotary(q, rotary), apply_rotary(k, rotary), v

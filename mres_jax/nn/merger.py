@@ -5,6 +5,7 @@ falls inside one. Axes: p packed patches, v packed visual tokens, d vision width
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 from einops import rearrange, reduce
@@ -18,22 +19,38 @@ from mres_jax.nn.norms import LayerNorm
 class PatchMerger(nnx.Module):
     """Concatenates the normalised patches of a block and mixes them in two linear layers.
 
+    `norm_blocks` normalises whole blocks instead of the patches in them.
+
     Reference:
       Wang et al., 2024, "Qwen2-VL", arXiv:2409.12191, section 2.1; what NativeRes-LLaVA runs.
+      `norm_blocks` is how Qwen3-VL merges the features of its inner layers, as read in
+      `Qwen3VLVisionPatchMerger` of `transformers` 5.23.
     """
 
     def __init__(
-        self, *, in_size: int, out_size: int, merge_size: int, dtype: DTypeLike, rngs: nnx.Rngs
+        self,
+        *,
+        in_size: int,
+        out_size: int,
+        merge_size: int,
+        make_norm: Callable[[int], nnx.Module] = LayerNorm,
+        norm_blocks: bool = False,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
     ):
         linear = functools.partial(nnx.Linear, dtype=dtype, rngs=rngs)
         block_size = in_size * merge_size**2
-        self.merge_size = merge_size
-        self.norm = LayerNorm(in_size)
+        self.merge_size, self.norm_blocks = merge_size, norm_blocks
+        self.norm = make_norm(block_size if norm_blocks else in_size)
         self.up = linear(block_size, block_size)
         self.down = linear(block_size, out_size)
 
     def __call__(self, patches: Float[Array, "p d"]) -> Float[Array, "v e"]:
-        blocks = rearrange(self.norm(patches), "(v m) d -> v (m d)", m=self.merge_size**2)
+        if not self.norm_blocks:
+            patches = self.norm(patches)
+        blocks = rearrange(patches, "(v m) d -> v (m d)", m=self.merge_size**2)
+        if self.norm_blocks:
+            blocks = self.norm(blocks)
         return self.down(jax.nn.gelu(self.up(blocks), approximate=False))
 
 

@@ -37,14 +37,22 @@ class MLP(nnx.Module):
 
 
 class GatedMLP(nnx.Module):
-    """SwiGLU: `down(silu(gate(x)) * up(x))`, without biases.
+    """SwiGLU: `down(silu(gate(x)) * up(x))`; decoders have it without biases.
 
     Reference:
       Shazeer, 2020, "GLU Variants Improve Transformer", arXiv:2002.05202, eq. 6.
     """
 
-    def __init__(self, size: int, intermediate_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        linear = functools.partial(nnx.Linear, use_bias=False, dtype=dtype, rngs=rngs)
+    def __init__(
+        self,
+        size: int,
+        intermediate_size: int,
+        *,
+        use_bias: bool = False,
+        dtype: DTypeLike,
+        rngs: nnx.Rngs,
+    ):
+        linear = functools.partial(nnx.Linear, use_bias=use_bias, dtype=dtype, rngs=rngs)
         self.gate = linear(size, intermediate_size)
         self.up = linear(size, intermediate_size)
         self.down = linear(intermediate_size, size)

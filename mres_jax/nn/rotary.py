@@ -39,6 +39,7 @@ def decoder_rotary(
     head_dim: int,
     theta: float,
     mrope_section: Sequence[int] | None = None,
+    interleaved: bool = False,
 ) -> Rotary:
     """Angles of decoder positions (t, h, w).
 
@@ -47,21 +48,37 @@ def decoder_rotary(
       head_dim: head width.
       theta: base of the frequencies.
       mrope_section: how many frequencies turn with t, h and w; None takes row t alone.
+      interleaved: frequencies go to t, h and w in turn as long as h and w have some left, instead
+        of one axis after the other: each then has low and high ones.
 
     Reference:
-      Wang et al., 2024, "Qwen2-VL", arXiv:2409.12191, section 2.1 (M-RoPE).
+      Wang et al., 2024, "Qwen2-VL", arXiv:2409.12191, section 2.1 (M-RoPE); Bai et al., 2025,
+      "Qwen3-VL Technical Report", arXiv:2511.21631, section 2 (interleaved).
     """
     frequencies = _frequencies(head_dim, theta)
     if mrope_section is None:
         axes = np.zeros(head_dim // 2, np.int32)
     elif sum(mrope_section) == head_dim // 2 and len(mrope_section) == 3:
-        axes = np.repeat(np.arange(3), mrope_section)
+        axes = _interleaved(mrope_section) if interleaved else np.repeat(range(3), mrope_section)
     else:
         raise ValueError(
             f"decoder_rotary: mrope_section={list(mrope_section)} must be three counts that sum "
             f"to head_dim / 2 = {head_dim // 2}."
         )
     return _rotary(positions.astype(jnp.float32)[axes].T * frequencies[None])
+
+
+def _interleaved(section: Sequence[int]) -> np.ndarray:
+    """Axis of each frequency: t, h, w, t, h, w ..., and t where h or w have none left.
+
+    Example:
+      >>> _interleaved((3, 2, 1)).tolist()
+      [0, 1, 2, 0, 1, 0]
+    """
+    axes = np.zeros(sum(section), np.int32)
+    for axis in (1, 2):
+        axes[axis : 3 * section[axis] : 3] = axis
+    return axes
 
 
 def apply_rotary(x: Float[Array, "t h k"], rotary: Rotary) -> Float[Array, "t h k"]:

@@ -4,8 +4,11 @@ from mres_jax.testing.runs import tiny_run as tiny_run
 from mres_jax.testing.tiny import (
     TinyModel as TinyModel,
     fill as fill,
+    tiny_config as tiny_config,
     tiny_nativeres_llava as tiny_nativeres_llava,
+    tiny_qwen2_5_vl as tiny_qwen2_5_vl,
     tiny_qwen2_vl as tiny_qwen2_vl,
+    tiny_qwen3_vl as tiny_qwen3_vl,
     tiny_spec as tiny_spec,
     tiny_template as tiny_template,
     tiny_text_config as tiny_text_config,

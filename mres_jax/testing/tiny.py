@@ -1,7 +1,7 @@
 """Whole models of a few thousand random parameters, with tokenizer and processor."""
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +11,13 @@ from jax.typing import DTypeLike
 
 from mres_jax.data.spec import ChatTemplate, ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer, build_tiny_tokenizer
-from mres_jax.models.nativeres_llava import processor as nativeres_llava_processor
 from mres_jax.models.nativeres_llava.config import NativeResLlavaConfig
-from mres_jax.models.nativeres_llava.model import NativeResLlava
 from mres_jax.models.qwen2.config import TextConfig
-from mres_jax.models.qwen2_vl import processor as qwen2_vl_processor
+from mres_jax.models.qwen2_5_vl.config import Qwen2_5VLConfig, VisionConfig as WindowedConfig
 from mres_jax.models.qwen2_vl.config import Qwen2VLConfig, VisionConfig
-from mres_jax.models.qwen2_vl.model import Qwen2VL
+from mres_jax.models.qwen3.config import TextConfig as Qwen3TextConfig
+from mres_jax.models.qwen3_vl.config import Qwen3VLConfig, VisionConfig as DeepStackConfig
+from mres_jax.models.registry import FAMILIES
 from mres_jax.models.vlm import PackedVLM
 
 WORDS = ("what", "is", "the", "total", "colour", "red", "blue", "invoice", "user", "assistant")
@@ -49,33 +49,84 @@ def tiny_qwen2_vl(
       spread: factor of the kernels; at 1 random models say the same whatever they are shown.
       dtype: of the arithmetic.
     """
-    tokenizer = tiny_tokenizer()
-    config = Qwen2VLConfig(
-        vision_config=tiny_vision_config(hidden_size=32),
-        text_config=tiny_text_config(tokenizer, mrope_section=(1, 1, 2)),
-        image_token_id=tokenizer.token_id("<|image_pad|>"),
-        video_token_id=tokenizer.token_id("<|video_pad|>"),
-        vision_start_token_id=tokenizer.token_id("<|vision_start|>"),
-        vision_end_token_id=tokenizer.token_id("<|vision_end|>"),
-    )
-    model = Qwen2VL(config, dtype=dtype, rngs=nnx.Rngs(seed))
-    spec = qwen2_vl_processor.make_spec(config, tokenizer.token_id, preprocessor=LIMITS)
-    return TinyModel(_spread(model, spread), spec, tokenizer)
+    return _tiny("qwen2_vl", seed=seed, spread=spread, dtype=dtype)
+
+
+def tiny_qwen2_5_vl(
+    *, seed: int = 0, spread: float = 4.0, dtype: DTypeLike = jnp.float32
+) -> TinyModel:
+    """A Qwen2.5-VL with random weights: windows of 2 x 2 visual tokens, three layers, one whole."""
+    return _tiny("qwen2_5_vl", seed=seed, spread=spread, dtype=dtype)
+
+
+def tiny_qwen3_vl(
+    *, seed: int = 0, spread: float = 4.0, dtype: DTypeLike = jnp.float32
+) -> TinyModel:
+    """A Qwen3-VL with random weights: three layers, two of them in DeepStack, 5 x 5 positions."""
+    return _tiny("qwen3_vl", seed=seed, spread=spread, dtype=dtype)
 
 
 def tiny_nativeres_llava(
     *, seed: int = 0, spread: float = 4.0, dtype: DTypeLike = jnp.float32
 ) -> TinyModel:
     """A NativeRes-LLaVA with random weights: the same sizes, a projector, plain rotary."""
-    tokenizer = tiny_tokenizer()
-    config = NativeResLlavaConfig(
+    return _tiny("llava_qwen", seed=seed, spread=spread, dtype=dtype)
+
+
+def tiny_config(family: str, tokenizer: Tokenizer) -> Any:
+    """The configuration of a tiny model by its `model_type`, with a tokenizer's ids."""
+    return _CONFIGS[family](tokenizer)
+
+
+def _qwen2_vl(tokenizer: Tokenizer) -> Qwen2VLConfig:
+    return Qwen2VLConfig(
+        vision_config=tiny_vision_config(hidden_size=32),
+        text_config=tiny_text_config(tokenizer, mrope_section=(1, 1, 2)),
+        **_token_ids(tokenizer),
+    )
+
+
+def _qwen2_5_vl(tokenizer: Tokenizer) -> Qwen2_5VLConfig:
+    vision = WindowedConfig(**_TOWER, window_size=16, fullatt_block_indexes=(1,))
+    return Qwen2_5VLConfig(
+        vision_config=vision,
+        text_config=tiny_text_config(tokenizer, mrope_section=(1, 1, 2)),
+        **_token_ids(tokenizer),
+    )
+
+
+def _qwen3_vl(tokenizer: Tokenizer) -> Qwen3VLConfig:
+    text = {"mrope_section": (2, 2, 2), "head_dim": 12, "num_hidden_layers": 3}
+    vision = DeepStackConfig(**_TOWER, num_position_embeddings=25, deepstack_visual_indexes=(0, 2))
+    return Qwen3VLConfig(
+        vision_config=vision,
+        text_config=Qwen3TextConfig(**{**vars(tiny_text_config(tokenizer)), **text}),
+        **_token_ids(tokenizer),
+    )
+
+
+def _nativeres_llava(tokenizer: Tokenizer) -> NativeResLlavaConfig:
+    return NativeResLlavaConfig(
         vision_config=tiny_vision_config(hidden_size=24),
         text_config=tiny_text_config(tokenizer),
         image_token_id=tokenizer.token_id("<|image_pad|>"),
     )
-    model = NativeResLlava(config, dtype=dtype, rngs=nnx.Rngs(seed))
-    spec = nativeres_llava_processor.make_spec(config, tokenizer.token_id, preprocessor=LIMITS)
-    return TinyModel(_spread(model, spread), spec, tokenizer)
+
+
+_TOWER: dict[str, Any] = {
+    "depth": 3,
+    "num_heads": 2,
+    "hidden_size": 16,
+    "intermediate_size": 20,
+    "out_hidden_size": 32,
+    "patch_size": 4,
+}
+_CONFIGS: dict[str, Callable[[Tokenizer], Any]] = {
+    "qwen2_vl": _qwen2_vl,
+    "qwen2_5_vl": _qwen2_5_vl,
+    "qwen3_vl": _qwen3_vl,
+    "llava_qwen": _nativeres_llava,
+}
 
 
 def tiny_template(*, system: str | None = None) -> ChatTemplate:
@@ -139,6 +190,21 @@ def fill(make: Callable[[], Module], *, scale: float = 0.5, seed: int = 0) -> Mo
         graphdef,
         jax.tree.map(lambda x: jnp.asarray(draw.normal(0, scale, x.shape), x.dtype), abstract),
     )
+
+
+def _token_ids(tokenizer: Tokenizer) -> dict[str, int]:
+    names = ("image", "<|image_pad|>"), ("video", "<|video_pad|>")
+    marks = ("vision_start", "<|vision_start|>"), ("vision_end", "<|vision_end|>")
+    return {f"{field}_token_id": tokenizer.token_id(name) for field, name in (*names, *marks)}
+
+
+def _tiny(name: str, *, seed: int, spread: float, dtype: DTypeLike) -> TinyModel:
+    tokenizer = tiny_tokenizer()
+    config, family = tiny_config(name, tokenizer), FAMILIES[name]
+    make: Any = family.Model  # each family narrows `config`
+    spec = family.make_spec(config, tokenizer.token_id, preprocessor=LIMITS)
+    model = make(config, dtype=dtype, rngs=nnx.Rngs(seed))
+    return TinyModel(_spread(model, spread), spec, tokenizer)
 
 
 def _spread(model: PackedVLM, factor: float) -> PackedVLM:

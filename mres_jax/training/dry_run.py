@@ -184,7 +184,7 @@ def _rungs(
 
 def _shapes(run: Run, rung: Rung, spec: ProcessorSpec) -> Pack:
     names = sorted(PATCH_CLASSES) if run.aux_loss_weight else ()
-    pack = empty_pack(rung, row_size=spec.patch_row_size, label_names=names)
+    pack = empty_pack(rung, spec, label_names=names)
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), pack)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from mres_jax.models.qwen2_vl.model import VisionTower
+from mres_jax.models.tower import Tower
 
 SHARPNESS = 4.0  # nats by which the patch one step off the wanted one falls behind
 FREQUENCIES = 3  # the highest of each axis; lower ones cannot tell neighbours apart
@@ -16,7 +16,7 @@ CROSS: tuple[Offset, ...] = ((0, -1), (0, 1), (-1, 0), (1, 0))
 
 
 def init_local_attention(
-    tower: VisionTower, offsets: Sequence[Sequence[Offset | None]] | None = None
+    tower: Tower, offsets: Sequence[Sequence[Offset | None]] | None = None
 ) -> None:
     """Sets query and key biases so that each head starts out looking at one neighbour.
 

@@ -69,7 +69,7 @@ class Learner(nnx.Module):
         vision, width = config.vision_config, config.text_config.hidden_size
         merged = vision.spatial_merge_size**2
         heads = {
-            "patch": PatchHeads(vision.embed_dim, patch_classes, rngs=rngs),
+            "patch": PatchHeads(vision.width, patch_classes, rngs=rngs),
             "token": PatchHeads(width, patch_classes, patches=merged, rngs=rngs),
         }
         self.heads = nnx.Dict(heads if patch_classes else {})
@@ -82,11 +82,9 @@ class Learner(nnx.Module):
         """
         model, visual, seen = self.model, None, {}
         if pack.patches.shape[0]:  # else a rung for text alone
-            features = model.vision.features(
-                pack.patches, pack.patch_positions, pack.patch_segment_ids
-            )
-            visual = model.project(model.vision.merger(features))
-            seen = {"patch": features, "token": visual} if self.heads else {}
+            features = model.vision.features(pack)
+            visual = model.project(model.vision.merge(features))
+            seen = {"patch": features.last, "token": visual.tokens} if self.heads else {}
         hidden = model.hidden(pack, visual)
         sums = next_token_sums(
             model.logits, hidden, pack.targets, pack.loss_mask, chunk=self.loss_chunk

@@ -1,14 +1,20 @@
 """Packs: every example once and whole, no buffer exceeded, nothing lost, buffers well used."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from mres_jax import testing
 from mres_jax.data.ladder import fit_ladder
-from mres_jax.data.packing import check_fits, example_slices, pack, plan_packs
+from mres_jax.data.packing import check_fits, empty_pack, example_slices, pack, plan_packs
 from mres_jax.data.packing_report import packing_report
 from mres_jax.data.patches import block_positions
+from mres_jax.data.taps import position_taps
 from mres_jax.data.types import Example, ExampleSize, Rung
+from mres_jax.data.windows import window_layout
 from mres_jax.errors import PackingError
 from mres_jax.geometry import Grid
 from mres_jax.testing.mixtures import llava_like_sizes
@@ -211,6 +217,55 @@ def test_segment_ids_count_views_and_examples_from_one():
     assert packed.patch_segment_ids.tolist() == [1] * 4 + [2] * 8 + [0] * 4
     assert packed.segment_ids.tolist() == [1] * 4 + [2] * 2 + [0] * 2
     assert packed.visual_index.tolist() == [-1, 0, 1, 2] + [-1] * 4
+
+
+def made_for_a_tower(grids, rng):
+    """An example with what a tower may ask the host for."""
+    return dataclasses.replace(
+        make_example(grids, 2, rng),
+        windows=window_layout(grids, side=2, merge_size=MERGE),
+        taps=position_taps(grids, side=3, merge_size=MERGE),
+    )
+
+
+def test_windows_and_taps_follow_their_patches_into_the_pack():
+    rng = np.random.default_rng(0)
+    grids = [[Grid(1, 6, 4)], [], [Grid(1, 2, 8), Grid(1, 4, 4)]]
+    packed = pack([made_for_a_tower(some, rng) for some in grids], ROOMY)
+    whole = [grid for some in grids for grid in some]
+    used = sum(grid.num_patches for grid in whole)
+    windows = window_layout(whole, side=2, merge_size=MERGE)
+    for found, expected in zip(packed.windows, windows, strict=True):
+        np.testing.assert_array_equal(found[:used], expected)
+    ids = packed.patch_segment_ids
+    np.testing.assert_array_equal(ids[packed.windows.order], ids)  # windows never leave a view
+    for found, expected in zip(
+        packed.taps, position_taps(whole, side=3, merge_size=MERGE), strict=True
+    ):
+        np.testing.assert_array_equal(found[:used], expected)
+        assert not found[used:].any()
+
+
+@pytest.mark.parametrize("sides", [{}, {"window_side": 2, "position_side": 3}])
+def test_a_pack_of_padding_has_the_arrays_of_any_other(sides):
+    rng = np.random.default_rng(0)
+    spec = testing.tiny_spec(testing.tiny_tokenizer())
+    example = made_for_a_tower([], rng) if sides else make_example([], 2, rng)
+    rows = np.zeros((0, spec.patch_row_size), np.uint8)
+    packs = (
+        empty_pack(ROOMY, dataclasses.replace(spec, **sides)),
+        pack([dataclasses.replace(example, patches=rows)], ROOMY),
+    )
+    one, other = (jax.tree.map(lambda x: (x.shape, x.dtype), packed) for packed in packs)
+    assert one == other
+
+
+def test_examples_of_two_towers_do_not_share_a_pack():
+    rng = np.random.default_rng(0)
+    examples = [made_for_a_tower([], rng), make_example([], 2, rng)]
+    message = "pack: example 1 has no windows, others have. Assemble all with one spec."
+    with pytest.raises(PackingError, match=f"^{message}$"):
+        pack(examples, ROOMY)
 
 
 def test_label_names_make_every_pack_alike():

@@ -10,7 +10,13 @@ from mres_jax.data.conversations import prompt_messages
 from mres_jax.data.packing import pack
 from mres_jax.data.types import Example, Pack, Rung
 from mres_jax.geometry import Box, Size, View
-from mres_jax.testing import TinyModel, tiny_nativeres_llava, tiny_qwen2_vl
+from mres_jax.testing import (
+    TinyModel,
+    tiny_nativeres_llava,
+    tiny_qwen2_5_vl,
+    tiny_qwen2_vl,
+    tiny_qwen3_vl,
+)
 
 RUNG = Rung(max_patches=128, max_tokens=256, max_views=8, max_examples=4)
 
@@ -48,6 +54,12 @@ def makers() -> dict[str, Maker]:
 @pytest.fixture(params=["qwen2_vl", "nativeres_llava"])
 def maker(request, makers) -> Maker:
     return makers[request.param]
+
+
+@pytest.fixture(scope="session", params=[tiny_qwen2_5_vl, tiny_qwen3_vl])
+def later(request) -> Maker:
+    """Of later generations, which few tests need."""
+    return Maker(request.param())
 
 
 @pytest.fixture

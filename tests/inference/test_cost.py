@@ -4,6 +4,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from mres_jax.data.windows import window_layout
 from mres_jax.geometry import Grid
 from mres_jax.inference import cost
 
@@ -20,20 +21,45 @@ def matrix_sizes(module):
     return sizes
 
 
-def test_encoder_flops_are_two_per_weight_and_row_plus_squared_views(maker):
-    model, vision = maker.tiny.model, maker.tiny.model.config.vision_config
+def weight_flops(model) -> int:
+    """Two per weight and row of the tower and what stands behind it."""
+    vision = model.config.vision_config
     per_patch = per_token = 0
     for name, size in matrix_sizes(model.vision).items():
-        if name.startswith("merger"):
+        if name.startswith(("merger", "deepstack")):
             per_token += size
         else:  # a still row meets the sum of the temporal weights
             per_patch += size // (vision.temporal_patch_size if "embed" in name else 1)
     if hasattr(model, "projector"):
         per_token += sum(matrix_sizes(model.projector).values())
-    patches = [grid.num_patches for grid in GRIDS]
-    weights = 2 * (sum(patches) * per_patch + sum(patches) // 4 * per_token)
-    attention = 4 * vision.depth * vision.embed_dim * sum(p * p for p in patches)
-    assert cost.encoder_flops(model.config, GRIDS) == weights + attention
+    patches = sum(grid.num_patches for grid in GRIDS)
+    return 2 * (patches * per_patch + patches // 4 * per_token)
+
+
+def squares(lengths) -> int:
+    return sum(n * n for n in lengths)
+
+
+def test_encoder_flops_are_two_per_weight_and_row_plus_squared_views(maker):
+    model, vision = maker.tiny.model, maker.tiny.model.config.vision_config
+    pairs = vision.depth * squares(grid.num_patches for grid in GRIDS)
+    found = cost.encoder_flops(model.config, GRIDS)
+    assert found == weight_flops(model) + 4 * vision.embed_dim * pairs
+
+
+def test_windows_cost_their_own_squares_and_deepstack_its_mergers(later):
+    model, spec = later.tiny.model, later.tiny.spec
+    vision = model.config.vision_config
+    whole, inside = squares(grid.num_patches for grid in GRIDS), 0
+    layers = vision.depth
+    if spec.window_side is not None:
+        layers = len(vision.fullatt_block_indexes)
+        ids = window_layout(GRIDS, side=spec.window_side, merge_size=2).segment_ids
+        inside = squares(np.bincount(ids))
+        assert inside < whole
+    pairs = layers * whole + (vision.depth - layers) * inside
+    found = cost.encoder_flops(model.config, GRIDS)
+    assert found == weight_flops(model) + 4 * vision.hidden_size * pairs
 
 
 def test_prefill_flops_are_two_per_weight_and_token_plus_the_pairs_that_look(maker):

@@ -47,6 +47,15 @@ def same_numbers(left, right):
 
 @pytest.mark.parametrize("sampling", [GREEDY, HOT], ids=["greedy", "sampled"])
 def test_cached_decoding_equals_reading_the_whole_sequence_again(maker, sampling):
+    check_cached_decoding(maker, sampling)
+
+
+def test_windows_and_deepstack_have_reached_the_cache(later):
+    """The same of later generations, under a temperature and top-p."""
+    check_cached_decoding(later, HOT)
+
+
+def check_cached_decoding(maker, sampling):
     examples, names = prompts(maker), ["a", "b", "c"]
     answers = run(maker, examples, names, sampling=sampling)
     forbidden = draws.forbidden_mask(

@@ -1,6 +1,6 @@
 """What stands in one pack never meets: not in the forward pass, not in a gradient, not in a bit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,13 +13,18 @@ from mres_jax import testing
 from mres_jax.data.assemble import assemble
 from mres_jax.data.conversations import prompt_messages
 from mres_jax.data.packing import example_slices, pack
-from mres_jax.data.types import Pack, Rung
+from mres_jax.data.types import Example, Pack, Rung
 from mres_jax.geometry import Size
 from mres_jax.nn.patch_embed import normalise
 from mres_jax.resolution.policies import parse_policy
 from mres_jax.training.losses import next_token_sums
 
-MODELS = {"qwen2_vl": testing.tiny_qwen2_vl, "nativeres_llava": testing.tiny_nativeres_llava}
+MODELS = {
+    "qwen2_vl": testing.tiny_qwen2_vl,
+    "qwen2_5_vl": testing.tiny_qwen2_5_vl,
+    "qwen3_vl": testing.tiny_qwen3_vl,
+    "nativeres_llava": testing.tiny_nativeres_llava,
+}
 RUNG = Rung(max_patches=192, max_tokens=160, max_views=8, max_examples=4)
 SIZES = [(24, 40), (8, 8), (16, 56), (40, 16)]  # px, of the four pictures: two for A, two for B
 
@@ -29,6 +34,7 @@ class Subject(NamedTuple):
 
     tiny: testing.TinyModel
     run: Callable[[Pack, slice], tuple[np.ndarray, np.ndarray]]
+    count_compiles: Callable[[], int]
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -54,20 +60,28 @@ def subject(request) -> Subject:
         logits, gradient = compute(state, packed._replace(patches=floats), mask)
         return np.asarray(logits), np.asarray(gradient)
 
-    return Subject(tiny, run)
+    return Subject(tiny, run, compute._cache_size)
+
+
+def make_example(tiny: testing.TinyModel, sizes: Sequence[tuple[int, int]], seed: int) -> Example:
+    """A conversation about random pictures."""
+    rng = np.random.default_rng(seed)
+    images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
+    views = parse_policy("native")([Size(*size) for size in sizes], "", tiny.spec)
+    messages = prompt_messages("what is the total", num_images=len(sizes), answer="blue")
+    return assemble(images, views, messages, tiny.spec, tiny.tokenizer, label_mask="answer")
+
+
+def make_examples(tiny: testing.TinyModel, *, seed: int = 0) -> list[Example]:
+    """Two conversations with two pictures each; `seed` redraws the first one's pictures."""
+    return [make_example(tiny, SIZES[2 * i :][:2], s) for i, s in enumerate((seed, 99))]
 
 
 def make_pack(tiny: testing.TinyModel, *, seed: int = 0) -> Pack:
-    """Two conversations with two pictures each; `seed` redraws the first one's pictures."""
-    examples = []
-    for example in range(2):
-        rng = np.random.default_rng(seed if example == 0 else 99)
-        images = [rng.integers(0, 256, (*s, 3), np.uint8) for s in SIZES[2 * example :][:2]]
-        views = parse_policy("native")([Size(*i.shape[:2]) for i in images], "", tiny.spec)
-        messages = prompt_messages("what is the total", num_images=2, answer="blue")
-        examples.append(
-            assemble(images, views, messages, tiny.spec, tiny.tokenizer, label_mask="answer")
-        )
+    return fill(make_examples(tiny, seed=seed))
+
+
+def fill(examples: Sequence[Example]) -> Pack:
     return jax.tree.map(jnp.asarray, pack(examples, RUNG))
 
 
@@ -121,29 +135,17 @@ def test_without_the_segment_mask_isolation_breaks(subject, room):
 
 def test_a_pack_answers_as_its_examples_do_alone(subject):
     """Within rounding: sums over blocks of another length are taken in another order."""
-    tiny, packed = subject.tiny, make_pack(subject.tiny)
-    a, b, *patches = rows_of(packed)
+    examples = make_examples(subject.tiny)
+    packed = fill(examples)
+    a, b, *_ = rows_of(packed)
     together, _ = subject.run(packed, b)
-    for where, rows in zip((a, b), patches, strict=True):
-        first = rows.start // tiny.spec.merge_size**2
-        alone = packed._replace(
-            patches=_shift(packed.patches, rows),
-            patch_positions=_shift(packed.patch_positions, rows),
-            patch_segment_ids=_renumber(_shift(packed.patch_segment_ids, rows)),
-            tokens=_shift(packed.tokens, where),
-            segment_ids=_renumber(_shift(packed.segment_ids, where)),
-            positions=_shift(packed.positions.T, where).T,
-            visual_index=jnp.maximum(_shift(packed.visual_index + 1, where) - first, 0) - 1,
-        )
+    for where, example in zip((a, b), examples, strict=True):
         own = slice(0, where.stop - where.start)
-        logits, _ = subject.run(alone, own)
+        logits, _ = subject.run(fill([example]), own)
         np.testing.assert_allclose(logits[own], together[where], rtol=0, atol=2e-4)
 
 
-def _shift(x: jax.Array, where: slice) -> jax.Array:
-    """The rows of `where` at the front of zeros."""
-    return jnp.zeros_like(x).at[: where.stop - where.start].set(x[where])
-
-
-def _renumber(ids: jax.Array) -> jax.Array:
-    return jnp.where(ids > 0, ids - ids[0] + 1, 0)
+def test_one_compile_serves_every_mix_of_sizes(subject):
+    for mix in ([], [(8, 8)], [(8, 120)], [(120, 8), (8, 8)], [(48, 40)], 3 * [(16, 24)]):
+        subject.run(fill([make_example(subject.tiny, mix, seed=1)]), slice(0, 4))
+    assert subject.count_compiles() == 1

@@ -10,10 +10,19 @@ import pytest
 from flax import nnx
 
 from mres_jax import nn, ops, testing
+from mres_jax.data.taps import position_taps
+from mres_jax.data.types import Pack
+from mres_jax.data.windows import pack_windows, window_layout
+from mres_jax.geometry import Grid
 from mres_jax.models.qwen2.model import Decoder
+from mres_jax.models.qwen2_5_vl import config as qwen2_5_vl
+from mres_jax.models.qwen2_5_vl.model import VisionTower as Qwen2_5Tower
 from mres_jax.models.qwen2_vl.model import VisionTower
+from mres_jax.models.qwen3_vl import config as qwen3_vl
+from mres_jax.models.qwen3_vl.model import VisionTower as Qwen3Tower
 
 LENGTH = 48
+GRIDS = [Grid(1, 6, 4), Grid(1, 2, 6)]
 SEGMENTS = np.repeat([1, 2, 0], [24, 12, 12]).astype(np.int32)
 # As a share of the largest value: the same products, which a compiler may fuse otherwise; float32
 # rounding through two layers.
@@ -32,28 +41,66 @@ def random(*shape: int):
     return jnp.asarray(np.random.default_rng(0).standard_normal(shape, np.float32))
 
 
-def tower() -> Part:
-    config = testing.tiny_vision_config(hidden_size=8)
+def tower(make: Callable[..., Any], config: Any) -> Part:
+    """Every visual token and, where there is DeepStack, what is added to it."""
     places = np.random.default_rng(1).integers(0, 9, (LENGTH, 2)).astype(np.int32)
-    return Part(
-        testing.fill(lambda: VisionTower(config, rngs=nnx.Rngs(0))),
-        random(LENGTH, 3 * config.patch_size**2),
-        lambda module, x: module(x, jnp.asarray(places), jnp.asarray(SEGMENTS)),
+    taps = position_taps([*GRIDS, Grid(1, 6, 2)], side=5, merge_size=2)
+    arrays = {
+        "patch_positions": places,
+        "patch_segment_ids": SEGMENTS,
+        "windows": pack_windows([window_layout(GRIDS, side=2, merge_size=2)], LENGTH),
+        "taps": taps,
+    }
+    pack = Pack(**dict.fromkeys(Pack._fields) | jax.tree.map(jnp.asarray, arrays))
+
+    def call(module, x):
+        tokens, deepstack = module(pack._replace(patches=x))
+        return tokens if deepstack is None else jnp.concatenate([tokens[None], deepstack])
+
+    module = testing.fill(lambda: make(config, rngs=nnx.Rngs(0)))
+    return Part(module, random(LENGTH, 3 * config.patch_size**2), call)
+
+
+def plain_tower() -> Part:
+    return tower(VisionTower, testing.tiny_vision_config(hidden_size=8))
+
+
+SIZES = dict(
+    depth=2, num_heads=2, hidden_size=16, intermediate_size=20, out_hidden_size=8, patch_size=4
+)
+
+
+def windowed_tower() -> Part:
+    config = qwen2_5_vl.VisionConfig(**SIZES, window_size=16, fullatt_block_indexes=(1,))
+    return tower(Qwen2_5Tower, config)
+
+
+def deepstack_tower() -> Part:
+    config = qwen3_vl.VisionConfig(
+        **SIZES, num_position_embeddings=25, deepstack_visual_indexes=(0,)
     )
+    return tower(Qwen3Tower, config)
 
 
-def decoder() -> Part:
+def decoder(extra: Any = None) -> Part:
     config = testing.tiny_text_config(testing.tiny_tokenizer(), mrope_section=(1, 1, 2))
     places = np.random.default_rng(1).integers(0, 40, (3, LENGTH)).astype(np.int32)
     plan = ops.make_plan(SEGMENTS, causal=True)
     return Part(
         testing.fill(lambda: Decoder(config, rngs=nnx.Rngs(0))),
         random(LENGTH, config.hidden_size),
-        lambda module, x: module(x, jnp.asarray(places), plan),
+        lambda module, x: module(x, jnp.asarray(places), plan, extra),
     )
 
 
-@pytest.fixture(scope="module", params=[tower, decoder], ids=["tower", "decoder"])
+def deepstack_decoder() -> Part:
+    return decoder(random(1, LENGTH, 32))
+
+
+PARTS = (plain_tower, decoder, windowed_tower, deepstack_tower, deepstack_decoder)
+
+
+@pytest.fixture(scope="module", params=PARTS, ids=lambda make: make.__name__)
 def part(request) -> Part:
     return request.param()
 
@@ -88,7 +135,11 @@ def assert_same(one, other):
         np.testing.assert_allclose(x, y, rtol=0, atol=limit)
 
 
-@pytest.mark.parametrize("remat", ["dots", "full"])
+@pytest.mark.parametrize(
+    ("part", "remat"),
+    [(part, "full") for part in PARTS] + [(part, "dots") for part in PARTS[:2]],
+    indirect=["part"],
+)
 def test_recomputing_changes_neither_output_nor_gradient(part, kept, remat):
     gradient, params = gradient_of(part, remat)
     assert norms(gradient, params, part.x) > kept[1]
@@ -98,10 +149,12 @@ def test_recomputing_changes_neither_output_nor_gradient(part, kept, remat):
 def test_scanned_layers_are_layers_in_a_row(part, kept, monkeypatch):
     def loop(layers, step, carry, xs=None, **_):
         graphdef, state = nnx.split(layers)
-        for index in range(2):
-            layer = nnx.merge(graphdef, jax.tree.map(lambda x, i=index: x[i], state))
-            carry, _ = step(layer, carry, None)
-        return carry, None
+        ys = []
+        for index in range(len(jax.tree.leaves(state)[0])):
+            layer, x = jax.tree.map(lambda a, i=index: a[i], (state, xs))
+            carry, y = step(nnx.merge(graphdef, layer), carry, x)
+            ys.append(y)
+        return carry, jax.tree.map(lambda *y: jnp.stack(y), *ys)
 
     monkeypatch.setattr(nn, "scan_layers", loop)
     graphdef, params = nnx.split(part.module)

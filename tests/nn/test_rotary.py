@@ -58,6 +58,19 @@ def test_each_row_turns_the_frequencies_of_its_section(row):
     assert moved.tolist() == np.repeat(np.arange(3) == row, SECTION).tolist()
 
 
+def test_interleaved_frequencies_take_turns_as_long_as_columns_and_rows_have_some():
+    axes = []
+    for row in range(3):
+        after = np.zeros((3, 1), np.int32)
+        after[row] = 1
+        rotary = nn.decoder_rotary(
+            jnp.asarray(after), head_dim=16, theta=THETA, mrope_section=(4, 2, 2), interleaved=True
+        )
+        axes.append(np.asarray(rotary.sin)[0] != 0)
+    assert np.argmax(axes, axis=0).tolist() == [0, 1, 2, 0, 1, 2, 0, 0]
+    assert np.sum(axes, axis=0).tolist() == [1] * 8
+
+
 def test_half_of_the_vision_frequencies_turns_with_the_row_and_half_with_the_column():
     angles = np.arctan2(*(np.asarray(x) for x in reversed(vision(np.array([[1], [2]], np.int32)))))
     frequencies = 10_000.0 ** -(np.arange(4) / 4)

@@ -20,10 +20,17 @@ def random_runs(rng):
     return runs
 
 
-@pytest.fixture(scope="module")
-def model():
+TOWERS = {
+    "Qwen2VL": {"embed_dim": 8, "hidden_size": 8},
+    "Qwen2_5_VL": {"hidden_size": 8, "out_hidden_size": 8, "fullatt_block_indexes": [0]},
+    "Qwen3VL": {"hidden_size": 8, "out_hidden_size": 8, "deepstack_visual_indexes": [0]},
+}
+
+
+@pytest.fixture(scope="module", params=TOWERS)
+def model(request):
     transformers = pytest.importorskip("transformers")
-    config = transformers.Qwen2VLConfig(
+    config = getattr(transformers, f"{request.param}Config")(
         text_config={
             "vocab_size": 16,
             "hidden_size": 8,
@@ -32,11 +39,11 @@ def model():
             "num_attention_heads": 1,
             "num_key_value_heads": 1,
         },
-        vision_config={"depth": 1, "embed_dim": 8, "num_heads": 1, "hidden_size": 8},
+        vision_config={"depth": 1, "num_heads": 1, **TOWERS[request.param]},
         image_token_id=PLACEHOLDER,
         video_token_id=PLACEHOLDER + 1,
     )
-    return transformers.Qwen2VLModel(config)
+    return getattr(transformers, f"{request.param}Model")(config)
 
 
 def test_mrope_positions_and_delta_over_200_prompts(model):

@@ -6,10 +6,12 @@ import json
 import jax
 import pytest
 
+from mres_jax import testing
 from mres_jax.cli import main
 from mres_jax.config import LoRA, Schedule
 from mres_jax.testing import tiny_run
 from mres_jax.training.dry_run import dry_run
+from mres_jax.training.input.documents import document_tokenizer
 from mres_jax.training.loop import train
 from mres_jax.training.metrics import read_rows
 from mres_jax.training.setup import set_up, set_up_abstractly
@@ -85,3 +87,14 @@ def test_the_command_prints_it_and_writes_nothing(tmp_path, capsys):
     assert main(["train", str(file), "--json"]) == 2
     assert "--json goes with --dry-run" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_models_with_windows_and_deepstack_take_adapters_on_all_layers(tmp_path, family):
+    config = testing.tiny_config(family, document_tokenizer())
+    peft = LoRA(targets=("vision.blocks", "text.layers"), rank=2)
+    report = dry_run(tiny_run(tmp_path, model=config, peft=peft))
+    (use,) = report.rungs
+    assert use.temporary_bytes
+    assert all(report.parameters[part]["trained"] for part in ("vision", "text"))
+    assert report.flops_per_step > 0

@@ -58,7 +58,7 @@ def rows(folder: pathlib.Path, policies=None, **changes) -> RowExamples:
 
 
 def plan(*sources, epoch: int = 0, fill: int = 0) -> Epoch:
-    return plan_epoch(sources, LADDER, seed=5, epoch=epoch, row_size=SPEC.patch_row_size, fill=fill)
+    return plan_epoch(sources, LADDER, seed=5, epoch=epoch, spec=SPEC, fill=fill)
 
 
 def digest(fed: Fed) -> tuple:
@@ -173,7 +173,7 @@ def test_an_example_too_large_for_any_rung_is_named(folder):
     with pytest.raises(
         ConfigError, match=r"^run: row \d+ of rows\.jsonl needs \d+ patches, but max_patches=64"
     ):
-        plan_epoch([source], small, seed=0, epoch=0, row_size=SPEC.patch_row_size)
+        plan_epoch([source], small, seed=0, epoch=0, spec=SPEC)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -227,7 +227,7 @@ def main():
     source = DocumentExamples(Documents(examples=24, kinds={"page": 1.0}),
         policies={parse_policy("native"): 1.0}, spec=spec, tokenizer=tokenizer, seed=0)
     rung = Rung(max_patches=4096, max_tokens=2048, max_views=8, max_examples=8)
-    epoch = plan_epoch([source], [rung], seed=0, epoch=0, row_size=192)
+    epoch = plan_epoch([source], [rung], seed=0, epoch=0, spec=spec)
     assert len(epoch) > 1
     fields = {f.name: getattr(epoch, f.name) for f in dataclasses.fields(epoch)}
     feed = Feed(lambda n: Stuck(**fields), num_workers=1)
@@ -272,7 +272,7 @@ def six_packs(number: int) -> Epoch:
         members=((),) * 6,
         sizes=(ExampleSize(0, 0, 0),) * 6,
         label_names=(),
-        row_size=SPEC.patch_row_size,
+        spec=SPEC,
     )
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from mres_jax import testing
 from mres_jax.config import Evaluate, Rows
 from mres_jax.data.packing import empty_pack
 from mres_jax.data.types import Pack, Rung
 from mres_jax.errors import ConfigError
 from mres_jax.models.registry import family_of
-from mres_jax.testing import tiny_run
 from mres_jax.training import meter as meters
 from mres_jax.training.flops import passes, peak_flops
 from mres_jax.training.learner import Learner
@@ -47,7 +47,7 @@ def events(directory) -> list:
 
 
 def test_json_lines_are_always_written_and_go_on_after_the_steps_kept(tmp_path):
-    run = tiny_run(tmp_path)
+    run = testing.tiny_run(tmp_path)
     write(run)
     write(run, first=3)
     assert [row["loss"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1.5, 1.5]
@@ -60,7 +60,7 @@ def test_json_lines_are_always_written_and_go_on_after_the_steps_kept(tmp_path):
 
 
 def test_tensorboard_gets_numbers_pictures_and_texts_and_hides_what_is_done_again(tmp_path):
-    run = tiny_run(tmp_path, metrics=("tensorboard",))
+    run = testing.tiny_run(tmp_path, metrics=("tensorboard",))
     write(run)
     write(run, first=2)
     found = events(tmp_path / "tensorboard")
@@ -96,7 +96,7 @@ def test_wandb_gets_rows_under_our_steps_offline_unless_there_is_a_key(tmp_path,
     monkeypatch.setitem(sys.modules, "wandb", fake)
     monkeypatch.delenv("WANDB_MODE", raising=False)
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    write(tiny_run(tmp_path, metrics=("wandb",)))
+    write(testing.tiny_run(tmp_path, metrics=("wandb",)))
     options, _, _, row, *_, picture, text, end = calls
     assert (options["mode"], options["resume"]) == ("offline", "allow")
     assert options["config"]["optimizer"]["learning_rate"] == 1e-3
@@ -107,16 +107,16 @@ def test_wandb_gets_rows_under_our_steps_offline_unless_there_is_a_key(tmp_path,
 
 
 def test_other_processes_write_nothing(tmp_path):
-    write(tiny_run(tmp_path, metrics=("tensorboard",)), is_main=False)
+    write(testing.tiny_run(tmp_path, metrics=("tensorboard",)), is_main=False)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_writer_that_is_not_there_is_one_clear_line(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"unknown writer 'tensorbord'\. Did you mean 'tensorb"):
-        tiny_run(tmp_path, metrics=("tensorbord",))
+        testing.tiny_run(tmp_path, metrics=("tensorbord",))
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=r"wandb, which is not installed: pip install"):
-        write(tiny_run(tmp_path, metrics=("wandb",)))
+        write(testing.tiny_run(tmp_path, metrics=("wandb",)))
 
 
 @pytest.mark.parametrize(
@@ -135,9 +135,9 @@ def test_an_evaluation_of_nothing_is_refused(changes, message):
 def test_rows_need_some_held_out_and_never_what_is_trained_on(tmp_path):
     rows = Rows(path="a.json", images="x")
     with pytest.raises(ConfigError, match=r"no data: set held_out of Rows, or evaluate\.data"):
-        tiny_run(tmp_path, data=(rows,), evaluate=Evaluate())
+        testing.tiny_run(tmp_path, data=(rows,), evaluate=Evaluate())
     with pytest.raises(ConfigError, match=r"a\.json, which the run trains on"):
-        tiny_run(tmp_path, data=(rows,), evaluate=Evaluate(data=(rows,)))
+        testing.tiny_run(tmp_path, data=(rows,), evaluate=Evaluate(data=(rows,)))
 
 
 class Clock:
@@ -163,7 +163,7 @@ def clock(monkeypatch) -> Clock:
 def pack(patches: int, tokens: int) -> Pack:
     """In rooms of 10 and 20."""
     rung = Rung(max_patches=10, max_tokens=20, max_views=1, max_examples=1)
-    return empty_pack(rung, row_size=1)._replace(
+    return empty_pack(rung, testing.tiny_spec(testing.tiny_tokenizer()))._replace(
         patch_segment_ids=np.arange(10) < patches, segment_ids=np.arange(20) < tokens
     )
 
@@ -247,7 +247,7 @@ def test_the_bar_is_on_stderr_and_only_where_it_is_asked_for(capsys):
 
 def test_frozen_parts_cost_fewer_passes(tmp_path):
     """All trained: forward, gradient of activations, gradient of kernels, of both parts."""
-    config = tiny_run(tmp_path).model
+    config = testing.tiny_run(tmp_path).model
 
     def split(*trained: str):
         learner = Learner(

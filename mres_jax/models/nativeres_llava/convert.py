@@ -23,13 +23,14 @@ from mres_jax.models.qwen2.convert import (
 from mres_jax.models.qwen2_vl.config import VisionConfig
 from mres_jax.models.qwen2_vl.convert import (
     as_checkpoint_error,
-    linear_keys,
     vision_config_from_hf,
     vision_config_to_hf,
     vision_keys,
 )
+from mres_jax.models.tower_convert import linear_keys
 
 MODEL_TYPE, ARCHITECTURE = "llava_qwen", "LlavaQwenForCausalLM"
+PROCESSOR = "Qwen2VLProcessor"  # of its pictures; its own code has none
 TOWER_PREFIX = "model.vision_tower.vision_tower."
 TOWER_NAME = "qwen2vit-665m-patch14-native"
 # The released tower, which a config.json only names.

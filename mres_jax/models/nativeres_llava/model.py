@@ -1,17 +1,14 @@
-"""NativeRes-LLaVA over packs.
-
-Axes: v packed visual tokens, d vision width, e text width.
-"""
+"""NativeRes-LLaVA over packs."""
 
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
 
 from mres_jax import nn
 from mres_jax.models.nativeres_llava.config import NativeResLlavaConfig
 from mres_jax.models.qwen2.model import Decoder
 from mres_jax.models.qwen2_vl.model import VisionTower
+from mres_jax.models.tower import Visual
 from mres_jax.models.vlm import PackedVLM
 
 
@@ -40,6 +37,6 @@ class NativeResLlava(PackedVLM):
         )
         self.text = Decoder(config.text_config, dtype=dtype, remat=remat, rngs=rngs)
 
-    def project(self, visual: Float[Array, "v d"]) -> Float[Array, "v e"]:
+    def project(self, visual: Visual) -> Visual:
         """Visual tokens at the decoder's width."""
-        return self.projector(visual)
+        return Visual(self.projector(visual.tokens))

@@ -1,50 +1,51 @@
 """Qwen2 decoder: configuration fields and file keys, as they stand inside larger models."""
 
+from collections.abc import Collection
 from typing import Any
 
-from mres_jax.models.hf_fields import Fields
+from mres_jax.models.hf_fields import MAX_LAYERS, Fields
 from mres_jax.models.key_table import Key
 from mres_jax.models.qwen2.config import TextConfig
 
-KEYS = (
-    Key(hf="model.embed_tokens.weight", ours="text.embed.embedding"),
-    Key(hf="model.layers.{i}.input_layernorm.weight", ours="text.layers.input_norm.scale"),
-    *(
-        row
-        for name in "qkv"
-        for row in (
-            Key(
-                hf=f"model.layers.{{i}}.self_attn.{name}_proj.weight",
-                ours=f"text.layers.attn.{name}.kernel",
-                transform="transpose",
-            ),
-            Key(
-                hf=f"model.layers.{{i}}.self_attn.{name}_proj.bias",
-                ours=f"text.layers.attn.{name}.bias",
-            ),
-        )
-    ),
-    Key(
-        hf="model.layers.{i}.self_attn.o_proj.weight",
-        ours="text.layers.attn.o.kernel",
-        transform="transpose",
-    ),
-    Key(hf="model.layers.{i}.post_attention_layernorm.weight", ours="text.layers.post_norm.scale"),
-    *(
-        Key(
-            hf=f"model.layers.{{i}}.mlp.{name}_proj.weight",
-            ours=f"text.layers.mlp.{name}.kernel",
-            transform="transpose",
-        )
-        for name in ("gate", "up", "down")
-    ),
-    Key(hf="model.norm.weight", ours="text.norm.scale"),
-    Key(hf="lm_head.weight", ours="text.lm_head.kernel", transform="transpose"),
-)
+
+def text_keys(prefix: str = "model.") -> tuple[Key, ...]:
+    """Keys of a decoder that stands under `prefix`, in the order of files.
+
+    A decoder has biases on q, k and v or norms of their heads; rows of what it lacks are left out.
+    """
+
+    def layer(hf: str, ours: str, **options: Any) -> Key:
+        return Key(hf=f"{prefix}layers.{{i}}.{hf}", ours=f"text.layers.{ours}", **options)
+
+    def linear(hf: str, ours: str) -> Key:
+        return layer(f"{hf}.weight", f"{ours}.kernel", transform="transpose")
+
+    rows = [
+        Key(hf=f"{prefix}embed_tokens.weight", ours="text.embed.embedding"),
+        layer("input_layernorm.weight", "input_norm.scale"),
+    ]
+    for name in "qkv":
+        rows += [
+            linear(f"self_attn.{name}_proj", f"attn.{name}"),
+            layer(f"self_attn.{name}_proj.bias", f"attn.{name}.bias"),
+        ]
+    rows += [layer(f"self_attn.{name}_norm.weight", f"attn.{name}_norm.scale") for name in "qk"]
+    rows += [
+        linear("self_attn.o_proj", "attn.o"),
+        layer("post_attention_layernorm.weight", "post_norm.scale"),
+    ]
+    rows += [linear(f"mlp.{name}_proj", f"mlp.{name}") for name in ("gate", "up", "down")]
+    return (
+        *rows,
+        Key(hf=f"{prefix}norm.weight", ours="text.norm.scale"),
+        Key(hf="lm_head.weight", ours="text.lm_head.kernel", transform="transpose"),
+    )
+
+
+KEYS = text_keys()
 TIED = {"lm_head.weight": "model.embed_tokens.weight"}
 IGNORED = (r"rotary_emb\.inv_freq$", r"rotary_pos_emb\.inv_freq$")
 
-MAX_LAYERS = 1_000
 SIZES = (
     "vocab_size",
     "hidden_size",
@@ -58,23 +59,30 @@ def text_config_from_hf(fields: Fields, *, tie_word_embeddings: bool) -> TextCon
     """Reads a decoder's fields, flat or nested, in the naming of transformers 4.x or 5.x."""
     sizes = {name: fields.size(name) for name in SIZES}
     fields.size("num_hidden_layers", most=MAX_LAYERS)
-    theta, section = _rope(fields)
-    fields.expect("hidden_act", ("silu",))
-    fields.expect("use_sliding_window", (False,))
     head_dim = sizes["hidden_size"] // sizes["num_attention_heads"]
     fields.expect("head_dim", (head_dim,))
+    theta, section = rope_from_hf(fields, interleaved=(False,))
+    return TextConfig(
+        **sizes,
+        **shared_text_fields(fields, sizes["num_attention_heads"]),
+        rope_theta=theta,
+        tie_word_embeddings=tie_word_embeddings,
+        mrope_section=section,
+    )
+
+
+def shared_text_fields(fields: Fields, num_attention_heads: int) -> dict[str, Any]:
+    """What decoders of all generations say alike; notes what none of them can be."""
+    fields.expect("hidden_act", ("silu",))
+    fields.expect("use_sliding_window", (False,))
     others = [kind for kind in fields.get("layer_types", [], list) if kind != "full_attention"]
     if others:
         fields.problems.append(f"layer_types has {others[0]!r}, have 'full_attention'")
-    return TextConfig(
-        **sizes,
-        num_key_value_heads=fields.size("num_key_value_heads", sizes["num_attention_heads"]),
-        rms_norm_eps=fields.require("rms_norm_eps", float),
-        rope_theta=theta,
-        tie_word_embeddings=tie_word_embeddings,
-        max_position_embeddings=fields.size("max_position_embeddings", 32_768),
-        mrope_section=section,
-    )
+    return {
+        "num_key_value_heads": fields.size("num_key_value_heads", num_attention_heads),
+        "rms_norm_eps": fields.require("rms_norm_eps", float),
+        "max_position_embeddings": fields.size("max_position_embeddings", 32_768),
+    }
 
 
 def text_config_to_hf(config: TextConfig) -> dict[str, Any]:
@@ -95,8 +103,13 @@ def text_config_to_hf(config: TextConfig) -> dict[str, Any]:
     }
 
 
-def _rope(fields: Fields) -> tuple[float, tuple[int, int, int] | None]:
-    """Base, and channels of time, row and column: `rope_parameters` (5.x) or `rope_scaling`."""
+def rope_from_hf(
+    fields: Fields, *, interleaved: Collection[bool]
+) -> tuple[float, tuple[int, int, int] | None]:
+    """Base, and channels of time, row and column: `rope_parameters` (5.x) or `rope_scaling`.
+
+    `interleaved` are the values that `mrope_interleaved` may have.
+    """
     old, new = fields.get("rope_scaling", {}, dict), fields.get("rope_parameters", {}, dict)
     rope = Fields({**old, **new}, f"{fields.where}: {'rope_parameters' if new else 'rope_scaling'}")
     flat_theta = fields.get("rope_theta", None, float)
@@ -108,7 +121,7 @@ def _rope(fields: Fields) -> tuple[float, tuple[int, int, int] | None]:
     section = rope.get("mrope_section", None, list)
     if section is None and "mrope" in (rope.content.get("type"), rope.content.get("rope_type")):
         rope.problems.append("type is mrope, but there is no mrope_section")
-    rope.expect("mrope_interleaved", (False,))
+    rope.expect("mrope_interleaved", interleaved)
     rope.expect("partial_rotary_factor", (1.0,))
     rope.expect("factor", (1.0,))
     rope.close()

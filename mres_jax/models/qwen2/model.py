@@ -1,8 +1,10 @@
-"""Qwen2 decoder over packs and caches.
+"""Decoder of Qwen2 and of what came after it, over packs and caches.
 
-Axes: t packed positions, m rows of a cache, e width, l layers, g key/value heads, k head width.
+Axes: t packed positions, m rows of a cache, e width, l layers, g key/value heads, k head width,
+deep the first layers, which DeepStack adds to.
 """
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
@@ -23,6 +25,8 @@ class DecoderLayer(nnx.Module):
             num_heads=config.num_attention_heads,
             num_kv_heads=config.num_key_value_heads,
             head_dim=config.head_dim,
+            use_bias=config.QKV_BIAS,
+            qk_norm_epsilon=epsilon if config.QK_NORM else None,
             dtype=dtype,
             rngs=rngs,
         )
@@ -64,27 +68,43 @@ class Decoder(nnx.Module):
             )
 
     def __call__(
-        self, x: Float[Array, "t e"], positions: Int[Array, "3 t"], plan: ops.Plan
+        self,
+        x: Float[Array, "t e"],
+        positions: Int[Array, "3 t"],
+        plan: ops.Plan,
+        extra: Float[Array, "deep t e"] | None = None,
     ) -> Float[Array, "t e"]:
-        """Hidden states after the final norm; `plan` is causal within each example."""
+        """Hidden states after the final norm.
+
+        Args:
+          x: embeddings.
+          positions: rotary, (t, h, w).
+          plan: causal within each example.
+          extra: what is added behind each of the first layers (DeepStack).
+        """
         rotary = self._rotary(positions)
 
-        def step(layer, x, _):
-            return layer(x, rotary, plan)[0], None
+        def step(layer, x, index):
+            return _with_extra(layer(x, rotary, plan)[0], extra, index), None
 
-        x, _ = nn.scan_layers(self.layers, step, x, remat=self.remat)
+        x, _ = nn.scan_layers(self.layers, step, x, self._layer_ids, remat=self.remat)
         return self.norm(x)
 
     def prefill(
-        self, x: Float[Array, "t e"], positions: Int[Array, "3 t"], plan: ops.Plan
+        self,
+        x: Float[Array, "t e"],
+        positions: Int[Array, "3 t"],
+        plan: ops.Plan,
+        extra: Float[Array, "deep t e"] | None = None,
     ) -> tuple[Float[Array, "t e"], Float[Array, "l t g k"], Float[Array, "l t g k"]]:
         """The same hidden states, with keys and values of every layer."""
         rotary = self._rotary(positions)
 
-        def step(layer, x, _):
-            return layer(x, rotary, plan)
+        def step(layer, x, index):
+            x, kv = layer(x, rotary, plan)
+            return _with_extra(x, extra, index), kv
 
-        x, (keys, values) = nn.scan_layers(self.layers, step, x)
+        x, (keys, values) = nn.scan_layers(self.layers, step, x, self._layer_ids)
         return self.norm(x), keys, values
 
     def decode(
@@ -105,6 +125,10 @@ class Decoder(nnx.Module):
             return self.embed.attend(hidden).astype(jnp.float32)
         return self.lm_head(hidden).astype(jnp.float32)
 
+    @property
+    def _layer_ids(self) -> Int[Array, " l"]:
+        return jnp.arange(self.config.num_hidden_layers)
+
     def _rotary(self, positions: Int[Array, "3 t"]) -> nn.Rotary:
         config = self.config
         return nn.decoder_rotary(
@@ -112,4 +136,15 @@ class Decoder(nnx.Module):
             head_dim=config.head_dim,
             theta=config.rope_theta,
             mrope_section=config.mrope_section,
+            interleaved=config.MROPE_INTERLEAVED,
         )
+
+
+def _with_extra(
+    x: Float[Array, "t e"], extra: Float[Array, "deep t e"] | None, index: Int[Array, ""]
+) -> Float[Array, "t e"]:
+    """`x` behind layer `index`, with what is added there."""
+    if extra is None:
+        return x
+    last = extra.shape[0] - 1
+    return jax.lax.cond(index <= last, lambda: x + extra[jnp.minimum(index, last)], lambda: x)

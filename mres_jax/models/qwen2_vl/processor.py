@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 from mres_jax.data.spec import ChatTemplate, ProcessorSpec
 from mres_jax.errors import CheckpointError
 from mres_jax.models.hf_fields import Fields
-from mres_jax.models.qwen2_vl.config import Qwen2VLConfig
+from mres_jax.models.qwen2_vl.config import QwenVLConfig
 
 # Pixel limits of the released preprocessor_config.json.
 MIN_PIXELS, MAX_PIXELS = 56 * 56, 28 * 28 * 16_384
@@ -31,10 +31,11 @@ PLACEHOLDERS = (
 
 
 def make_spec(
-    config: Qwen2VLConfig,
+    config: QwenVLConfig,
     token_id: Callable[[str], int],
     *,
     preprocessor: Mapping[str, Any] | None = None,
+    limits: tuple[int, int] = (MIN_PIXELS, MAX_PIXELS),
 ) -> ProcessorSpec:
     """Returns the processor's description.
 
@@ -43,9 +44,10 @@ def make_spec(
       token_id: id of a control token by name.
       preprocessor: contents of `preprocessor_config.json`; its pixel limits win over the released
         ones, in either of the two spellings Hugging Face uses.
+      limits: smallest and largest view of the released models, pixels.
     """
     vision = config.vision_config
-    smallest, largest = pixel_limits(preprocessor or {}, MIN_PIXELS, MAX_PIXELS)
+    smallest, largest = pixel_limits(preprocessor or {}, *limits)
     return ProcessorSpec(
         patch_size=vision.patch_size,
         merge_size=vision.spatial_merge_size,

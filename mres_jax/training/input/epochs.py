@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mres_jax.data.packing import empty_pack, pack, plan_packs
+from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.types import ExampleSize, Pack, Rung
 from mres_jax.errors import BadRowError, ConfigError, PackingError
 from mres_jax.training.input.examples import Examples
@@ -42,7 +43,7 @@ class Epoch:
       members: of each pack.
       sizes: what the members of each pack take of it, together.
       label_names: of all packs.
-      row_size: values of a patch row.
+      spec: of the model.
     """
 
     sources: tuple[Examples, ...]
@@ -51,7 +52,7 @@ class Epoch:
     members: tuple[tuple[Member, ...], ...]
     sizes: tuple[ExampleSize, ...]
     label_names: tuple[str, ...]
-    row_size: int
+    spec: ProcessorSpec
 
     def __len__(self) -> int:
         return len(self.rungs)
@@ -67,7 +68,7 @@ class Epoch:
         if examples:
             packed = pack(examples, rung, label_names=self.label_names)
         else:
-            packed = empty_pack(rung, row_size=self.row_size, label_names=self.label_names)
+            packed = empty_pack(rung, self.spec, label_names=self.label_names)
         return Fed(packed, self.number, index, self.members[index], tuple(bad))
 
 
@@ -78,7 +79,7 @@ def plan_epoch(
     seed: int,
     epoch: int,
     label_names: Sequence[str] = (),
-    row_size: int,
+    spec: ProcessorSpec,
     fill: int = -1,
 ) -> Epoch:
     """Returns every example of every source exactly once, in an order drawn from (seed, epoch).
@@ -88,7 +89,7 @@ def plan_epoch(
       ladder: static lengths.
       seed, epoch: of the order.
       label_names: of `Example.patch_labels`, for all packs alike.
-      row_size: values of a patch row.
+      spec: of the model.
       fill: see `plan_packs`.
 
     Raises:
@@ -122,5 +123,5 @@ def plan_epoch(
         ),
         sizes=tuple(ExampleSize(*sizes[list(p.indices)].sum(0).tolist()) for p in plans),
         label_names=tuple(label_names),
-        row_size=row_size,
+        spec=spec,
     )

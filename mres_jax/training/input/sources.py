@@ -95,7 +95,7 @@ def planner(
         seed=run.seed,
         fill=run.fill,
         label_names=sorted(PATCH_CLASSES) if run.aux_loss_weight else (),
-        row_size=spec.patch_row_size,
+        spec=spec,
     )
     return functools.lru_cache(maxsize=2)(lambda epoch: plan(epoch=epoch))
 

@@ -1,0 +1,84 @@
+"""What every vision tower over packs is, and what it gives.
+
+Axes: p packed patches, v packed visual tokens, d vision width, e text width, deep the layers of
+DeepStack.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
+
+from mres_jax import nn
+from mres_jax.data.types import Pack
+from mres_jax.models.tower_config import TowerConfig
+
+
+class Features(NamedTuple):
+    """What a tower makes of patches, in block order.
+
+    Attributes:
+      last: behind the last layer.
+      inner: behind the layers whose features reach the decoder by themselves (DeepStack), or None.
+    """
+
+    last: Float[Array, "p d"]
+    inner: Float[Array, "deep p d"] | None = None
+
+
+class Visual(NamedTuple):
+    """Visual tokens of a pack, in the order of its views.
+
+    Attributes:
+      tokens: what stands in their places before the first layer of the decoder.
+      deepstack: what is added there behind each of its first layers, or None.
+    """
+
+    tokens: Float[Array, "v e"]
+    deepstack: Float[Array, "deep v e"] | None = None
+
+
+class Tower(nnx.Module):
+    """A native-resolution encoder of packed patches; subclasses add `blocks` and the rest."""
+
+    blocks: Any  # `nn.VisionBlock`, stacked
+
+    def __init__(
+        self,
+        config: TowerConfig,
+        *,
+        use_bias: bool = False,
+        dtype: DTypeLike = jnp.float32,
+        remat: nn.Remat = "none",
+        rngs: nnx.Rngs,
+    ):
+        """Makes the embedding of patches, with a bias or without."""
+        self.config = config
+        self.remat: nn.Remat = remat
+        self.patch_embed = nn.PatchEmbed(
+            patch_size=config.patch_size,
+            temporal_patch_size=config.temporal_patch_size,
+            out_size=config.width,
+            mean=config.image_mean,
+            std=config.image_std,
+            use_bias=use_bias,
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    def embed(self, pack: Pack, order: Int[Array, " p"] | None = None) -> Float[Array, "p d"]:
+        """Embedded patches, in block order or in another one."""
+        return self.patch_embed(pack.patches if order is None else pack.patches[order])
+
+    def features(self, pack: Pack) -> Features:
+        """Features of every patch, before the merge; padding is never read."""
+        raise NotImplementedError
+
+    def merge(self, features: Features) -> Visual:
+        """Visual tokens of the tower's own width."""
+        raise NotImplementedError
+
+    def __call__(self, pack: Pack) -> Visual:
+        return self.merge(self.features(pack))

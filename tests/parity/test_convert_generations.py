@@ -1,0 +1,93 @@
+"""Qwen2.5-VL and Qwen3-VL: what transformers saved comes back bit for bit, what we export loads."""
+
+import json
+import pathlib
+import warnings
+
+import numpy as np
+import pytest
+from peers import FAMILIES, Peer, torch, transformers
+from safetensors.numpy import load_file
+
+from mres_jax import testing
+from mres_jax.models import registry
+from mres_jax.models.weights import load_weights, write_weights
+
+pytestmark = pytest.mark.parity
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _chatter():
+    """transformers warns of its own deprecations; those are not ours to fail on."""
+    with warnings.catch_warnings(action="ignore"):
+        yield
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(f, shape) for f in ("Qwen2.5-VL", "Qwen3-VL") for shape in FAMILIES[f].shapes],
+    ids=", ".join,
+)
+def peer(request, tmp_path_factory) -> Peer:
+    family, shape = request.param
+    make, shapes = FAMILIES[family]
+    return make(shapes[shape], tmp_path_factory.mktemp("peer") / "model")
+
+
+def tensors(directory: pathlib.Path) -> dict[str, np.ndarray]:
+    out = {}
+    for file in directory.glob("*.safetensors"):
+        out |= load_file(file)
+    return out
+
+
+def test_what_transformers_saved_comes_back_bit_for_bit(peer, tmp_path):
+    directory, back = tmp_path / "theirs", tmp_path / "back"
+    peer.model.to(torch.bfloat16).save_pretrained(directory, max_shard_size="50KB")
+    peer.model.to(torch.float32)
+    content = json.loads((directory / "config.json").read_text())
+    family = registry.FAMILIES[content["model_type"]]
+    config = family.config_from_hf(content)
+    table = family.key_table(config)
+    state = load_weights(directory, family.skeleton(config), table, dtype="stored")
+    back.mkdir()
+    write_weights(state, table, back)
+    before, after = tensors(directory), tensors(back)
+    assert after.keys() == before.keys()
+    for name, tensor in before.items():
+        assert after[name].dtype == tensor.dtype
+        np.testing.assert_array_equal(
+            after[name].view(np.uint16), tensor.view(np.uint16), err_msg=name
+        )
+
+
+def test_transformers_loads_what_we_export_of_a_model_made_here(peer, tmp_path):
+    """Without any file of theirs: our own config.json, template and processor settings."""
+    ours, tokenizer = peer.ours, testing.tiny_tokenizer()
+    loaded = registry.LoadedModel(
+        model=ours.model,
+        config=ours.model.config,
+        spec=ours.spec,
+        tokenizer=tokenizer,
+        family=registry.family_of(ours.model.config),
+    )
+    registry.export_hf(loaded, tmp_path / "model")
+    model, report = type(peer.model).from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert not any(report.values()), report
+    theirs = peer.model.state_dict()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, theirs[name]), name
+    for part in ("vision_config", "text_config"):
+        found, expected = (getattr(m.config, part).to_dict() for m in (model, peer.model))
+        usual = {"dtype", "transformers_version", "architectures", "_name_or_path"}
+        different = {
+            key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key)
+        }
+        assert not different - usual - {"tokens_per_second", "initializer_range", "rope_parameters"}
+    rope = model.config.text_config.rope_parameters
+    assert rope["mrope_section"] == list(peer.shape.mrope_section)
+    assert rope["rope_theta"] == 5_000.0
+    pixels = transformers.models.qwen2_vl.image_processing_pil_qwen2_vl.Qwen2VLImageProcessorPil
+    again = pixels.from_pretrained(tmp_path / "model")
+    assert tuple(again.image_mean) == ours.spec.mean
+    assert again.patch_size == peer.shape.patch_size
