@@ -157,5 +157,4 @@ def nested_text_fields(fields: Fields) -> Fields:
 
 def is_tied(fields: Fields, text: Fields) -> bool:
     """Whether head and embeddings are one: said at the top (5.x, hub files) or nested (4.5x)."""
-    outer = fields.get("tie_word_embeddings", False, bool)
-    return outer or text.get("tie_word_embeddings", False, bool)
+    return any([part.get("tie_word_embeddings", False, bool) for part in (fields, text)])

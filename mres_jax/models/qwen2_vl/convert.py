@@ -86,6 +86,7 @@ def assembled_from_hf(
     fields.expect("model_type", (model_type,))
     text = nested_text_fields(fields)
     tied = is_tied(fields, text)
+    text.ignore(TOKEN_IDS)  # 4.53 repeats some there; those at the top count
     vision = fields.child("vision_config")
     try:
         config = make(
