@@ -113,8 +113,8 @@ def check(folder: pathlib.Path) -> None:
         places = jnp.tile(jnp.arange(len(ids)), (3, 1))
         plan = ops.make_plan(owners, causal=True)
         hidden = model.text(model.text.embed(ids), places, plan)[NUM_TOKENS - 1]
-        visual = model.encode(packed.patches, packed.patch_positions, packed.patch_segment_ids)
-        return {"tower": visual, "prefill": model.logits(hidden)}
+        visual = model.encode(packed)
+        return {"tower": visual.tokens, "prefill": model.logits(hidden)}
 
     theirs = np.load(folder / "theirs.npz")
     found = run(model, packed._replace(patch_labels={}), ids)

@@ -398,7 +398,7 @@ def test_a_hugging_face_directory_in_a_bucket_is_refused(loaded, exported, tmp_p
         ({"step_00000010/orbax/x": ""}, "no complete checkpoint: every save was cut short"),
         ({"config.json": "{"}, "config.json: not valid JSON"),
         ({"config.json": "[]"}, "config.json: holds a list, not a JSON object"),
-        ({"config.json": "{}"}, "model_type None is not supported; have qwen2_vl, llava_qwen"),
+        ({"config.json": "{}"}, "model_type None is not supported; have qwen2_vl, qwen2_5_vl"),
         (
             {"config.json": '{"model_type": "qwen2_v"}'},
             r"model_type 'qwen2_v' is not supported \(did you mean qwen2_vl\?\)",
