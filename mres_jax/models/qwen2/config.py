@@ -25,8 +25,8 @@ class TextConfig:
     mrope_section: tuple[int, int, int] | None = None  # frequencies for t, h, w; None = plain
 
     def __post_init__(self):
-        self._check_divides("num_key_value_heads", self.num_attention_heads)
         self._check_head_dim()
+        self._check_divides("num_key_value_heads", self.num_attention_heads)
         if self.mrope_section is not None and sum(self.mrope_section) != self.head_dim // 2:
             raise ValueError(
                 f"TextConfig: mrope_section={self.mrope_section} must sum to half the head width, "
