@@ -9,11 +9,15 @@ from typing import NoReturn
 from mres_jax.config import did_you_mean
 from mres_jax.errors import ConfigError
 
-POLICIES = "native, fixed:336,mode=squash|pad|keep, scale:0.5, budget:256"
+POLICIES = (
+    "native, fixed:336,mode=squash|pad|keep, scale:0.5, budget:256, zoom[,window=0.25], "
+    "window:TOP.LEFT.BOTTOM.RIGHT, task,file=F"
+)
 MODEL_HELP = (
     "a directory (orbax or Hugging Face), a hub id org/name[@revision]; default: the shipped "
     "mres-tiny, which reads generated documents only"
 )
+SERVED_HELP = f"{MODEL_HELP}; or the address of a server, http://host:port/v1#name"
 _OVERRIDE = re.compile(r"(--)?[A-Za-z_][\w-]*(\.[^=\s]+)*=.*", re.DOTALL)
 
 
@@ -94,7 +98,7 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("images", nargs="*", metavar="IMAGE", help="picture files, in the order of the prompt")
     add("-q", "--question", required=True, metavar="TEXT", help="what to ask")
-    add("-m", "--model", metavar="M", help=MODEL_HELP)
+    add("-m", "--model", metavar="M", help=SERVED_HELP)
     add(
         "-p",
         "--policy",
