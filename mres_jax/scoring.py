@@ -244,8 +244,8 @@ def box_match(
 def choice_letter(text: str, options: Sequence[str]) -> str:
     """Returns the letter of the option that an answer chooses; "" where it chooses none or several.
 
-    A letter at its start (`B`, `(B)`, `B. the cat`), behind the word answer (`the answer is B`), or
-    alone among all letters that stand by themselves; else an option's own text.
+    In this order: a letter at its start (`B`, `(B)`, `B. the cat`), an option's own text, a letter
+    behind the word answer, the only letter that stands by itself.
 
     Example:
       >>> choice_letter("The answer is (C).", ["a cat", "a dog", "an owl"])
@@ -253,18 +253,17 @@ def choice_letter(text: str, options: Sequence[str]) -> str:
     """
     letters = "".join(chr(ord("A") + i) for i in range(len(options)))
     text = text.strip()
-    rules = (
-        rf"^\(?([{letters}])(?:[).:,]|\s*$)",
-        rf"answer(?: is|:)?\s*:?\s*\(?([{letters}])\b",
-    )
-    for rule in rules if letters else ():
-        if found := re.search(rule, text, 0 if rule[0] == "^" else re.IGNORECASE):
-            return found[1].upper()
-    alone = set(re.findall(rf"(?<![\w'])([{letters}])(?![\w'])", text)) if letters else set()
-    if len(alone) == 1:
-        return alone.pop()
-    same = [i for i, option in enumerate(options) if exact_match(text, [option])]
-    return letters[same[0]] if len(same) == 1 and not alone else ""
+    if not letters:
+        return ""
+    if found := re.match(rf"\(?([{letters}])(?:[).:,]|\s*$)", text):
+        return found[1]
+    same = [letters[i] for i, option in enumerate(options) if exact_match(text, [option])]
+    if len(same) == 1:
+        return same[0]
+    if found := re.search(rf"(?i)answer(?: is|:)?\s*:?\s*\(?([{letters}])\b", text):
+        return found[1].upper()
+    alone = set(re.findall(rf"(?<![\w'])([{letters}])(?![\w'])", text))
+    return alone.pop() if len(alone) == 1 else ""
 
 
 SCORERS = ("exact", "unit", "anls", "point", "box", "choice")

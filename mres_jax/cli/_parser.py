@@ -167,11 +167,45 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     add("-m", "--model", metavar="M", help=MODEL_HELP)
 
 
+def _add_resolution(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--task", required=True, metavar="DIR", help="folder with rows.jsonl and its pictures")
+    add("-m", "--model", metavar="M", help=SERVED_HELP)
+    add(
+        "-p",
+        "--candidate",
+        action="append",
+        metavar="P",
+        help="budget:N, fixed:S or fixed,tokens=N; at least three; default: budget:16, 32, 64, ...",
+    )
+    add(
+        "--reference",
+        action="append",
+        metavar="DIR",
+        help="task with answers that the formula is fitted to; repeat it; default: a plain sweep",
+    )
+    add("--calibration", metavar="FILE", help="written before with --reference")
+    add(
+        "--combine",
+        choices=("product", "sum", "loglinear"),
+        default="product",
+        help="form of the formula; default product",
+    )
+    add("--complexity", default="mdl", metavar="NAME", help="mdl, gradient, entropy, compressed")
+    add("--perturbations", type=int, default=3, metavar="N", help="of each picture; default 3")
+    add("--mean-tokens", type=float, metavar="N", help="also one resolution per picture under this")
+    add("--max-new-tokens", type=int, default=16, metavar="N", help="default 16")
+    add("--seed", type=int, default=0, metavar="S", help="of perturbations and resamplings")
+    add("--out", default="resolution", metavar="DIR", help="for TASK.json and TASK.png")
+    add("--json", action="store_true", help="print one JSON object and nothing else")
+
+
 _COMMANDS = {
     "ask": (_add_ask, "Ask a question about pictures; an answer with its cost per policy"),
     "train": (_add_train, "Train what a run file describes; resumes by itself"),
     "convert": (_add_convert, "Convert a Hugging Face directory to an orbax checkpoint, or back"),
     "data": (_add_data, "Check a data set of rows, or prepare its index and see what it costs"),
+    "resolution": (_add_resolution, "Choose the one resolution that suits a task"),
     "doctor": (_add_doctor, "Report what is installed, and whether a model loads and answers"),
     "demo": (
         _add_demo,
