@@ -133,6 +133,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="Hugging Face or orbax directory, or hub id")
     parser.add_argument("target", metavar="DST", help="new directory; SRC tells the direction")
+    parser.add_argument(
+        "--adapter", action="store_true", help="of a run: only what it trained, in peft's format"
+    )
 
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
