@@ -61,7 +61,9 @@ def bicubic_weights(old: int, new: int) -> Float[np.ndarray, "new old"]:
     Reference:
       Keys, 1981, "Cubic convolution interpolation for digital image processing", with -0.75.
     """
-    at = (np.arange(new) + 0.5) * old / new - 0.5
+    # torch reckons places in float32, and up to 1e-5 of the values hangs on their rounding
+    at = np.float32(old / new) * (np.arange(new, dtype=np.float32) + np.float32(0.5))
+    at = (at - np.float32(0.5)).astype(np.float64)
     first = np.floor(at).astype(np.int64)
     weights = np.zeros((new, old))
     for tap in range(-1, 3):

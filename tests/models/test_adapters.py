@@ -142,7 +142,7 @@ def test_saving_refuses_what_one_file_cannot_say(models, tmp_path):
 
 
 def test_a_run_gives_its_adapters_away_with_what_it_trained_whole(models, tmp_path, capsys):
-    """A step as training writes it: frozen parameters beside it, adapters in a tree of their own."""
+    """A step as training writes it: frozen parameters beside it, adapters in their own tree."""
     model = adapted(models["qwen2_vl"])
     flat = flatten(model)
     adapters = {n: x for n, x in flat.items() if n.rpartition(".")[2] in nn.LORA_FACTORS}
@@ -171,5 +171,8 @@ def test_a_run_gives_its_adapters_away_with_what_it_trained_whole(models, tmp_pa
         np.testing.assert_array_equal(flatten(other)[name], value, err_msg=name)
     assert main(["convert", str(out), str(tmp_path / "x"), "--adapter"]) == 2
     assert "load its base model, with adapter= this directory" in capsys.readouterr().err
-    assert main(["convert", str(root / "frozen"), str(tmp_path / "x"), "--adapter"]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    plain = root.parent / "plain"
+    whole = {"model": frozen | trained}
+    write_checkpoint(plain / "step_00000001", whole, config=config, assets=assets)
+    assert main(["convert", str(plain), str(tmp_path / "x"), "--adapter"]) == 2
+    assert "was trained without adapters, so there are none" in capsys.readouterr().err
