@@ -37,7 +37,7 @@ def peft():
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory) -> pathlib.Path:
-    made = tiny_qwen2_vl()
+    made = tiny_qwen2_vl(spread=2.0)  # at 4 rounding grows to 1e-3 and hides what is asked
     path = tmp_path_factory.mktemp("base") / "base"
     config = made.model.config
     export_hf(
@@ -105,6 +105,9 @@ def test_we_load_what_peft_saved_and_give_the_same_logits(directory, peft, tmp_p
     )
     torch.manual_seed(0)
     wrapped = peft.get_peft_model(base_of(directory), config).eval()
+    with torch.no_grad():
+        for name, value in wrapped.named_parameters():
+            value.mul_(0.3 if "lora_B" in name else 1.0)
     wrapped.save_pretrained(tmp_path / "a")
     vlm = load(directory)
     plain = our_logits(vlm)
@@ -114,9 +117,7 @@ def test_we_load_what_peft_saved_and_give_the_same_logits(directory, peft, tmp_p
         f"largest logit difference {np.abs(ours - theirs).max():.3g} of {np.abs(theirs).max():.3g}"
     )
     assert np.abs(ours - plain).max() > 50 * TOLERANCE
-    np.testing.assert_allclose(
-        ours, theirs, rtol=0, atol=TOLERANCE * max(1, np.abs(theirs).max() / 20)
-    )
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("new", [(16, 16), (32, 32), (48, 48), (24, 24), (17, 40)])
