@@ -1,4 +1,6 @@
-"""How many pictures a second the complexity measures take: `python experiments/benchmarks/complexity.py`.
+"""How many pictures a second the complexity measures take.
+
+python experiments/benchmarks/complexity.py
 
 Generated documents of all sizes and kinds, in memory, one and two processes; the numbers are the
 same.
@@ -16,6 +18,7 @@ from mres_jax.resolution.complexity import COMPLEXITIES, measure_images
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pictures", type=int, default=96)
+    parser.add_argument("--note", action="append", default=[], help="under the table")
     parser.add_argument("--dry", action="store_true", help="print, and write no result")
     args = parser.parse_args()
     images = [document.image for document in make_set(0, args.pictures)]
@@ -38,6 +41,7 @@ def main() -> None:
             about=f"{len(images)} generated documents of {mean:.2f} MPix on average, in memory; "
             "two processes are started anew, which is in the time.",
             dtype="float64",
+            notes=args.note,
         )
 
 

@@ -18,6 +18,7 @@ from mres_jax.resolution.complexity import (
     measure_images,
 )
 from mres_jax.resolution.complexity.mdl import mdl_levels
+from mres_jax.resolution.complexity.mixture import Mixture
 from mres_jax.resolution.complexity.thumbnail import thumbnail
 
 TALL, WIDE = 150, 200
@@ -242,3 +243,9 @@ def test_an_unknown_measure_a_bad_file_and_a_sample_of_nothing_are_named(tmp_pat
         measure_images([tmp_path / "a.png"], "entropy")
     with pytest.raises(MresError, match="sample=8 must be at least 16"):
         mdl_complexity(flat(), sample=8)
+
+
+def test_a_position_between_two_clusters_goes_to_the_larger_one():
+    """Equal variances of 0.04 and shares of 9 to 1: the border lies 0.04 log 9 past the middle."""
+    pair = Mixture(np.array([0.9, 0.1]), np.array([[0.0], [1.0]]), np.full((2, 1), 0.04))
+    assert pair.assign(np.array([[0.4], [0.58], [0.6], [0.9]])).tolist() == [0, 0, 1, 1]

@@ -177,7 +177,7 @@ def test_pictures_share_a_budget_by_their_signals():
 
 
 class Planted:
-    """Doubts a picture the more the smaller it is shown; answers with its row's id."""
+    """Doubts a picture the more the smaller it is shown and the later its perturbation."""
 
     def __init__(self, entropies=None):
         self.requests: list[Request] = []
@@ -194,7 +194,9 @@ class Planted:
         cost = Cost(
             visual_tokens=tokens, text_tokens=1, new_tokens=2, retention_ratio=1.0, flops=0.0, ms={}
         )
-        doubt = [1 / tokens, 3 / tokens] if self.entropies is None else self.entropies
+        number = int(request.id.rpartition("/")[2])  # of the perturbation
+        planted = [1 / tokens + number, 3 / tokens + number]
+        doubt = planted if self.entropies is None else self.entropies
         right = "yes" if tokens >= 200 else "no"
         return Answer(
             text=right,
@@ -224,7 +226,7 @@ def test_measuring_asks_each_row_under_each_candidate_and_perturbation_once():
     )
     assert len(answerer.requests) == task.num_answers == 3 * 4 * 2
     assert len({request.id for request in answerer.requests}) == 24
-    assert task.uncertainty == pytest.approx(2 / task.tokens)
+    assert task.uncertainty == pytest.approx(2 / task.tokens + 0.5)  # of perturbations 0 and 1
     assert task.scores is not None
     assert task.scores.tolist() == [[0.0, 0.0, 1.0, 1.0]] * 3
     assert (task.complexity > 0.8).all()  # noise does not compress
