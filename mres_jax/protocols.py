@@ -58,8 +58,10 @@ class Cost:
       text_tokens: other prompt tokens.
       new_tokens: tokens generated.
       retention_ratio: visual tokens / visual tokens at native resolution; above 1 when enlarged.
-      flops: 2 per multiply-add, of encoder, prefill and decoding for this answer alone.
-      ms: wall time, `{"host", "vision", "prefill", "decode"}`, of the batch it was answered in.
+      flops: 2 per multiply-add, of encoder, prefill and decoding for this answer alone; 0 where a
+        server does not tell.
+      ms: wall time, `{"host", "vision", "prefill", "decode"}`, of the batch it was answered in; of
+        a server `{"host", "server"}`, of this answer's request.
     """
 
     visual_tokens: int
@@ -68,6 +70,18 @@ class Cost:
     retention_ratio: float
     flops: float
     ms: Mapping[str, float]
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """The cost of two passes over the same pictures."""
+        ms = {k: self.ms.get(k, 0.0) + other.ms.get(k, 0.0) for k in {**self.ms, **other.ms}}
+        return Cost(
+            visual_tokens=self.visual_tokens + other.visual_tokens,
+            text_tokens=self.text_tokens + other.text_tokens,
+            new_tokens=self.new_tokens + other.new_tokens,
+            retention_ratio=self.retention_ratio + other.retention_ratio,
+            flops=self.flops + other.flops,
+            ms=ms,
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,9 +93,14 @@ class Answer:
       token_ids: generated ids, the stop token included.
       logprobs: log-probability of each under the distribution it was drawn from.
       entropies: nats per token of that distribution, or None where a server does not tell.
-      views: what the model looked at.
-      coord_frame: how it writes coordinates: `relative_1000` or `resized_px`.
+      views: what the model looked at; of several passes, in the last.
+      coord_frame: how it writes coordinates, see `mres_jax.scoring.COORD_FRAMES`.
       finish_reason: `stop` or `length`.
+      cost: of all passes.
+      entropies_are_bounds: whether a server told the likeliest tokens only, so that each entropy is
+        at least what stands here.
+      passes: the answers of all passes in turn, where there were several; empty for one.
+      note: what a reader should know of how it came about, such as a window that was not found.
     """
 
     text: str
@@ -92,6 +111,9 @@ class Answer:
     coord_frame: str
     finish_reason: str
     cost: Cost
+    entropies_are_bounds: bool = False
+    passes: Sequence["Answer"] = ()
+    note: str = ""
 
 
 @runtime_checkable

@@ -167,27 +167,47 @@ def relative_box(box: Box, size: Size) -> tuple[int, int, int, int]:
     return left, top, right, bottom
 
 
+COORD_FRAMES = ("relative_1000", "relative_1", "resized_px")  # how models write places
+
+
 def to_picture(x: float, y: float, *, view: View, coord_frame: str) -> tuple[float, float]:
     """Returns where a place in a view lies in the upright picture.
 
     Args:
       x: from the left edge of what the encoder received, its canvas included: thousandths of the
-        width for `relative_1000`, pixels for `resized_px`.
+        width for `relative_1000`, shares for `relative_1`, pixels for `resized_px`.
       y: from its upper edge, likewise of the height.
       view: what was looked at.
-      coord_frame: as in `Answer`.
+      coord_frame: one of `COORD_FRAMES`.
 
     Returns:
       (y, x), pixels; outside the picture where the place is.
     """
     outer, inner, crop = view.encoded_size, view.size, view.crop
-    if coord_frame == "relative_1000":
-        x, y = x * outer.width / 1000, y * outer.height / 1000
-    elif coord_frame != "resized_px":
-        raise ValueError(f"to_picture: no coordinate frame {coord_frame!r}.")
-    x, y = x - (outer.width - inner.width) // 2, y - (outer.height - inner.height) // 2
-    scale = crop.size.height / inner.height, crop.size.width / inner.width
-    return crop.top + y * scale[0], crop.left + x * scale[1]
+    unit = _frame_extent(outer, coord_frame)
+    x = x * outer.width / unit.width - (outer.width - inner.width) // 2
+    y = y * outer.height / unit.height - (outer.height - inner.height) // 2
+    return (
+        crop.top + y * crop.size.height / inner.height,
+        crop.left + x * crop.size.width / inner.width,
+    )
+
+
+def from_picture(y: float, x: float, *, view: View, coord_frame: str) -> tuple[float, float]:
+    """Returns where a place of the upright picture lies in a view, (x, y): undoes `to_picture`."""
+    outer, inner, crop = view.encoded_size, view.size, view.crop
+    unit = _frame_extent(outer, coord_frame)
+    x = (x - crop.left) * inner.width / crop.size.width + (outer.width - inner.width) // 2
+    y = (y - crop.top) * inner.height / crop.size.height + (outer.height - inner.height) // 2
+    return x * unit.width / outer.width, y * unit.height / outer.height
+
+
+def _frame_extent(outer: Size, coord_frame: str) -> Size:
+    """What the lower right corner is called in a frame."""
+    extents = {"relative_1000": Size(1000, 1000), "relative_1": Size(1, 1), "resized_px": outer}
+    if coord_frame not in extents:
+        raise ValueError(f"no coordinate frame {coord_frame!r}; have {', '.join(COORD_FRAMES)}.")
+    return extents[coord_frame]
 
 
 def point_match(prediction: str, box: Box, *, view: View, coord_frame: str) -> float:
@@ -219,6 +239,75 @@ def box_match(
     ]
     (top, left), (bottom, right) = ((round(y), round(x)) for y, x in corners)
     return float(box_iou(Box(top, left, bottom, right), box) >= threshold)
+
+
+def choice_letter(text: str, options: Sequence[str]) -> str:
+    """Returns the letter of the option that an answer chooses; "" where it chooses none or several.
+
+    In this order: a letter at its start (`B`, `(B)`, `B. the cat`), an option's own text, a letter
+    behind the word answer, the only letter that stands by itself.
+
+    Example:
+      >>> choice_letter("The answer is (C).", ["a cat", "a dog", "an owl"])
+      'C'
+    """
+    letters = "".join(chr(ord("A") + i) for i in range(len(options)))
+    text = text.strip()
+    if not letters:
+        return ""
+    if found := re.match(rf"\(?([{letters}])(?:[).:,]|\s*$)", text):
+        return found[1]
+    same = [letters[i] for i, option in enumerate(options) if exact_match(text, [option])]
+    if len(same) == 1:
+        return same[0]
+    if found := re.search(rf"(?i)answer(?: is|:)?\s*:?\s*\(?([{letters}])\b", text):
+        return found[1].upper()
+    alone = set(re.findall(rf"(?<![\w'])([{letters}])(?![\w'])", text))
+    return alone.pop() if len(alone) == 1 else ""
+
+
+SCORERS = ("exact", "unit", "anls", "point", "box", "choice")
+
+
+def grade(
+    scorer: str,
+    prediction: str,
+    answers: Sequence[str],
+    *,
+    options: Sequence[str] = (),
+    box: Box | None = None,
+    views: Sequence[View] = (),
+    coord_frame: str = "relative_1000",
+) -> float:
+    """Returns 1.0 or 0.0 by the scorer that a question names.
+
+    Args:
+      scorer: `exact`, `unit`, `anls` (at least 0.5), `point` (inside `box`), `box` (overlap of at
+        least 0.5), `choice` (the letter or the text of an option).
+      prediction: the answer given.
+      answers: those that are right.
+      options: of a `choice`.
+      box: of `point` and `box`, px of the picture.
+      views: what was looked at; coordinates are those of the only one.
+      coord_frame: as in `Answer`.
+
+    Raises:
+      ValueError: an unknown scorer; a place without its box, or in more than one view.
+    """
+    texts = {"exact": exact_match, "unit": unit_exact_match, "anls": anls}
+    if scorer in texts:
+        return float(texts[scorer](prediction, answers) > 0)
+    if scorer == "choice":
+        letter = choice_letter(prediction, options)
+        right = {choice_letter(answer, options) for answer in answers} - {""}
+        return float(letter in right)
+    places = {"point": point_match, "box": box_match}
+    if scorer not in places or box is None or len(views) != 1:
+        raise ValueError(
+            f"grade: scorer {scorer!r} (have {', '.join(SCORERS)}) with "
+            f"{'no box' if box is None else 'a box'} and {len(views)} views."
+        )
+    return places[scorer](prediction, box, view=views[0], coord_frame=coord_frame)
 
 
 def _numbers(text: str) -> list[float]:

@@ -9,11 +9,15 @@ from typing import NoReturn
 from mres_jax.config import did_you_mean
 from mres_jax.errors import ConfigError
 
-POLICIES = "native, fixed:336,mode=squash|pad|keep, scale:0.5, budget:256"
+POLICIES = (
+    "native, fixed:336,mode=squash|pad|keep, scale:0.5, budget:256, zoom[,window=0.25], "
+    "window:TOP.LEFT.BOTTOM.RIGHT, task,file=F"
+)
 MODEL_HELP = (
     "a directory (orbax or Hugging Face), a hub id org/name[@revision]; default: the shipped "
     "mres-tiny, which reads generated documents only"
 )
+SERVED_HELP = f"{MODEL_HELP}; or the address of a server, http://host:port/v1#name"
 _OVERRIDE = re.compile(r"(--)?[A-Za-z_][\w-]*(\.[^=\s]+)*=.*", re.DOTALL)
 
 
@@ -94,7 +98,7 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("images", nargs="*", metavar="IMAGE", help="picture files, in the order of the prompt")
     add("-q", "--question", required=True, metavar="TEXT", help="what to ask")
-    add("-m", "--model", metavar="M", help=MODEL_HELP)
+    add("-m", "--model", metavar="M", help=SERVED_HELP)
     add(
         "-p",
         "--policy",
@@ -129,6 +133,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="Hugging Face or orbax directory, or hub id")
     parser.add_argument("target", metavar="DST", help="new directory; SRC tells the direction")
+    parser.add_argument(
+        "--adapter", action="store_true", help="of a run: only what it trained, in peft's format"
+    )
 
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
@@ -163,11 +170,45 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     add("-m", "--model", metavar="M", help=MODEL_HELP)
 
 
+def _add_resolution(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--task", required=True, metavar="DIR", help="folder with rows.jsonl and its pictures")
+    add("-m", "--model", metavar="M", help=SERVED_HELP)
+    add(
+        "-p",
+        "--candidate",
+        action="append",
+        metavar="P",
+        help="budget:N, fixed:S or fixed,tokens=N; at least three; default: budget:16, 32, 64, ...",
+    )
+    add(
+        "--reference",
+        action="append",
+        metavar="DIR",
+        help="task with answers that the formula is fitted to; repeat it; default: a plain sweep",
+    )
+    add("--calibration", metavar="FILE", help="written before with --reference")
+    add(
+        "--combine",
+        choices=("product", "sum", "loglinear"),
+        default="product",
+        help="form of the formula; default product",
+    )
+    add("--complexity", default="mdl", metavar="NAME", help="mdl, gradient, entropy, compressed")
+    add("--perturbations", type=int, default=3, metavar="N", help="of each picture; default 3")
+    add("--mean-tokens", type=float, metavar="N", help="also one resolution per picture under this")
+    add("--max-new-tokens", type=int, default=16, metavar="N", help="default 16")
+    add("--seed", type=int, default=0, metavar="S", help="of perturbations and resamplings")
+    add("--out", default="resolution", metavar="DIR", help="for TASK.json and TASK.png")
+    add("--json", action="store_true", help="print one JSON object and nothing else")
+
+
 _COMMANDS = {
     "ask": (_add_ask, "Ask a question about pictures; an answer with its cost per policy"),
     "train": (_add_train, "Train what a run file describes; resumes by itself"),
     "convert": (_add_convert, "Convert a Hugging Face directory to an orbax checkpoint, or back"),
     "data": (_add_data, "Check a data set of rows, or prepare its index and see what it costs"),
+    "resolution": (_add_resolution, "Choose the one resolution that suits a task"),
     "doctor": (_add_doctor, "Report what is installed, and whether a model loads and answers"),
     "demo": (
         _add_demo,

@@ -11,6 +11,7 @@ from mres_jax.errors import ConfigError
 
 if TYPE_CHECKING:
     from mres_jax.inference import VLM
+    from mres_jax.inference.remote import RemoteAnswerer
 
 PACKAGES = ("mres-jax", "jax", "flax", "numpy", "pillow")
 
@@ -55,16 +56,37 @@ def find_model(model: str | None) -> Place:
       ConfigError: an address of a server.
       CheckpointError: nothing is there.
     """
-    if model and re.match(r"https?://", model):
+    if is_server(model):
         raise ConfigError(
-            f"model {model}: asking a server is not in this version; give a directory or a hub id "
-            "org/name."
+            f"model {model}: this command needs a model's weights, and a server keeps them; give a "
+            "directory or a hub id org/name."
         )
     from mres_jax.models.registry import detect, resolve
 
     directory = resolve(model)
     detect(directory)
     return Place(model or "mres-tiny", directory)
+
+
+def is_server(model: str | None) -> bool:
+    """Whether a model is named by the address of a server."""
+    return model is not None and re.match(r"https?://", model) is not None
+
+
+def open_server(address: str, *, logprobs: bool = False) -> "RemoteAnswerer":
+    """Returns what asks a server; its key is read from the environment: OPENAI_API_KEY.
+
+    Args:
+      address: `http://host:port/v1#name`.
+      logprobs: ask for log-probabilities, and refuse a server that has none.
+
+    Raises:
+      ConfigError: it is no address.
+    """
+    from mres_jax.inference.remote import RemoteAnswerer
+
+    key = os.environ.get("OPENAI_API_KEY")
+    return RemoteAnswerer(address, logprobs=logprobs, api_key=key)
 
 
 def open_model(place: Place, *, exact: bool = False, dtype: str | None = None) -> "VLM":

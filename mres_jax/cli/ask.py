@@ -2,19 +2,27 @@
 
 import argparse
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mres_jax.cli._report import find_model, open_model, progress, versions
+from mres_jax.cli._report import (
+    find_model,
+    is_server,
+    open_model,
+    open_server,
+    progress,
+    versions,
+)
 from mres_jax.cli._table import print_table
 from mres_jax.data.images import decode_image
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import ConfigError, PromptError
 from mres_jax.files import check_directory, write_together
-from mres_jax.inference import VLM
+from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.domain import Domain
+from mres_jax.inference.remote import RemoteAnswerer
 from mres_jax.inference.show import show_views
 from mres_jax.protocols import Answer, Request, Sampling
 from mres_jax.resolution.policies import check_policy, parse_policy
@@ -30,18 +38,17 @@ def run(args: argparse.Namespace) -> int:
     if args.save:
         check_directory(args.save)  # before minutes of work
     images = [decode_image(path) for path in args.images]
-    place = find_model(args.model)
-    vlm = open_model(place, dtype=args.dtype)
-    policies = policies or [vlm.answerer.policy]
+    asked = _open(args.model, args.dtype)
+    policies = policies or [asked.answerer.policy]
     for policy in policies:
-        check_policy(parse_policy(policy), vlm.spec)
-    answers = [_answer(vlm, images, question, policy, sampling, args.seed) for policy in policies]
+        check_policy(parse_policy(policy), asked.spec)
+    answers = [_answer(asked, images, question, policy, sampling, args.seed) for policy in policies]
     rows = [
-        to_json(answer, policy, vlm, question)
+        to_json(answer, policy, asked, question)
         for policy, answer in zip(policies, answers, strict=True)
     ]
     if args.save:
-        _save(args.save, images, answers, policies, vlm.spec)
+        _save(args.save, images, answers, policies, asked.spec)
     if args.json:
         _print_json(rows)
     else:
@@ -50,6 +57,38 @@ def run(args: argparse.Namespace) -> int:
     if notes:
         progress(f"note: {notes[0]}")  # the others say the same in other numbers
     return 0
+
+
+class Asked(NamedTuple):
+    """Whoever answers.
+
+    Attributes:
+      name: as it was asked for.
+      answerer: a model on this machine or a server.
+      note: says of a question and its answer what a reader should know, or None.
+    """
+
+    name: str
+    answerer: LocalAnswerer | RemoteAnswerer
+    note: Callable[[str, Answer], str | None]
+
+    @property
+    def spec(self) -> ProcessorSpec:
+        """How pictures become its input."""
+        return self.answerer.spec
+
+
+def _open(model: str | None, dtype: str | None) -> Asked:
+    if is_server(model):
+        assert model is not None
+        return Asked(model, open_server(model), lambda question, answer: None)
+    vlm = open_model(find_model(model), dtype=dtype)
+    domain = Domain.of(vlm.facts)
+
+    def note(question: str, answer: Answer) -> str | None:
+        return domain and domain.note(question, answer, vlm.tokenizer)
+
+    return Asked(vlm.name, vlm.answerer, note)
 
 
 def _sampling(args: argparse.Namespace) -> Sampling:
@@ -88,7 +127,7 @@ def place_pictures(question: str, num_images: int) -> str:
 
 
 def _answer(
-    vlm: VLM,
+    asked: Asked,
     images: Sequence[np.ndarray],
     question: str,
     policy: str,
@@ -97,32 +136,26 @@ def _answer(
 ) -> Answer:
     """One answer, timed without compilation where that does not take long."""
     request = Request(id="ask", images=images, question=question, policy=policy)
-    ask = lambda: vlm.answerer.answer([request], sampling=sampling, seed=seed)[0][0]  # noqa: E731
+    ask = lambda: asked.answerer.answer([request], sampling=sampling, seed=seed)[0][0]  # noqa: E731
     first = ask()
+    if isinstance(asked.answerer, RemoteAnswerer):
+        return first
     if sum(first.cost.ms.values()) < 1e3 * WARM_SECONDS:
         return ask()
     progress(f"{policy}: ms includes compilation")
     return first
 
 
-def to_json(answer: Answer, policy: str, vlm: VLM, question: str) -> dict[str, Any]:
+def to_json(answer: Answer, policy: str, asked: Asked, question: str) -> dict[str, Any]:
     """Returns an answer as the object that `--json` prints."""
-    spec, cost = vlm.spec, answer.cost
-    domain = Domain.of(vlm.facts)
-    note = domain and domain.note(question, answer, vlm.tokenizer)
+    cost = answer.cost
+    notes = [note for note in (answer.note, asked.note(question, answer)) if note]
+    passes = [_pass_to_json(each, asked.spec) for each in answer.passes]
     return {
         "answer": answer.text.strip(),
-        "model": vlm.name,
+        "model": asked.name,
         "policy": policy,
-        "views": [
-            {
-                "item": view.item,
-                "crop_px": list(view.crop),
-                "size_px": list(view.encoded_size),
-                "tokens": spec.num_visual_tokens(view.grid(spec.patch_size)),
-            }
-            for view in answer.views
-        ],
+        "views": _views_to_json(answer, asked.spec),
         "visual_tokens": cost.visual_tokens,
         "text_tokens": cost.text_tokens,
         "retention_ratio": round(cost.retention_ratio, 6),
@@ -130,7 +163,32 @@ def to_json(answer: Answer, policy: str, vlm: VLM, question: str) -> dict[str, A
         "ms": {name: round(value, 3) for name, value in cost.ms.items()},
         "finish_reason": answer.finish_reason,
         "versions": versions(),
-    } | ({"note": note} if note else {})
+        **({"passes": passes} if passes else {}),
+        **({"note": "; ".join(notes)} if notes else {}),
+    }
+
+
+def _pass_to_json(answer: Answer, spec: ProcessorSpec) -> dict[str, Any]:
+    """One pass of several: what it saw, said and cost."""
+    return {
+        "answer": answer.text.strip(),
+        "views": _views_to_json(answer, spec),
+        "visual_tokens": answer.cost.visual_tokens,
+        "text_tokens": answer.cost.text_tokens,
+        "flops": answer.cost.flops,
+    }
+
+
+def _views_to_json(answer: Answer, spec: ProcessorSpec) -> list[dict[str, Any]]:
+    return [
+        {
+            "item": view.item,
+            "crop_px": list(view.crop),
+            "size_px": list(view.encoded_size),
+            "tokens": spec.num_visual_tokens(view.grid(spec.patch_size)),
+        }
+        for view in answer.views
+    ]
 
 
 def _print_json(rows: Sequence[dict[str, Any]]) -> None:
@@ -168,6 +226,9 @@ def _save(
 ) -> None:
     files: dict[str, bytes] = {}
     for policy, answer in zip(policies, answers, strict=True):
-        files |= show_views(images, answer.views, spec, name=policy)
+        passes = answer.passes or (answer,)
+        for number, each in enumerate(passes, start=1):
+            name = policy if len(passes) == 1 else f"{policy}-pass{number}"
+            files |= show_views(images, each.views, spec, name=name)
     paths = write_together(directory, files)
     progress(f"wrote {len(paths)} pictures to {directory}")

@@ -38,7 +38,7 @@ class ProcessorSpec:
     reserved_token_ids: tuple[int, ...]  # vision placeholders: never sampled
     template: ChatTemplate
     position_rule: Literal["plain", "mrope"]
-    coord_frame: Literal["relative_1000", "resized_px"]
+    coord_frame: Literal["relative_1000", "relative_1", "resized_px"]
     accepts: frozenset[str] = frozenset({"image"})  # kinds of views, see `View.kind`
     image_size: int | None = None  # side of the only square a fixed tower takes, pixels
     resize_rule: Literal["fit", "hf"] = "fit"  # native sizes: ours, or exactly Hugging Face's

@@ -12,14 +12,7 @@ import numpy as np
 from mres_jax.data.documents import Document, Question, item_seed, make_document
 from mres_jax.data.documents.bins import BINS
 from mres_jax.protocols import Answer, Answerer, Request, Sampling
-from mres_jax.scoring import (
-    Interval,
-    anls,
-    box_match,
-    exact_match,
-    point_match,
-    wilson_interval,
-)
+from mres_jax.scoring import Interval, grade, wilson_interval
 
 NO_PICTURE = "no picture"  # in the place of a policy: the question alone
 COMPILING = "/jax/core/compile/"  # how names of the events of compiling begin
@@ -34,20 +27,17 @@ class Trial(NamedTuple):
 
     @property
     def is_right(self) -> bool:
-        """Whether the question's scorer accepts the answer.
-
-        `exact`: `scoring.exact_match`. `anls`: `scoring.anls` of at least 0.5. `point` and `box`:
-        `scoring.point_match` and `box_match`; the picture was looked at in one view.
-        """
+        """Whether the question's scorer accepts the answer, see `scoring.grade`."""
         question, answer = self.question, self.answer
-        if question.scorer == "exact":
-            return exact_match(answer.text, [question.answer]) == 1.0
-        if question.scorer == "anls":
-            return anls(answer.text, [question.answer]) > 0
-        match = {"point": point_match, "box": box_match}[question.scorer]
-        assert question.box is not None, question.id
-        (view,) = answer.views
-        return match(answer.text, question.box, view=view, coord_frame=answer.coord_frame) == 1.0
+        score = grade(
+            question.scorer,
+            answer.text,
+            [question.answer],
+            box=question.box,
+            views=answer.views,
+            coord_frame=answer.coord_frame,
+        )
+        return score == 1.0
 
     @property
     def text_height(self) -> float:

@@ -20,6 +20,7 @@ from mres_jax.protocols import Answer, Cost, Request, Sampling
 from mres_jax.resolution.cost import retention_ratio
 from mres_jax.resolution.policies import check_policy, parse_policy
 from mres_jax.resolution.policy import Policy
+from mres_jax.resolution.zoom.passes import answer_in_passes
 
 WINDOW = 256  # requests whose pictures are held at a time, and from which packs are filled
 
@@ -76,7 +77,19 @@ class LocalAnswerer:
         """
         if n < 1:
             raise ValueError(f"answer: n={n} must be at least 1.")
-        sampling = sampling or Sampling()
+        return answer_in_passes(
+            self._answer_once,
+            requests,
+            policy=self.policy,
+            coord_frame=self.spec.coord_frame,
+            n=n,
+            sampling=sampling or Sampling(),
+            seed=seed,
+        )
+
+    def _answer_once(
+        self, requests: Sequence[Request], *, n: int, sampling: Sampling, seed: int
+    ) -> list[list[Answer]]:
         policies = self._policies(requests)
         answers: list[list[Answer]] = []
         for at in range(0, len(requests), WINDOW):

@@ -15,7 +15,7 @@ from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.errors import BadImageError, MresError
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.device import suitable_dtype
-from mres_jax.models.registry import LoadedModel, load_model, resolve
+from mres_jax.models.registry import LoadedModel, load_adapter, load_model, resolve
 from mres_jax.models.vlm import PackedVLM
 from mres_jax.protocols import Answer, Request, Sampling
 
@@ -176,6 +176,7 @@ def load(
     model: str | os.PathLike[str] | None = None,
     *,
     dtype: DTypeLike | None = None,
+    adapter: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> VLM:
     """Loads a model and returns its handle.
@@ -185,6 +186,7 @@ def load(
         `org/name[@revision]`; None takes the model that is shipped.
       dtype: of weights and arithmetic; None takes what suits the device, float32 on a CPU where
         it fits and for small models, bfloat16 otherwise.
+      adapter: directory of low-rank adapters in `peft`'s format, put on the model.
       **options: `policy`, `ladder`, `max_context` and `rows` of `LocalAnswerer`.
 
     Raises:
@@ -198,6 +200,8 @@ def load(
     if dtype is None:
         dtype = suitable_dtype(directory)
     loaded = load_model(directory, dtype=dtype)
+    if adapter is not None:
+        load_adapter(loaded.model, adapter, loaded.family.key_table(loaded.config))
     return from_loaded(name, loaded, **options)
 
 

@@ -17,6 +17,7 @@ from mres_jax.data.assemble import assemble
 from mres_jax.data.conversations import prompt_messages
 from mres_jax.data.documents import make_document
 from mres_jax.data.packing import pack
+from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.types import Example, Rung
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.device import free_memory, stored_bytes
@@ -105,7 +106,12 @@ def _their_logits(
     transformers: Any = importlib.import_module("transformers")
     cls = getattr(transformers, family_of(answerer.model.config).architecture)
     model = cls.from_pretrained(directory, dtype=torch.float32, local_files_only=True).eval()
-    spec = answerer.spec
+    return torch_logits(model, example, answerer.spec)
+
+
+def torch_logits(model: Any, example: Example, spec: ProcessorSpec) -> np.ndarray:
+    """Logits `float32 [t V]` of a model of `transformers`, float32, for one example of stills."""
+    torch: Any = importlib.import_module("torch")
     pixels = example.patches.astype(np.float32).reshape(-1, 3, 1, spec.patch_size**2) / 255
     mean, std = (np.array(x, np.float32)[None, :, None, None] for x in (spec.mean, spec.std))
     pixels = ((pixels - mean) / std).repeat(spec.temporal_patch_size, axis=2)  # a still, twice

@@ -57,7 +57,9 @@ def _what_else(path: epath.Path) -> str:
     if any(manifest.list_steps(root, complete=False) for root in (path, path / "checkpoints")):
         return "has no complete checkpoint: every save was cut short"
     if "adapter_config.json" in names:
-        return "is an adapter (adapter_config.json); merge it into its base model first"
+        return (
+            "is an adapter (adapter_config.json); load its base model, with adapter= this directory"
+        )
     if "model_index.json" in names:
         return "is a diffusers pipeline (model_index.json), not a vision-language model"
     if "_CHECKPOINT_METADATA" in names or "orbax.checkpoint" in names:

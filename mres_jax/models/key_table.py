@@ -79,6 +79,8 @@ class KeyTable:
       ignored: patterns of keys that hold no parameter, such as rotary tables.
       tied: file key -> file key of the same tensor, for weights that a file may repeat.
       partial: whether a file may hold more than is asked for.
+      modules: (pattern, replacement) pairs that turn the rows' naming into that of the modules of
+        `transformers`, which adapters of `peft` are named after.
     """
 
     keys: Sequence[Key]
@@ -86,6 +88,13 @@ class KeyTable:
     ignored: Sequence[str] = ()
     tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
     partial: bool = False
+    modules: Sequence[tuple[str, str]] = ()
+
+    def module(self, name: str) -> str:
+        """The name of a key among the modules of `transformers`."""
+        for pattern, replacement in self.modules:
+            name = re.sub(pattern, replacement, name)
+        return name
 
     def canonical(self, name: str) -> str:
         """The rows' name of a key."""

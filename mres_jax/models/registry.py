@@ -27,3 +27,8 @@ from mres_jax.models._loading import (
     load_model as load_model,
 )
 from mres_jax.models._parts import load_part as load_part
+from mres_jax.models.adapters import (
+    export_adapter as export_adapter,
+    load_adapter as load_adapter,
+    save_adapter as save_adapter,
+)

@@ -11,9 +11,11 @@ from mres_jax.nn.lora import (
     LoRALinear as LoRALinear,
     LoRAParam as LoRAParam,
     add_lora as add_lora,
+    fold_lora as fold_lora,
     linear_layers as linear_layers,
     merge_kernel as merge_kernel,
     merge_lora as merge_lora,
+    unfold_lora as unfold_lora,
 )
 from mres_jax.nn.merger import AveragePooling as AveragePooling, PatchMerger as PatchMerger
 from mres_jax.nn.mlp import MLP as MLP, GatedMLP as GatedMLP

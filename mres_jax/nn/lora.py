@@ -3,7 +3,7 @@
 Axes: i input width, o output width, r rank.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -78,14 +78,32 @@ def merge_lora(model: nnx.Module) -> Any:
     The model itself is left as it is; all other arrays are shared.
     """
     merged = nnx.clone(model)
-    for name, layer in linear_layers(merged).items():
-        if isinstance(layer, LoRALinear):
-            plain = nnx.eval_shape(lambda: nnx.Linear(1, 1, use_bias=False, rngs=nnx.Rngs(0)))
-            _take_over(plain, layer)
-            a, b = layer.lora_a[...], layer.lora_b[...]
-            plain.kernel = nnx.Param(merge_kernel(layer.kernel[...], a, b, layer.scale))
-            _replace(merged, name, plain)
+    fold_lora(merged)
     return merged
+
+
+def fold_lora(model: nnx.Module) -> dict[str, LoRALinear]:
+    """Merges adapters in place; what it returns is what `unfold_lora` needs to undo it.
+
+    Each kernel becomes the float32 sum with its product.
+    """
+    layers = {n: x for n, x in linear_layers(model).items() if isinstance(x, LoRALinear)}
+    for name, layer in layers.items():
+        plain = nnx.eval_shape(lambda: nnx.Linear(1, 1, use_bias=False, rngs=nnx.Rngs(0)))
+        _take_over(plain, layer)
+        a, b = layer.lora_a[...], layer.lora_b[...]
+        plain.kernel = nnx.Param(merge_kernel(layer.kernel[...], a, b, layer.scale))
+        _replace(model, name, plain)
+    return layers
+
+
+def unfold_lora(model: nnx.Module, layers: Mapping[str, LoRALinear]) -> None:
+    """Puts folded adapters back, in place: on the kernels that were there before, bit for bit.
+
+    Nothing is subtracted, so nothing is rounded.
+    """
+    for name, layer in layers.items():
+        _replace(model, name, layer)
 
 
 def merge_kernel(

@@ -9,4 +9,8 @@ from mres_kernels.varlen_attention import (
 )
 
 from mres_jax.ops.dot import dot_general_float32_sums as dot_general_float32_sums
+from mres_jax.ops.position_table import (
+    bicubic_weights as bicubic_weights,
+    resize_position_table as resize_position_table,
+)
 from mres_jax.ops.scatter import scatter_visual as scatter_visual

@@ -3,10 +3,12 @@
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import PolicyError, suggest
 from mres_jax.resolution.policy import Policy, split
+from mres_jax.resolution.task_policy import TaskPolicy
 from mres_jax.resolution.uniform import Budget, Fixed, Native, Scale
+from mres_jax.resolution.zoom.policies import Window, Zoom
 
 POLICIES: dict[str, type[Policy]] = {
-    policy.name: policy for policy in (Native, Fixed, Scale, Budget)
+    policy.name: policy for policy in (Native, Fixed, Scale, Budget, Window, Zoom, TaskPolicy)
 }
 
 

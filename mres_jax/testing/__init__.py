@@ -1,5 +1,11 @@
 """Tiny models and contract suites, shipped for tests: ours and users'."""
 
+from mres_jax.testing.chat_server import (
+    ChatServer as ChatServer,
+    Received as Received,
+    Reply as Reply,
+    serve as serve,
+)
 from mres_jax.testing.runs import tiny_run as tiny_run
 from mres_jax.testing.tiny import (
     TinyModel as TinyModel,

@@ -232,3 +232,20 @@ def test_impossible_numbers_are_bad_input(answerer):
 
 def limits(rung):
     return np.array([rung.max_patches, rung.max_tokens, rung.max_views])
+
+
+def test_a_model_on_this_machine_zooms_as_a_served_one_does(makers):
+    """A window by chance needs no first pass; a model that names no place sees all."""
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
+    answerer = LocalAnswerer(*makers["qwen2_vl"].tiny, ladder=LADDER)
+    policies = ("zoom,window=0.5,source=random", "zoom,coarse=20")
+    requests = [Request(id="a", images=[image], question="what", policy=p) for p in policies]
+    (chance,), (lost,) = answerer.answer(requests, sampling=Sampling(max_new_tokens=4))
+    assert chance.views[0].crop.size == (30, 45)
+    assert len(chance.passes) == 1
+    assert lost.views[0].crop == (0, 0, 60, 90)
+    assert lost.note.startswith("no window: ")
+    first, second = lost.passes
+    assert lost.cost.visual_tokens == first.cost.visual_tokens + second.cost.visual_tokens <= 40
+    assert lost.cost.flops == pytest.approx(first.cost.flops + second.cost.flops)
+    assert set(lost.cost.ms) == {"host", "vision", "prefill", "decode"}

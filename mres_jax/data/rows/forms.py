@@ -44,7 +44,7 @@ def parse_row(content: Any, number: int) -> tuple[Row, tuple[str, ...]]:
     read = next((read for key, read in _FORMS.items() if content.get(key) is not None), None)
     if read is None:
         raise Fault("unknown form", f"none of {', '.join(_FORMS)} is in it")
-    turns, images = read(content, _images(content))
+    turns, images = read(content, image_names(content))
     notes = _check_turns(turns)
     placed = sum(text.count(PLACEHOLDER) for role, text in turns if role == "user")
     if images and not placed:
@@ -60,16 +60,17 @@ def parse_row(content: Any, number: int) -> tuple[Row, tuple[str, ...]]:
 _UNPLACED = "picture without placeholder"
 
 
-def _images(content: Mapping[str, Any]) -> list[str]:
+def image_names(content: Mapping[str, Any]) -> list[str]:
+    """Names of a row's pictures, in `images` or `image`; raises `Fault`."""
     names = content.get("images") or content.get("image") or []
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise Fault("unknown form", "pictures are names of files: a text or a list of texts")
-    return [_text(name) for name in names]
+    return [as_text(name) for name in names]
 
 
 def _read_conversations(content: Mapping[str, Any], images: list[str]) -> tuple[Turns, list[str]]:
-    return [(_role(turn, "from"), _text(turn.get("value"))) for turn in _turns(content)], images
+    return [(_role(turn, "from"), as_text(turn.get("value"))) for turn in _turns(content)], images
 
 
 def _read_messages(content: Mapping[str, Any], images: list[str]) -> tuple[Turns, list[str]]:
@@ -78,7 +79,7 @@ def _read_messages(content: Mapping[str, Any], images: list[str]) -> tuple[Turns
     for turn in _turns(content, "messages"):
         parts = turn.get("content")
         texts = [_part(part, named) for part in parts] if isinstance(parts, list) else [parts]
-        turns.append((_role(turn, "role"), "".join(_text(text) for text in texts)))
+        turns.append((_role(turn, "role"), "".join(as_text(text) for text in texts)))
     if named and images:
         raise Fault("unknown form", "pictures are named both in the messages and beside them")
     return turns, named or images
@@ -88,24 +89,29 @@ def _part(part: Any, named: list[str]) -> str:
     """Text of one part of a message; the name of its picture, if it has one, is collected."""
     kind = part.get("type") if isinstance(part, Mapping) else None
     if kind in ("text", "input_text", "output_text"):
-        return _text(part.get("text"))
+        return as_text(part.get("text"))
     if kind not in ("image", "image_url", "input_image"):
         raise Fault("unknown form", f"a part of a message has type {shown(kind)!r}")
     name = part.get("image") or part.get("path") or part.get("image_url") or part.get("url")
     name = name.get("url") if isinstance(name, Mapping) else name
     if isinstance(name, str):
-        named.append(_text(name))
+        named.append(as_text(name))
     return PLACEHOLDER
 
 
 def _read_question(content: Mapping[str, Any], images: list[str]) -> tuple[Turns, list[str]]:
-    question, answer = _text(content["question"]), content.get("answer")
+    question, answer = as_text(content["question"]), content.get("answer")
     options = content.get("options")
     if isinstance(options, list):
-        lines = [f"{chr(ord('A') + i)}. {_text(option)}" for i, option in enumerate(options)]
-        question = "\n".join([question, *lines])
+        question = with_options(question, [as_text(option) for option in options])
     answer = next(iter(answer), None) if isinstance(answer, list) else answer
-    return [("user", question), ("assistant", "" if answer is None else _text(answer))], images
+    return [("user", question), ("assistant", "" if answer is None else as_text(answer))], images
+
+
+def with_options(question: str, options: Sequence[str]) -> str:
+    """A question with its options below it, a letter before each."""
+    lines = [f"{chr(ord('A') + i)}. {option}" for i, option in enumerate(options)]
+    return "\n".join([question, *lines])
 
 
 _FORMS: dict[str, Callable[[Mapping[str, Any], list[str]], tuple[Turns, list[str]]]] = {
@@ -129,7 +135,8 @@ def _role(turn: Mapping[str, Any], key: str) -> str:
     return _ROLES[role]
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A text or a number of a row as text, None as ""; raises `Fault` for anything else."""
     if isinstance(value, str):
         try:
             value.encode()

@@ -18,6 +18,7 @@ from mres_jax.models.qwen2.convert import (
 from mres_jax.models.qwen2_5_vl.config import Qwen2_5VLConfig, VisionConfig
 from mres_jax.models.qwen2_vl.convert import (
     MERGER,
+    MODULES,
     RENAMES,
     TOKEN_IDS,
     assembled_from_hf,
@@ -42,7 +43,9 @@ def key_table(config: Qwen2_5VLConfig) -> KeyTable:
     vision = tower_keys(
         config.vision_config, "visual.", mlp=MLP, mergers={"merger": "merger"}, merger=MERGER
     )
-    return KeyTable(keys=(*vision, *TEXT_KEYS), renames=RENAMES, ignored=IGNORED, tied=TIED)
+    return KeyTable(
+        keys=(*vision, *TEXT_KEYS), renames=RENAMES, modules=MODULES, ignored=IGNORED, tied=TIED
+    )
 
 
 def config_from_hf(

@@ -31,6 +31,7 @@ from mres_jax.models.tower_convert import (
 MODEL_TYPE, ARCHITECTURE = "qwen2_vl", "Qwen2VLForConditionalGeneration"
 PROCESSOR = "Qwen2VLProcessor"
 RENAMES = ((r"^model\.visual\.", "visual."), (r"^model\.language_model\.", "model."))
+MODULES = ((r"^model\.", "model.language_model."), (r"^visual\.", "model.visual."))
 TOKEN_IDS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 MERGER = {"ln_q": "norm", "mlp.0": "up", "mlp.2": "down"}
 
@@ -42,6 +43,7 @@ def key_table(config: Qwen2VLConfig) -> KeyTable:
     return KeyTable(
         keys=(*vision_keys(config.vision_config, "visual."), *TEXT_KEYS),
         renames=RENAMES,
+        modules=MODULES,
         ignored=IGNORED,
         tied=TIED,
     )

@@ -1,0 +1,225 @@
+"""`mres resolution`: the one resolution that suits a task, with its curve and its confidence."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from mres_jax.cli._report import find_model, is_server, open_model, open_server, progress
+from mres_jax.cli._table import print_table
+from mres_jax.data.rows import Task, read_task
+from mres_jax.errors import ConfigError
+from mres_jax.evaluation.resolution_curve import draw_curve
+from mres_jax.files import check_directory, write_together
+from mres_jax.inference.answer import LocalAnswerer
+from mres_jax.inference.remote import RemoteAnswerer
+from mres_jax.inference.show import file_stem
+from mres_jax.resolution.complexity import find_complexity
+from mres_jax.resolution.task import (
+    Candidate,
+    Choice,
+    Formula,
+    MeasuredTask,
+    calibrate,
+    candidate_of,
+    choose_by_formula,
+    choose_by_sweep,
+    constant_error,
+    default_candidates,
+    leave_one_out,
+    measure_task,
+    select_per_image,
+)
+from mres_jax.resolution.task.candidates import in_order
+from mres_jax.resolution.task.measure import LEAST_ROWS
+from mres_jax.resolution.task_policy import choice_file, read_choice_file
+
+
+class Result(NamedTuple):
+    """What was found out about a task."""
+
+    task: MeasuredTask
+    choices: list[Choice]  # the one that counts first
+    facts: dict[str, Any]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measures, chooses, prints, writes."""
+    if args.reference and args.calibration:
+        raise ConfigError("resolution: give --reference or --calibration, not both.")
+    check_directory(args.out)
+    find_complexity(args.complexity)
+    task = read_task(args.task, least=LEAST_ROWS)
+    references = [read_task(directory, least=LEAST_ROWS) for directory in args.reference or ()]
+    for each in references:
+        if not each.is_graded:
+            raise ConfigError(f"resolution: reference task {each.name} has rows without an answer.")
+    formula = _kept_formula(args.calibration)
+    if not task.is_graded and not references and formula is None:
+        raise ConfigError(
+            f"resolution: task {task.name} has rows without an answer, so a sweep cannot choose. "
+            "Give answers, --reference tasks that have them, or --calibration."
+        )
+    name, answerer = _open(args.model)
+    candidates = _candidates(args.candidate, answerer)
+    result = _find_out(args, answerer, candidates, task, references, formula)
+    result.facts.update(task=task.name, model=name)
+    paths = _write(args.out, result)
+    if args.json:
+        print(json.dumps({**result.facts, "policy": result.choices[0].policy}, indent=2))
+    else:
+        _print(result)
+    progress(f"wrote {', '.join(map(str, paths))}; use it as -p task,file={paths[0]}")
+    return 0
+
+
+def _open(model: str | None) -> tuple[str, LocalAnswerer | RemoteAnswerer]:
+    if is_server(model):
+        assert model is not None
+        return model, open_server(model, logprobs=True)
+    place = find_model(model)
+    return place.name, open_model(place).answerer
+
+
+def _candidates(
+    policies: Sequence[str] | None, answerer: LocalAnswerer | RemoteAnswerer
+) -> list[Candidate]:
+    if not policies:
+        return default_candidates(answerer.spec)
+    return in_order([candidate_of(policy, answerer.spec) for policy in policies])
+
+
+def _kept_formula(file: str | None) -> Formula | None:
+    if file is None:
+        return None
+    content = read_choice_file(file).get("calibration")
+    if content is None:
+        raise ConfigError(f"resolution: {file} holds no calibration; its task was swept.")
+    return Formula.from_dict(content)
+
+
+def _find_out(
+    args: argparse.Namespace,
+    answerer: LocalAnswerer | RemoteAnswerer,
+    candidates: Sequence[Candidate],
+    task: Task,
+    references: Sequence[Task],
+    formula: Formula | None,
+) -> Result:
+    measured = [
+        measure_task(
+            answerer,
+            each,
+            candidates,
+            perturbations=args.perturbations,
+            complexity=args.complexity,
+            max_new_tokens=args.max_new_tokens,
+            seed=args.seed,
+            report=lambda done, total, name=each.name: progress(f"{name}: {done} of {total} rows"),
+        )
+        for each in (*references, task)
+    ]
+    *known, mine = measured
+    facts: dict[str, Any] = {}
+    if known:
+        formula = calibrate(known, combine=args.combine)
+        if len(known) > 3:  # each form can be fitted without one of them
+            facts["leave_one_out"] = {
+                "formula": leave_one_out(known, combine=args.combine),
+                "constant": constant_error(known),
+            }
+    choices = [choose_by_formula(mine, formula, seed=args.seed)] if formula else []
+    if mine.scores is not None:
+        choices.append(choose_by_sweep(mine, seed=args.seed))
+    facts |= {
+        "calibration": formula and formula.to_dict(),
+        "complexity": {"measure": args.complexity, **_spread(mine.complexity)},
+        "variance": _spread(mine.variance),
+        "entropies_are_bounds": mine.is_bound,
+        "answers_asked": sum(each.num_answers for each in measured),
+        "choices": [choice.to_dict() for choice in choices],
+        "candidates": _curve(mine),
+    }
+    if args.mean_tokens is not None:
+        facts["per_image"] = _per_image(mine, args.mean_tokens)
+    return Result(mine, choices, facts)
+
+
+def _spread(values) -> dict[str, float]:
+    return {"mean": float(values.mean()), "deviation": float(values.std())}
+
+
+def _curve(task: MeasuredTask) -> list[dict[str, Any]]:
+    return [
+        {
+            "policy": candidate.policy,
+            "side_px": candidate.side,
+            "visual_tokens": float(task.tokens[:, i].mean()),
+            "uncertainty": float(task.uncertainty[:, i].mean()),
+            "score": None if task.scores is None else float(task.scores[:, i].mean()),
+        }
+        for i, candidate in enumerate(task.candidates)
+    ]
+
+
+def _per_image(task: MeasuredTask, mean_tokens: float) -> dict[str, Any]:
+    picked = select_per_image(task, mean_tokens)
+    rows = range(len(picked))
+    return {
+        "mean_tokens": float(task.tokens[rows, picked].mean()),
+        "score": None if task.scores is None else float(task.scores[rows, picked].mean()),
+        "policies": {
+            name: task.candidates[i].policy for name, i in zip(task.ids, picked, strict=True)
+        },
+    }
+
+
+def _write(directory: str, result: Result) -> list:
+    stem, choice = file_stem(result.task.name), result.choices[0]
+    files = {
+        f"{stem}.json": choice_file(choice.policy, result.facts),
+        f"{stem}.png": draw_curve(result.task, choice),
+    }
+    return write_together(directory, files)
+
+
+def _print(result: Result) -> None:
+    lines = [
+        [
+            row["policy"],
+            f"{row['visual_tokens']:,.0f}",
+            f"{row['uncertainty']:.3f}",
+            "-" if row["score"] is None else f"{row['score']:.3f}",
+            *(f"{choice.shares[row['policy']]:.0%}" for choice in result.choices),
+        ]
+        for row in result.facts["candidates"]
+    ]
+    shares = [f"chosen by {choice.method}" for choice in result.choices]
+    title = f"{result.task.name}: means of {len(result.task.ids)} rows"
+    headers = ["candidate", "visual tokens", "uncertainty, nats", "score", *shares]
+    print_table(headers, lines, title=title)
+    for choice in result.choices:
+        print(_line(choice))
+    held_out = result.facts.get("leave_one_out")
+    if held_out:
+        errors = {name: sum(each) / len(each) for name, each in held_out.items()}
+        print(
+            f"reference tasks left out in turn: {errors['formula']:.2f} candidates off by the "
+            f"formula, {errors['constant']:.2f} by the best constant"
+        )
+    each = result.facts.get("per_image")
+    if each:
+        score = "" if each["score"] is None else f", score {each['score']:.3f}"
+        print(f"per picture: {each['mean_tokens']:,.0f} visual tokens on average{score}")
+
+
+def _line(choice: Choice) -> str:
+    share = choice.tokens / choice.largest_tokens if choice.largest_tokens else 1.0
+    score = ""
+    if choice.score is not None and choice.largest_score is not None:
+        score = f", score {choice.score:.3f} for {choice.largest_score:.3f}"
+    return (
+        f"{choice.method}: {choice.policy}, {choice.confidence:.0%} of resamplings, side "
+        f"{choice.side:.0f} px [{choice.interval[0]:.0f}, {choice.interval[1]:.0f}]; "
+        f"{choice.tokens:,.0f} visual tokens, {share:.2f} of the largest's{score}"
+    )

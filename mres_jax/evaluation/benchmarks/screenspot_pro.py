@@ -1,0 +1,107 @@
+"""ScreenSpot-Pro: where is the element of a high-resolution screenshot?
+
+Reference:
+  Li et al., 2025, "ScreenSpot-Pro: GUI Grounding for Professional High-Resolution Computer Use",
+  arXiv:2504.07981; data and scorer of github likaixin2000/ScreenSpot-Pro-GUI-Grounding.
+"""
+
+import math
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from mres_jax.data.images import read_size
+from mres_jax.data.rows import TaskRow
+from mres_jax.errors import BadImageError, BadRowError, MresError
+from mres_jax.evaluation.benchmarks.shares import field, read_json_file, shares
+from mres_jax.geometry import Box
+from mres_jax.protocols import Answer
+from mres_jax.resolution.zoom import find_places
+from mres_jax.scoring import Interval
+
+UI_TYPES = ("text", "icon")
+
+
+def load_screenspot_pro(
+    directory: str | os.PathLike[str], *, language: str = "en"
+) -> list[TaskRow]:
+    """Returns the rows of a copy: `annotations/*.json` and `images/`.
+
+    Args:
+      directory: of the copy.
+      language: of the instructions, `en` or `cn`.
+
+    Raises:
+      BadRowError: a row without a field, a picture, or whose picture has another size.
+      MresError: no annotations.
+    """
+    root = pathlib.Path(directory)
+    files = sorted((root / "annotations").glob("*.json"))
+    if not files:
+        raise MresError(f"screenspot_pro {directory}: no annotations/*.json.")
+    name = {"en": "instruction", "cn": "instruction_cn"}.get(language)
+    if name is None:
+        raise MresError(f"screenspot_pro: no language {language!r}; have en, cn.")
+    return [
+        _row(content, f"{file.name}#{i}", root, name)
+        for file in files
+        for i, content in enumerate(read_json_file(file))
+    ]
+
+
+def _row(content: Any, where: str, root: pathlib.Path, instruction: str) -> TaskRow:
+    row = str(content.get("id", where)) if isinstance(content, dict) else where
+    path = root / "images" / field(content, "img_filename", str, row)
+    box = field(content, "bbox", list, row)
+    if len(box) != 4 or not all(isinstance(x, int | float) for x in box):
+        raise BadRowError(row, f"bbox {box} is not left, top, right, bottom in px")
+    left, top, right, bottom = box
+    if not (0 <= left < right and 0 <= top < bottom):
+        raise BadRowError(row, f"the corners of bbox {box} are reversed or outside")
+    try:
+        size = read_size(path)
+    except BadImageError as error:
+        raise BadRowError(row, str(error)) from None
+    said = field(content, "img_size", list, row)
+    if said != [size.width, size.height]:
+        raise BadRowError(row, f"img_size is {said}, its picture {[size.width, size.height]}")
+    kind = field(content, "ui_type", str, row)
+    if kind not in UI_TYPES:
+        raise BadRowError(row, f"ui_type {kind!r}; have {', '.join(UI_TYPES)}")
+    return TaskRow(
+        id=row,
+        pictures=(str(path),),
+        question=field(content, instruction, str, row),
+        type=kind,
+        scorer="point",
+        tags=tuple(field(content, name, str, row) for name in ("group", "application", "platform")),
+        # all released boxes are whole pixels; a part of one would count whole
+        box=Box(math.floor(top), math.floor(left), math.ceil(bottom), math.ceil(right)),
+    )
+
+
+def hits_element(row: TaskRow, answer: Answer) -> float:
+    """Returns 1.0 where the point of an answer, or the centre of its box, is on the element.
+
+    Edges count, as in the released scorer; an answer that cannot be read is wrong.
+    """
+    if len(answer.views) != 1 or row.box is None:
+        return 0.0
+    (size,) = row.sizes()
+    (view,) = answer.views
+    found = find_places(answer.text, view=view, coord_frame=answer.coord_frame, picture=size).places
+    if not found:
+        return 0.0
+    y, x = found[0].centre
+    return float(row.box.top <= y <= row.box.bottom and row.box.left <= x <= row.box.right)
+
+
+def score_screenspot_pro(rows: Sequence[TaskRow], answers: Sequence[Answer]) -> dict[str, Interval]:
+    """Returns the share of elements hit: `average` over rows, `text`, `icon`, and each group."""
+    right = [hits_element(row, answer) for row, answer in zip(rows, answers, strict=True)]
+    return {
+        **shares(rows, right, lambda row: "average"),
+        **shares(rows, right, lambda row: row.type),
+        **shares(rows, right, lambda row: row.tags[0]),
+    }

@@ -1,0 +1,76 @@
+"""Shares of right answers over groups, and what the loaders have in common."""
+
+import json
+import pathlib
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+from mres_jax.data.rows import TaskRow
+from mres_jax.errors import BadRowError, MresError
+from mres_jax.protocols import Answer
+from mres_jax.scoring import Interval, wilson_interval
+
+
+def shares(
+    rows: Sequence[TaskRow], right: Sequence[float], group: Callable[[TaskRow], Hashable]
+) -> dict[str, Interval]:
+    """Returns the share right of each group, with 95 % Wilson intervals."""
+    members: dict[Hashable, list[float]] = {}
+    for row, score in zip(rows, right, strict=True):
+        members.setdefault(group(row), []).append(score)
+    return {
+        str(name): wilson_interval(sum(scores), len(scores)) for name, scores in members.items()
+    }
+
+
+def window_recall(rows: Sequence[TaskRow], answers: Sequence[Answer]) -> Interval:
+    """Returns how often a view of the last pass holds all of the box: a bound of any zoom.
+
+    Rows without a box do not count.
+
+    Raises:
+      MresError: no row has a box.
+    """
+    held = [
+        any(
+            view.crop.top <= row.box.top
+            and view.crop.left <= row.box.left
+            and row.box.bottom <= view.crop.bottom
+            and row.box.right <= view.crop.right
+            for view in answer.views
+        )
+        for row, answer in zip(rows, answers, strict=True)
+        if row.box is not None
+    ]
+    if not held:
+        raise MresError("window recall: no row says where its answer stands.")
+    return wilson_interval(sum(held), len(held))
+
+
+def read_json_file(path: pathlib.Path, *, lines: bool = False) -> Any:
+    """Returns what a file of a benchmark holds, or of JSON lines the list of them.
+
+    Raises:
+      MresError: it is not there, or no JSON.
+    """
+    try:
+        text = path.read_text("utf-8")
+        if lines:
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return json.loads(text)
+    except OSError as error:
+        raise MresError(f"{path}: {(error.strerror or 'cannot be read').lower()}.") from None
+    except ValueError as error:
+        raise MresError(f"{path}: no JSON ({error}).") from None
+
+
+def field(content: Mapping[str, Any], name: str, kind: type, row: str) -> Any:
+    """Returns a field of a row.
+
+    Raises:
+      BadRowError: it is missing or of another type.
+    """
+    value = content.get(name) if isinstance(content, Mapping) else None
+    if not isinstance(value, kind) or (isinstance(value, str) and not value.strip()):
+        raise BadRowError(row, f"{name} is {value!r}, not a {kind.__name__}")
+    return value

@@ -1,0 +1,317 @@
+"""Answers from a server that speaks OpenAI's chat protocol: pixels are decided here, sent as PNG.
+
+Reference:
+  OpenAI's API reference, "Create chat completion"; the fields used here are also those of vLLM.
+"""
+
+import base64
+import concurrent.futures
+import math
+import re
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mres_jax.data.spec import ChatTemplate, ProcessorSpec
+from mres_jax.data.views import render_view
+from mres_jax.errors import ConfigError, MresError, RunError
+from mres_jax.geometry import Size, View
+from mres_jax.inference.http import Server
+from mres_jax.inference.show import png
+from mres_jax.protocols import Answer, Cost, Request, Sampling
+from mres_jax.resolution.cost import retention_ratio, visual_tokens
+from mres_jax.resolution.policies import check_policy, parse_policy
+from mres_jax.resolution.policy import Policy
+from mres_jax.resolution.zoom.passes import answer_in_passes
+
+TOP_LOGPROBS = 20  # the most that OpenAI's own server tells
+_ADDRESS = re.compile(r"(https?://[^#?\s]+)#([^\s]+)")
+
+
+class NoLogprobsError(RunError):
+    """A server that was asked for log-probabilities and sent none."""
+
+
+class Address(NamedTuple):
+    """`http://host:port/v1#name`, taken apart."""
+
+    url: str
+    model: str
+
+
+def parse_address(text: str) -> Address:
+    """Returns the parts of a server's address.
+
+    Raises:
+      ConfigError: it is none, or names no model.
+
+    Example:
+      >>> parse_address("http://localhost:8000/v1#qwen")
+      Address(url='http://localhost:8000/v1', model='qwen')
+    """
+    found = _ADDRESS.fullmatch(text.strip())
+    if found is None:
+        raise ConfigError(
+            f"model {text}: a server is written http://host:port/v1#name, with the name of its "
+            "model behind #."
+        )
+    return Address(found[1].rstrip("/"), found[2])
+
+
+def remote_spec(
+    *,
+    patch_size: int = 14,
+    merge_size: int = 2,
+    min_pixels: int = 56 * 56,
+    max_pixels: int = 16_384 * 28 * 28,
+    coord_frame: str = "relative_1000",
+) -> ProcessorSpec:
+    """Returns what policies must know of a served model; the default is Qwen2-VL's.
+
+    Token ids and template are the server's own and stay empty here.
+    """
+    return ProcessorSpec(
+        patch_size=patch_size,
+        merge_size=merge_size,
+        temporal_patch_size=2,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
+        image_token_id=0,
+        pad_token_id=0,
+        eos_token_ids=(),
+        reserved_token_ids=(),
+        template=ChatTemplate(
+            system=None, turn_open="", turn_close="", image_open="", image_close=""
+        ),
+        position_rule="plain",
+        coord_frame=coord_frame,  # pyright: ignore[reportArgumentType]
+    )
+
+
+class RemoteAnswerer:
+    """Asks a served model; an `mres_jax.protocols.Answerer`.
+
+    Every view is cut and resized here and sent as it is, so the policy decides the pixels; whether
+    the server resizes them once more is for its operator to know. Visual tokens are counted by
+    `spec`. Generated ids are not told, so `Answer.token_ids` is empty.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        policy: str = "native",
+        spec: ProcessorSpec | None = None,
+        api_key: str | None = None,
+        logprobs: bool = True,
+        concurrency: int = 8,
+        timeout: float = 120.0,
+        retries: int = 3,
+    ):
+        """Makes an answerer; nothing is sent before the first request.
+
+        Args:
+          address: `http://host:port/v1#name`.
+          policy: for requests that name none.
+          spec: of the served model, for its policies; `remote_spec()` when None.
+          api_key: sent as a bearer token.
+          logprobs: ask for log-probabilities; a server that sends none is then refused.
+          concurrency: requests under way at once.
+          timeout: seconds for one try.
+          retries: further tries after a refusal, a broken connection or a timeout.
+
+        Raises:
+          ConfigError: a wrong address or number.
+        """
+        if concurrency < 1 or retries < 0 or not timeout > 0:
+            raise ConfigError(
+                f"model {address}: concurrency={concurrency} must be at least 1, retries={retries} "
+                f"at least 0, timeout={timeout} above 0."
+            )
+        url, self.model = parse_address(address)
+        self.server = Server(url, api_key=api_key, timeout=timeout, retries=retries)
+        self.policy, self.spec = policy, spec or remote_spec()
+        self.logprobs, self.concurrency = logprobs, concurrency
+
+    def answer(
+        self,
+        requests: Sequence[Request],
+        *,
+        n: int = 1,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+    ) -> list[list[Answer]]:
+        """Returns `n` answers for each request, in the order of the requests.
+
+        Raises:
+          MresError: a policy that does not exist or cannot be; names the request.
+          NoLogprobsError: the server tells no log-probabilities, though they were asked for.
+          RunError: the server cannot be reached, refuses or answers nonsense, after all tries.
+        """
+        if n < 1:
+            raise ValueError(f"answer: n={n} must be at least 1.")
+        return answer_in_passes(
+            self._answer_once,
+            requests,
+            policy=self.policy,
+            coord_frame=self.spec.coord_frame,
+            n=n,
+            sampling=sampling or Sampling(),
+            seed=seed,
+        )
+
+    def _answer_once(
+        self, requests: Sequence[Request], *, n: int, sampling: Sampling, seed: int
+    ) -> list[list[Answer]]:
+        texts = {request.policy or self.policy for request in requests}
+        policies = {text: parse_policy(text) for text in texts}
+        for policy in policies.values():
+            check_policy(policy, self.spec)
+
+        def one(request: Request) -> list[Answer]:
+            return self._ask(request, policies[request.policy or self.policy], n, sampling, seed)
+
+        with concurrent.futures.ThreadPoolExecutor(self.concurrency, "remote") as pool:
+            futures = [pool.submit(one, request) for request in requests]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # what has not begun
+                raise
+
+    def _ask(
+        self, request: Request, policy: Policy, n: int, sampling: Sampling, seed: int
+    ) -> list[Answer]:
+        start = time.perf_counter()
+        sizes = [Size(*image.shape[:2]) for image in request.images]
+        try:
+            views = policy(sizes, request.question, self.spec)
+        except MresError as error:
+            raise type(error)(f"request {request.id!r}: {error}") from None
+        body = {
+            "model": self.model,
+            "messages": chat_messages(request, views),
+            "n": n,
+            **_sampling_fields(sampling, seed + zlib.crc32(request.id.encode())),
+            **({"logprobs": True, "top_logprobs": TOP_LOGPROBS} if self.logprobs else {}),
+        }
+        sent = time.perf_counter()
+        reply = self.server.post("/chat/completions", body, what=f"request {request.id!r}")
+        ms = {"host": 1e3 * (sent - start), "server": 1e3 * (time.perf_counter() - sent)}
+        choices = reply.get("choices")
+        if not isinstance(choices, list) or len(choices) != n:
+            given = len(choices) if isinstance(choices, list) else "no list of"
+            raise RunError(
+                f"server {self.server.url}: request {request.id!r}: {given} choices for n={n}."
+            )
+        facts = _Facts(request, tuple(views), sizes, ms, _usage(reply))
+        return [self._to_answer(choice, facts, n) for choice in choices]
+
+    def _to_answer(self, choice: Any, facts: "_Facts", n: int) -> Answer:
+        where = f"server {self.server.url}: request {facts.request.id!r}"
+        try:
+            text = choice["message"]["content"] or ""
+            reason = choice.get("finish_reason") or "stop"
+            tokens = (choice.get("logprobs") or {}).get("content") or []
+            logprobs = [float(token["logprob"]) for token in tokens]
+            bounds = [entropy_bound(token) for token in tokens]
+            entropies = [bound for bound in bounds if bound is not None]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(
+                f"{where}: a choice that is not one of OpenAI's protocol ({error})."
+            ) from None
+        if self.logprobs and text and not tokens:
+            raise NoLogprobsError(
+                f"{where}: it sent no log-probabilities. Use a server that does (vLLM, SGLang), or "
+                "what needs none."
+            )
+        prompt, completion = facts.usage
+        seen = visual_tokens(facts.views, self.spec)
+        return Answer(
+            text=text,
+            token_ids=(),
+            logprobs=logprobs,
+            entropies=entropies if self.logprobs and len(entropies) == len(tokens) else None,
+            entropies_are_bounds=True,
+            views=facts.views,
+            coord_frame=self.spec.coord_frame,
+            finish_reason="length" if reason == "length" else "stop",
+            cost=Cost(
+                visual_tokens=seen,
+                text_tokens=max(prompt - seen, 0),
+                new_tokens=len(tokens) or completion // n,
+                retention_ratio=retention_ratio(facts.views, facts.sizes, self.spec),
+                flops=0.0,
+                ms=facts.ms,
+            ),
+        )
+
+
+class _Facts(NamedTuple):
+    """What all answers to one request share."""
+
+    request: Request
+    views: tuple[View, ...]
+    sizes: list[Size]
+    ms: Mapping[str, float]
+    usage: tuple[int, int]  # tokens of the prompt and of all completions
+
+
+def chat_messages(request: Request, views: Sequence[View]) -> list[dict[str, Any]]:
+    """Returns a request in OpenAI's form: views as PNG in prompt order, then the question."""
+    parts: list[dict[str, Any]] = [
+        {"type": "image_url", "image_url": {"url": data_url(request.images[view.item], view)}}
+        for view in sorted(views, key=lambda view: view.item)
+    ]
+    turns = [*request.history, ("user", request.question)]
+    messages: list[dict[str, Any]] = []
+    for role, text in turns:
+        content: Any = text
+        if role == "user" and parts:  # pictures belong to the first user turn
+            content, parts = [*parts, {"type": "text", "text": text}], []
+        messages.append({"role": role, "content": content})
+    return messages
+
+
+def data_url(image: np.ndarray, view: View) -> str:
+    """Returns the pixels of a view as the data URL of a PNG: lossless."""
+    return "data:image/png;base64," + base64.b64encode(png(render_view(image, view))).decode()
+
+
+def entropy_bound(token: Mapping[str, Any]) -> float | None:
+    """Returns the least entropy, nats, that the likeliest tokens of a step allow; None without.
+
+    All others count as one token: joining outcomes never raises an entropy.
+    """
+    top = token.get("top_logprobs")
+    if not top:
+        return None
+    shares = [math.exp(min(float(each["logprob"]), 0.0)) for each in top]
+    rest = 1.0 - sum(shares)
+    shares += [rest] if rest > 1e-9 else []
+    return -sum(share * math.log(share) for share in shares if share > 0)
+
+
+def _sampling_fields(sampling: Sampling, seed: int) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "temperature": sampling.temperature,
+        "max_tokens": sampling.max_new_tokens,
+        "seed": seed % 2**31,
+    }
+    if sampling.temperature:
+        fields["top_p"] = sampling.top_p
+        if sampling.top_k:  # not of OpenAI's protocol; vLLM and SGLang take it
+            fields["top_k"] = sampling.top_k
+    return fields
+
+
+def _usage(reply: Mapping[str, Any]) -> tuple[int, int]:
+    usage = reply.get("usage") or {}
+    counts = (usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
+    prompt, completion = (count if isinstance(count, int) else 0 for count in counts)
+    return prompt, completion

@@ -1,0 +1,79 @@
+"""What the first pass is asked, per family of models, from data files."""
+
+import dataclasses
+import json
+import pathlib
+import re
+from collections.abc import Mapping
+
+from mres_jax.errors import ConfigError, suggest
+
+FOLDER = pathlib.Path(__file__).parent / "prompts"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ZoomPrompts:
+    """Words around a question.
+
+    Attributes:
+      name: of the file.
+      find: asks for one place; `{question}` is the user's, `{scale}` how to write coordinates.
+      find_many: asks for up to `{count}` places; `find` where a family has none.
+      predict: of the second pass.
+      scales: words for `{scale}` by coordinate frame.
+      rewrites: (pattern, replacement): the first pattern that fits all of a question makes it one
+        that asks where; tried before `find`.
+      coord_frame: how the family writes coordinates, where the answerer does not know.
+    """
+
+    name: str
+    find: str
+    find_many: str | None = None
+    predict: str = "{question}"
+    scales: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    rewrites: tuple[tuple[str, str], ...] = ()
+    coord_frame: str | None = None
+
+    def finding(self, question: str, *, coord_frame: str, count: int = 1) -> str:
+        """Returns the question of the first pass."""
+        for pattern, replacement in self.rewrites:
+            if match := re.fullmatch(pattern, question.strip()):
+                return match.expand(replacement)
+        words = self.find_many if count > 1 and self.find_many else self.find
+        scale = self.scales.get(coord_frame, "")
+        return _filled(words, question=question, scale=scale, count=str(count))
+
+    def predicting(self, question: str) -> str:
+        """Returns the question of the second pass."""
+        return _filled(self.predict, question=question)
+
+
+def load_prompts(name: str) -> ZoomPrompts:
+    """Returns the prompts of a name in `prompts/`, or of a JSON file.
+
+    Raises:
+      ConfigError: no such name or file, or one that does not read.
+    """
+    path = pathlib.Path(name) if name.endswith(".json") else FOLDER / f"{name}.json"
+    if not path.is_file():
+        have = sorted(file.stem for file in FOLDER.glob("*.json"))
+        raise ConfigError(
+            f"zoom: no prompts {name!r}{suggest(name, have)}; have {', '.join(have)}, or name a "
+            "JSON file."
+        )
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        content["rewrites"] = tuple((p, r) for p, r in content.get("rewrites", ()))
+        prompts = ZoomPrompts(**{"name": path.stem, **content})
+        for pattern, _ in prompts.rewrites:
+            re.compile(pattern)
+    except (ValueError, TypeError, AttributeError, re.error) as error:
+        raise ConfigError(f"zoom: prompts {path}: {error}.") from None
+    if "{question}" not in prompts.find or "{question}" not in prompts.predict:
+        raise ConfigError(f"zoom: prompts {path}: find and predict need {{question}} in them.")
+    return prompts
+
+
+def _filled(words: str, **values: str) -> str:
+    """The template with its places filled at once, so that a question's own braces stay."""
+    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), words)

@@ -1,0 +1,175 @@
+"""A scripted server of OpenAI's chat protocol on this machine, which keeps what it was sent."""
+
+import base64
+import contextlib
+import dataclasses
+import http.server
+import io
+import json
+import math
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Received:
+    """One request, taken apart.
+
+    Attributes:
+      body: all of it, JSON.
+      images: its pictures in order, `uint8 [h w 3]`.
+      text: of its last turn.
+      headers: by name in lower case.
+    """
+
+    body: dict[str, Any]
+    images: Sequence[np.ndarray]
+    text: str
+    headers: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What the server says.
+
+    Attributes:
+      text: of the answer.
+      probabilities: of the likeliest tokens at its only step, summing to at most 1; None sends no
+        log-probabilities.
+      status: of HTTP.
+      raw: sent in place of any answer.
+      seconds: it waits before.
+      headers: sent with it.
+    """
+
+    text: str = ""
+    probabilities: Sequence[float] | None = (1.0,)
+    status: int = 200
+    raw: bytes | None = None
+    seconds: float = 0.0
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class ChatServer:
+    """A running server.
+
+    Attributes:
+      address: what `RemoteAnswerer` takes.
+      received: all requests so far.
+      most_at_once: requests that were under way together.
+    """
+
+    def __init__(self, script: Callable[[Received], Reply | str]):
+        self.script, self.received, self.most_at_once = script, [], 0
+        self._here, self._lock = 0, threading.Lock()
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}
+        )
+        self.address = f"http://127.0.0.1:{self._server.server_address[1]}/v1#scripted"
+
+    def handle(self, path: str, headers: dict[str, str], data: bytes) -> tuple[Reply, bytes]:
+        """The reply to a request, and its bytes."""
+        if path != "/v1/chat/completions":
+            return Reply(status=404), b"no such path"
+        received = take_apart(json.loads(data), headers)
+        with self._lock:
+            self.received.append(received)
+            self._here += 1
+            self.most_at_once = max(self.most_at_once, self._here)
+        try:
+            said = self.script(received)
+            reply = Reply(text=said) if isinstance(said, str) else said
+            time.sleep(reply.seconds)
+        finally:
+            with self._lock:
+                self._here -= 1
+        if reply.raw is not None:
+            return reply, reply.raw
+        return reply, json.dumps(_completion(reply, received.body)).encode()
+
+    def __enter__(self) -> "ChatServer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@contextlib.contextmanager
+def serve(script: Callable[[Received], Reply | str]) -> Iterator[ChatServer]:
+    """A server for a while; `script` says what it answers to each request."""
+    with ChatServer(script) as server:
+        yield server
+
+
+def take_apart(body: dict[str, Any], headers: dict[str, str]) -> Received:
+    """A chat request with its pictures decoded."""
+    images, text = [], ""
+    for message in body["messages"]:
+        content = message["content"]
+        parts: list[Any] = (
+            [{"type": "text", "text": content}] if isinstance(content, str) else content
+        )
+        for part in parts:
+            if part["type"] == "text":
+                text = part["text"]
+            else:
+                data = base64.b64decode(part["image_url"]["url"].partition("base64,")[2])
+                images.append(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+    return Received(body=body, images=images, text=text, headers=headers)
+
+
+def _completion(reply: Reply, body: dict[str, Any]) -> dict[str, Any]:
+    choice: dict[str, Any] = {
+        "index": 0,
+        "message": {"role": "assistant", "content": reply.text},
+        "finish_reason": "stop",
+        "logprobs": None,
+    }
+    if reply.probabilities is not None and body.get("logprobs"):
+        top = [
+            {"token": f"t{i}", "logprob": math.log(p)} for i, p in enumerate(reply.probabilities)
+        ]
+        choice["logprobs"] = {"content": [{**top[0], "top_logprobs": top}]}
+    return {
+        "object": "chat.completion",
+        "model": body["model"],
+        "choices": [{**choice, "index": i} for i in range(body.get("n", 1))],
+        "usage": {"prompt_tokens": 1_000, "completion_tokens": body.get("n", 1)},
+    }
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    """Without the look-up of a host name, which takes seconds where there is no network."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+
+def _handler(server: ChatServer) -> type[http.server.BaseHTTPRequestHandler]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            data = self.rfile.read(int(self.headers["Content-Length"]))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            reply, content = server.handle(self.path, headers, data)
+            with contextlib.suppress(ConnectionError):  # who asked may have given up
+                self.send_response(reply.status)
+                for name, value in reply.headers:
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            """Says nothing."""
+
+    return Handler

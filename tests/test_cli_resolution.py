@@ -1,0 +1,120 @@
+"""`mres resolution`: table, curve and file, and one line where it cannot."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mres_jax.cli import main
+from mres_jax.testing import Reply, serve
+
+CANDIDATES = [word for n in (16, 64, 256) for word in ("-p", f"budget:{n}")]
+QUICK = ["--perturbations", "1", "--complexity", "gradient"]
+
+
+def write_task(folder, *, contrast: int, answers: bool = True, rows: int = 4):
+    """Pictures of noise; the server below needs the more pixels the paler they are."""
+    folder.mkdir()
+    draw, lines = np.random.default_rng(contrast), []
+    for i in range(rows):
+        pixels = draw.integers(0, contrast, (360, 480, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+        row = {"id": f"{i}", "images": [f"{i}.png"], "question": "Is it?"}
+        lines.append(json.dumps(row | ({"answer": "yes"} if answers else {})))
+    (folder / "rows.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def script(received):
+    """Right and sure from 64 tokens on; from 16 on where contrast is high."""
+    (image,) = received.images
+    tokens = image.shape[0] * image.shape[1] // 28**2
+    good = tokens >= (40 if image.max() < 120 else 10)
+    return Reply(text="yes" if good else "no", probabilities=(0.97,) if good else (0.5, 0.5))
+
+
+def resolution(task, out, *words: str) -> int:
+    with serve(script) as server:
+        where = ["--task", str(task), "-m", server.address, "--out", str(out)]
+        return main(["resolution", *where, *CANDIDATES, *QUICK, *words])
+
+
+def test_a_sweep_prints_its_table_and_writes_the_file_that_the_policy_takes(tmp_path, capsys):
+    task = write_task(tmp_path / "pale", contrast=60)
+    assert resolution(task, tmp_path / "out") == 0
+    out = capsys.readouterr().out
+    assert "pale: means of 4 rows" in out
+    assert "sweep: budget:64, 100% of resamplings" in out
+    assert "0.29 of the largest's, score 1.000 for 1.000" in out
+    content = json.loads((tmp_path / "out/pale.json").read_text())
+    assert (content["policy"], content["entropies_are_bounds"]) == ("budget:64", True)
+    with Image.open(tmp_path / "out/pale.png") as curve:
+        assert curve.width > 500
+    # and `mres ask` follows it
+    file = f"task,file={tmp_path / 'out/pale.json'}"
+    with serve(script) as server:
+        picture = str(task / "0.png")
+        assert main(["ask", picture, "-q", "x", "-m", server.address, "-p", file, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["visual_tokens"] == 63
+
+
+def test_a_formula_from_reference_tasks_chooses_for_a_task_without_answers(tmp_path, capsys):
+    references = [
+        word
+        for i, contrast in enumerate((60, 250))
+        for word in ("--reference", str(write_task(tmp_path / f"r{i}", contrast=contrast)))
+    ]
+    task = write_task(tmp_path / "open", contrast=80, answers=False)
+    words = ["--mean-tokens", "100", "--json"]
+    assert resolution(task, tmp_path / "out", *references, *words) == 0
+    content = json.loads(capsys.readouterr().out)
+    (choice,) = content["choices"]
+    assert choice["method"] == "formula"
+    assert content["policy"] == choice["policy"]
+    assert content["calibration"]["combine"] == "product"
+    assert set(content["per_image"]["policies"]) == {"0", "1", "2", "3"}
+    assert content["per_image"]["mean_tokens"] <= 100
+    kept = ["--calibration", str(tmp_path / "out/open.json"), "--json"]
+    assert resolution(task, tmp_path / "again", *kept) == 0
+    assert json.loads(capsys.readouterr().out)["choices"] == content["choices"]
+
+
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
+    task = write_task(tmp_path / "open", contrast=80, answers=False)
+    one = write_task(tmp_path / "one", contrast=80, rows=1)
+    broken = write_task(tmp_path / "broken", contrast=80)
+    (broken / "1.png").unlink()
+    cases = [
+        (task, [], "rows without an answer, so a sweep cannot choose"),
+        (task, ["--reference", str(task)], "reference task open has rows without an answer"),
+        (one, [], "1 row, but at least 2 are needed"),
+        (broken, [], "row 1: picture 1.png: no such file"),
+        (tmp_path / "none", [], "is no folder with rows.jsonl"),
+        (broken, ["--calibration", "none.json"], "row 1: picture 1.png"),
+        (task, ["--complexity", "mdk"], "did you mean mdl"),
+        (task, ["--calibration", str(task / "rows.jsonl")], "is no file of mres resolution"),
+    ]
+    for folder, words, message in cases:
+        assert resolution(folder, tmp_path / "out", *words) == 2, message
+        captured = capsys.readouterr()
+        assert message in captured.err
+        assert captured.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_server_without_log_probabilities_fails_in_one_line(tmp_path, capsys):
+    task = write_task(tmp_path / "t", contrast=80)
+    with serve(lambda received: Reply(text="yes", probabilities=None)) as server:
+        words = ["--task", str(task), "-m", server.address, "--out", str(tmp_path / "out")]
+        assert main(["resolution", *words, *CANDIDATES, *QUICK]) == 1
+    assert "it sent no log-probabilities" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("words", [["--candidate", "native"], ["-p", "budget:16"]])
+def test_candidates_that_cannot_be_compared_are_refused(words, tmp_path, capsys):
+    task = write_task(tmp_path / "t", contrast=80)
+    base = ["resolution", "--task", str(task), "-m", "http://127.0.0.1:9/v1#m"]
+    assert main([*base, "--out", str(tmp_path / "out"), *words]) == 2
+    assert "candidate" in capsys.readouterr().err

@@ -1,0 +1,73 @@
+"""`mres ask` of a served model, with a zoom: both passes in the result and on disk."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mres_jax.cli import main
+from mres_jax.testing import Reply, serve
+
+
+@pytest.fixture
+def picture(tmp_path) -> str:
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    return str(tmp_path / "a.png")
+
+
+def script(received):
+    return "(750, 250)" if "centre" in received.text else Reply(text="B", probabilities=None)
+
+
+def test_a_zoom_tells_both_passes_their_cost_and_saves_the_window(picture, tmp_path, capsys):
+    words = ["-p", "zoom,coarse=20", "-p", "budget:20", "--json", "--save", str(tmp_path / "saw")]
+    with serve(script) as server:
+        assert main(["ask", picture, "-q", "What?", "-m", server.address, *words]) == 0
+    zoomed, plain = json.loads(capsys.readouterr().out)["rows"]
+    assert zoomed["answer"] == "B"
+    first, second = zoomed["passes"]
+    assert first["answer"] == "(750, 250)"
+    assert first["views"][0]["crop_px"] == [0, 0, 300, 400]
+    assert second["views"] == zoomed["views"]
+    assert zoomed["views"][0]["crop_px"] == [38, 250, 113, 350]  # 75 x 100 px around y 75, x 300
+    assert zoomed["visual_tokens"] == first["visual_tokens"] + second["visual_tokens"]
+    assert set(zoomed["ms"]) == {"host", "server"}
+    assert "passes" not in plain
+    sent = [received.images[0] for received in server.received]
+    for name, pixels in zip(("pass1", "pass2"), sent[:2], strict=True):
+        stem = f"zoom-coarse-20-{name}-item0"
+        with Image.open(tmp_path / "saw" / f"{stem}-view.png") as view:
+            np.testing.assert_array_equal(np.asarray(view), pixels)
+        assert (tmp_path / "saw" / f"{stem}-crop.png").exists()
+
+
+def test_a_zoom_that_found_nothing_says_so(picture, capsys):
+    with serve(lambda received: "there") as server:
+        assert main(["ask", picture, "-q", "What?", "-m", server.address, "-p", "zoom"]) == 0
+    captured = capsys.readouterr()
+    assert "no window: no box and no point in 'there'; the whole picture was taken" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("zoom,window=1024", "1024 x 1024 px is larger than picture 0 of 400 x 300"),
+        ("zoom,prompts=qwen", "no prompts 'qwen'"),
+        ("zoom,fallback=error", "no box and no point in 'there'"),
+    ],
+)
+def test_a_zoom_that_cannot_be_is_one_line(policy, message, picture, capsys):
+    with serve(lambda received: "there") as server:
+        assert main(["ask", picture, "-q", "What?", "-m", server.address, "-p", policy]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_a_server_that_is_not_there_fails_in_one_line(picture, capsys, monkeypatch):
+    monkeypatch.setattr("mres_jax.inference.http.FIRST_PAUSE", 0.001)
+    assert main(["ask", picture, "-q", "What?", "-m", "http://127.0.0.1:9/v1#m"]) == 1
+    assert "connection refused (4 tries)" in capsys.readouterr().err
