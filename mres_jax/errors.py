@@ -16,6 +16,10 @@ class BadImageError(MresError):
     """A picture that cannot or must not be decoded; names the file and the reason."""
 
 
+class BadVideoError(MresError):
+    """A clip that cannot or must not be read; names the file and the reason."""
+
+
 class BadRowError(MresError):
     """A row of a data set that cannot be used.
 

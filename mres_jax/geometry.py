@@ -23,6 +23,29 @@ class Size(NamedTuple):
         return self.height * self.width
 
 
+class ClipSize(NamedTuple):
+    """Extent of a clip: all its frames have one size."""
+
+    size: Size
+    times: tuple[float, ...]  # of each frame, seconds, ascending
+
+    def groups(self, frames: int) -> list[tuple[int, ...]]:
+        """Returns the frames that are seen together, `frames` at a time; the last is repeated.
+
+        Example:
+          >>> ClipSize(Size(8, 8), (0.0, 0.5, 1.0)).groups(2)
+          [(0, 1), (2, 2)]
+        """
+        last = len(self.times) - 1
+        return [
+            tuple(min(start + k, last) for k in range(frames))
+            for start in range(0, len(self.times), frames)
+        ]
+
+
+Extent = Size | ClipSize  # of one item: a picture or a clip
+
+
 class Box(NamedTuple):
     """Half-open rectangle, pixels of the original upright picture."""
 
@@ -59,11 +82,13 @@ class View:
     """One rectangle of one item at one size: the only thing a resolution policy says.
 
     Attributes:
-      item: index of the picture in its request.
+      item: index of the picture or clip in its request.
       crop: what is looked at, pixels of the original upright picture.
       size: what `crop` is resized to, pixels.
       canvas: when set, the resized crop is centred on a grey canvas of this size, pixels.
-      time: seconds, for a frame of a clip.
+      time: seconds, of what is seen of a clip: the middle of its frames.
+      frames: which frames of a clip are seen together, as many as the encoder takes at a time; none
+        for a picture.
       group: views of one group are one item to the reader (frames of a clip, tiles of a page).
       tile: index of a tile in its group; None when the view is not a tile.
     """
@@ -73,6 +98,7 @@ class View:
     size: Size
     canvas: Size | None = None
     time: float | None = None
+    frames: tuple = ()  # of int; run-time checkers would draw one of tuple[int, ...] at random
     group: int = 0
     tile: int | None = None
 
@@ -86,10 +112,10 @@ class View:
         """`image`, `tile` or `frame`: what `ProcessorSpec.accepts` lists."""
         if self.tile is not None:
             return "tile"
-        return "image" if self.time is None else "frame"
+        return "image" if self.time is None and not self.frames else "frame"
 
     def grid(self, patch_size: int) -> Grid:
-        """Patch counts of a still view."""
+        """Patch counts; the frames that are seen together count as one."""
         size = self.encoded_size
         return Grid(1, size.height // patch_size, size.width // patch_size)
 

@@ -7,16 +7,86 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from mres_jax.geometry import View
+from mres_jax.errors import BadVideoError
+from mres_jax.geometry import ClipSize, Extent, Size, View
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Clip:
+    """Frames of a video in order; what `mres_jax.data.video` makes of a file, a folder or arrays.
+
+    Attributes:
+      frames: upright RGB, `uint8 [height, width, 3]`, two or more, all of one size.
+      times: of each frame, seconds from the start, ascending.
+      frame_seconds: seconds of the video for each of these frames, on average.
+      name: what errors call it.
+
+    Raises:
+      BadVideoError: fewer than two frames; frames that differ in size or are no pictures; times
+        that are none.
+    """
+
+    frames: Sequence[np.ndarray]
+    times: Sequence[float]
+    frame_seconds: float
+    name: str = "given"
+
+    def __post_init__(self):
+        if len(self.frames) < 2:
+            raise BadVideoError(
+                f"video {self.name}: {len(self.frames)} frames, but a clip has two or more. Give "
+                "one frame as a picture."
+            )
+        for number, frame in enumerate(self.frames):
+            self._check_frame(number, frame)
+        times = np.asarray(self.times, np.float64)
+        if times.shape != (len(self.frames),) or not np.isfinite(times).all():
+            raise BadVideoError(
+                f"video {self.name}: {times.size} times for {len(self.frames)} frames, or one that "
+                "is no number. Give the seconds of each."
+            )
+        if times[0] < 0 or (np.diff(times) <= 0).any():
+            raise BadVideoError(f"video {self.name}: its frames' times do not ascend from 0 on.")
+        if not (math.isfinite(self.frame_seconds) and self.frame_seconds > 0):
+            raise BadVideoError(
+                f"video {self.name}: frame_seconds={self.frame_seconds} must be above 0."
+            )
+
+    def _check_frame(self, number: int, frame: Any) -> None:
+        where = f"video {self.name}: frame {number}"
+        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3:
+            raise BadVideoError(f"{where} is not uint8 [height, width, 3].")
+        if frame.shape[2] != 3 or not frame.size:
+            raise BadVideoError(f"{where} is {list(frame.shape)}, not [height, width, 3].")
+        if frame.shape != self.frames[0].shape:
+            (height, width), (h0, w0) = frame.shape[:2], self.frames[0].shape[:2]
+            raise BadVideoError(
+                f"{where} is {width} x {height} px, but the first one {w0} x {h0} px. Bring them "
+                "to one size, or give them as pictures."
+            )
+
+    @property
+    def extent(self) -> ClipSize:
+        """Its size and times."""
+        return ClipSize(Size(*self.frames[0].shape[:2]), tuple(float(t) for t in self.times))
+
+
+Item = np.ndarray | Clip  # a picture or a clip
+
+
+def extent_of(item: Item) -> Extent:
+    """Returns the size of a picture, or size and times of a clip."""
+    return item.extent if isinstance(item, Clip) else Size(*item.shape[:2])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-    """One question about some pictures.
+    """One question about some pictures and clips.
 
     Attributes:
       id: name of the request; random keys are derived from it, never from a row of a batch.
-      images: upright RGB pictures, `uint8 [height, width, 3]`; none for a text-only question.
+      images: upright RGB pictures, `uint8 [height, width, 3]`, and clips, in the order of the
+        prompt; none for a text-only question.
       question: the user's text. Control tokens typed in it stay text.
       policy: resolution policy, for example `budget:256`; None takes the model's own.
       history: earlier turns, `(role, text)`; pictures belong to the first user turn.
@@ -24,7 +94,7 @@ class Request:
 
     id: str
     question: str
-    images: Sequence[np.ndarray] = ()
+    images: Sequence[Item] = ()
     policy: str | None = None
     history: Sequence[tuple[str, str]] = ()
 

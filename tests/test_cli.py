@@ -24,7 +24,7 @@ from mres_jax.cli._report import Place
 from mres_jax.errors import RunError
 from mres_jax.inference import VLM, load
 from mres_jax.models.registry import LoadedModel, export_hf, family_of
-from mres_jax.testing.tiny import tiny_qwen2_vl
+from mres_jax.testing.tiny import tiny_clip, tiny_qwen2_vl
 
 FIELDS = {
     "answer",
@@ -93,6 +93,72 @@ def test_one_policy_prints_one_object_with_exactly_the_fields_of_the_contract(
     assert view["crop_px"] == [0, 0, 40, 64]
     assert view["tokens"] == content["visual_tokens"] == np.prod(view["size_px"]) // 8**2
     assert content["policy"] == "scale:0.5"
+
+
+@pytest.fixture
+def frames(tmp_path) -> pathlib.Path:
+    """A folder of five frames."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for i, frame in enumerate(tiny_clip(0, 16, 24, frames=5).frames):
+        Image.fromarray(frame).save(folder / f"{i}.png")
+    return folder
+
+
+def test_a_folder_of_frames_is_asked_about_and_saved_as_seen(model, frames, tmp_path, capsys):
+    seen = tmp_path / "seen"
+    words = ["--fps", "4", "--max-frames", "4", "--json", "--save", str(seen), *ASK]
+    assert main(["ask", str(frames), "-q", "what is the total", *words]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert set(content) == FIELDS
+    # four of five frames at four a second, in pairs
+    assert [view["frames"] for view in content["views"]] == [[0, 1], [2, 3]]
+    assert [view["time_s"] for view in content["views"]] == [0.125, 0.625]
+    assert content["visual_tokens"] == sum(view["tokens"] for view in content["views"])
+    names = [f"native-item0-frame{i:04d}-{i / 4:.2f}s-view.png" for i in range(4)]
+    names += [f"native-item0-frame0000-0.00s-{kind}.png" for kind in ("tokens", "crop")]
+    assert {file.name for file in seen.iterdir()} == set(names)
+
+
+def test_a_video_file_is_sampled_and_asked_about(model, tmp_path, capsys):
+    """Two seconds at ten frames a second; the model looks at two a second."""
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "clip.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.height, stream.width, stream.pix_fmt = 16, 24, "bgr0"
+        for frame in tiny_clip(0, 16, 24, frames=20).frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    words = [str(tmp_path / "clip.mkv"), "-q", "what is the total", "--json", *ASK]
+    assert main(["ask", *words]) == 0
+    views = json.loads(capsys.readouterr().out)["views"]
+    assert [(view["frames"], view["time_s"]) for view in views] == [([0, 1], 0.25), ([2, 3], 1.25)]
+    content = (tmp_path / "clip.mkv").read_bytes()
+    (tmp_path / "clip.mkv").write_bytes(content[: len(content) // 2])
+    assert main(["ask", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "damaged or truncated" in line
+
+
+def test_views_of_a_clip_are_counted_in_the_table(model, frames, picture, capsys):
+    assert main(["ask", picture, str(frames), "-q", "what is the total", *ASK]) == 0
+    assert "64 x 40, 3 of 24 x 16" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--fps", "0"], "fps=0.0 must be above 0"),
+        (["--fps", "nan"], "fps=nan must be above 0"),
+        (["--max-frames", "0"], "max_frames=0"),
+        (["--max-frames", "1"], "1 frames, but a clip has two or more"),
+        (["-p", "budget:1"], "need at least 3 visual tokens"),
+    ],
+)
+def test_a_clip_that_cannot_be_looked_at_is_one_line(model, frames, words, message, capsys):
+    assert main(["ask", str(frames), "-q", "what is the total", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
 
 
 def test_several_policies_are_rows_of_one_object(model, picture, capsys):

@@ -96,7 +96,12 @@ def _version() -> str:
 
 def _add_ask(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("images", nargs="*", metavar="IMAGE", help="picture files, in the order of the prompt")
+    add(
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help="pictures, videos and folders of frames, in the order of the prompt",
+    )
     add("-q", "--question", required=True, metavar="TEXT", help="what to ask")
     add("-m", "--model", metavar="M", help=SERVED_HELP)
     add(
@@ -111,6 +116,14 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "bfloat16"),
         help="of weights and arithmetic; default: what suits the device",
     )
+    add(
+        "--fps",
+        type=float,
+        metavar="F",
+        help="frames looked at per second of video; of a folder, those it was taken at; default: "
+        "the model's, mostly 2",
+    )
+    add("--max-frames", type=int, metavar="N", help="of a clip; default: the model's, mostly 768")
     add("--save", metavar="DIR", help="write what the model saw, per policy, as PNG")
     add("--json", action="store_true", help="print one JSON object and nothing else")
     add("--max-new-tokens", type=int, default=64, metavar="N", help="default 64")
@@ -204,7 +217,10 @@ def _add_resolution(parser: argparse.ArgumentParser) -> None:
 
 
 _COMMANDS = {
-    "ask": (_add_ask, "Ask a question about pictures; an answer with its cost per policy"),
+    "ask": (
+        _add_ask,
+        "Ask a question about pictures and videos; an answer with its cost per policy",
+    ),
     "train": (_add_train, "Train what a run file describes; resumes by itself"),
     "convert": (_add_convert, "Convert a Hugging Face directory to an orbax checkpoint, or back"),
     "data": (_add_data, "Check a data set of rows, or prepare its index and see what it costs"),

@@ -1,11 +1,10 @@
 """`mres ask`: one question, one answer with its cost per policy."""
 
 import argparse
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from mres_jax.cli._report import (
     find_model,
@@ -18,13 +17,17 @@ from mres_jax.cli._report import (
 from mres_jax.cli._table import print_table
 from mres_jax.data.images import decode_image
 from mres_jax.data.spec import ProcessorSpec
+from mres_jax.data.video import FrameSampling, is_clip
 from mres_jax.errors import ConfigError, PromptError
 from mres_jax.files import check_directory, write_together
+from mres_jax.geometry import View
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.domain import Domain
+from mres_jax.inference.handle import to_item
 from mres_jax.inference.remote import RemoteAnswerer
 from mres_jax.inference.show import show_views
-from mres_jax.protocols import Answer, Request, Sampling
+from mres_jax.protocols import Answer, Item, Request, Sampling
+from mres_jax.resolution.clips import video_of
 from mres_jax.resolution.policies import check_policy, parse_policy
 
 WARM_SECONDS = 30.0  # an answer that took less is given a second time, compiled, to be timed
@@ -37,8 +40,13 @@ def run(args: argparse.Namespace) -> int:
     policies = [str(parse_policy(text)) for text in args.policy or ()]
     if args.save:
         check_directory(args.save)  # before minutes of work
-    images = [decode_image(path) for path in args.images]
+    pictures = {path: decode_image(path) for path in args.images if not is_clip(path)}
+    FrameSampling.of(None, fps=args.fps, max_frames=args.max_frames)  # refuses early
     asked = _open(args.model, args.dtype)
+    images = [
+        pictures[path] if path in pictures else _read_clip(path, asked.spec, args)
+        for path in args.images
+    ]
     policies = policies or [asked.answerer.policy]
     for policy in policies:
         check_policy(parse_policy(policy), asked.spec)
@@ -91,6 +99,11 @@ def _open(model: str | None, dtype: str | None) -> Asked:
     return Asked(vlm.name, vlm.answerer, note)
 
 
+def _read_clip(path: str, spec: ProcessorSpec, args: argparse.Namespace) -> Item:
+    video_of(spec)  # said before minutes of decoding
+    return to_item(path, spec, name=path, fps=args.fps, max_frames=args.max_frames)
+
+
 def _sampling(args: argparse.Namespace) -> Sampling:
     try:
         return Sampling(
@@ -128,7 +141,7 @@ def place_pictures(question: str, num_images: int) -> str:
 
 def _answer(
     asked: Asked,
-    images: Sequence[np.ndarray],
+    images: Sequence[Item],
     question: str,
     policy: str,
     sampling: Sampling,
@@ -155,7 +168,7 @@ def to_json(answer: Answer, policy: str, asked: Asked, question: str) -> dict[st
         "answer": answer.text.strip(),
         "model": asked.name,
         "policy": policy,
-        "views": _views_to_json(answer, asked.spec),
+        "views": [_view_to_json(view, asked.spec) for view in answer.views],
         "visual_tokens": cost.visual_tokens,
         "text_tokens": cost.text_tokens,
         "retention_ratio": round(cost.retention_ratio, 6),
@@ -172,23 +185,23 @@ def _pass_to_json(answer: Answer, spec: ProcessorSpec) -> dict[str, Any]:
     """One pass of several: what it saw, said and cost."""
     return {
         "answer": answer.text.strip(),
-        "views": _views_to_json(answer, spec),
+        "views": [_view_to_json(view, spec) for view in answer.views],
         "visual_tokens": answer.cost.visual_tokens,
         "text_tokens": answer.cost.text_tokens,
         "flops": answer.cost.flops,
     }
 
 
-def _views_to_json(answer: Answer, spec: ProcessorSpec) -> list[dict[str, Any]]:
-    return [
-        {
-            "item": view.item,
-            "crop_px": list(view.crop),
-            "size_px": list(view.encoded_size),
-            "tokens": spec.num_visual_tokens(view.grid(spec.patch_size)),
-        }
-        for view in answer.views
-    ]
+def _view_to_json(view: View, spec: ProcessorSpec) -> dict[str, Any]:
+    """A view; one of a clip has its frames and their time beside the rest."""
+    content = {
+        "item": view.item,
+        "crop_px": list(view.crop),
+        "size_px": list(view.encoded_size),
+        "tokens": spec.num_visual_tokens(view.grid(spec.patch_size)),
+    }
+    moving = {"frames": list(view.frames), "time_s": view.time} if view.frames else {}
+    return content | moving
 
 
 def _print_json(rows: Sequence[dict[str, Any]]) -> None:
@@ -206,20 +219,29 @@ def _print_rows(rows: Sequence[dict[str, Any]], question: str) -> None:
             f"{row['retention_ratio']:.2f}",
             f"{row['flops'] / 1e9:.3g}",
             f"{sum(row['ms'].values()):.0f}",
-            ", ".join(f"{width} x {height}" for height, width in _sizes(row)) or "no picture",
+            _sizes(row) or "no picture",
         )
         for row in rows
     ]
     print_table(headers, cells, title=question)
 
 
-def _sizes(row: dict[str, Any]) -> list[list[int]]:
-    return [view["size_px"] for view in row["views"]]
+def _sizes(row: dict[str, Any]) -> str:
+    """Sizes of the views, width first; views of a clip of one size stand together."""
+    texts = []
+    for is_clip_view, views in itertools.groupby(row["views"], lambda view: "frames" in view):
+        sizes = [f"{view['size_px'][1]} x {view['size_px'][0]}" for view in views]
+        if not is_clip_view:
+            texts += sizes
+            continue
+        for size, same in itertools.groupby(sizes):
+            texts.append(f"{len(list(same))} of {size}")
+    return ", ".join(texts)
 
 
 def _save(
     directory: str,
-    images: Sequence[np.ndarray],
+    images: Sequence[Item],
     answers: Sequence[Answer],
     policies: Sequence[str],
     spec: ProcessorSpec,

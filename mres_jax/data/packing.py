@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mres_jax.data.patches import widen
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.taps import Taps
 from mres_jax.data.types import Example, ExampleSize, Pack, Rung
@@ -211,6 +212,8 @@ def pack(
 ) -> Pack:
     """Returns the examples one after the other in buffers of the rung's lengths; padding is 0.
 
+    Where one of them has a clip, all get its longer patch rows, and `still` tells them apart.
+
     Args:
       examples: at least one; order is kept.
       rung: static lengths.
@@ -222,6 +225,7 @@ def pack(
     """
     _check_pack(examples, rung)
     p, t = rung.max_patches, rung.max_tokens
+    rows, still = _patch_rows(examples, p)
     grids = [grid for example in examples for grid in example.grids]
     grid_thw = np.array(grids, np.int32).reshape(-1, 3)
     view_lengths = grid_thw.prod(axis=1)
@@ -230,7 +234,7 @@ def pack(
     if label_names is None:
         label_names = sorted({name for example in examples for name in example.patch_labels})
     return Pack(
-        patches=_padded([e.patches for e in examples], p),
+        patches=_padded(rows, p),
         patch_positions=_padded([e.patch_positions for e in examples], p),
         patch_segment_ids=_segment_ids(view_lengths, p),
         grid_thw=_padded([grid_thw], rung.max_views),
@@ -250,6 +254,7 @@ def pack(
         patch_labels={
             name: _padded([_labels(e, name) for e in examples], p, fill=-1) for name in label_names
         },
+        still=still,
         **_for_the_tower(examples, p),
     )
 
@@ -298,11 +303,13 @@ def example_slices(segment_ids: np.ndarray) -> list[slice]:
 def _check_pack(examples: Sequence[Example], rung: Rung) -> None:
     if not examples:
         raise PackingError("pack: no examples. Give at least one.")
-    rows = {example.patches.shape[1] for example in examples}
-    if len(rows) > 1:
-        raise PackingError(
-            f"pack: patch rows of {sorted(rows)} values in one pack. Assemble all with one spec."
-        )
+    for is_still in (True, False):
+        rows = {e.patches.shape[1] for e in examples if (e.still is None) == is_still}
+        if len(rows) > 1:
+            raise PackingError(
+                f"pack: patch rows of {sorted(rows)} values in one pack. Assemble all with one "
+                "spec."
+            )
     for name in ("windows", "taps"):
         without = [i for i, example in enumerate(examples) if getattr(example, name) is None]
         if 0 < len(without) < len(examples):
@@ -321,6 +328,19 @@ def _check_pack(examples: Sequence[Example], rung: Rung) -> None:
                 f"{needs - limit}). Largest: example {worst}, {int(table[worst, column])} {unit}. "
                 f"{_CURES[column] if len(examples) == 1 else 'Split them over more packs.'}"
             )
+
+
+def _patch_rows(
+    examples: Sequence[Example], length: int
+) -> tuple[list[np.ndarray], np.ndarray | None]:
+    """Rows of one length, and `Pack.still`; padding counts as still."""
+    moving = next((e for e in examples if e.still is not None), None)
+    if moving is None:
+        return [e.patches for e in examples], None
+    row_size = moving.patches.shape[1]
+    rows = [widen(e.patches, row_size) if e.still is None else e.patches for e in examples]
+    still = [np.ones(len(e.patches), bool) if e.still is None else e.still for e in examples]
+    return rows, _padded([*still, np.ones(length - sum(map(len, still)), bool)], length)
 
 
 def _padded(parts: Sequence[np.ndarray], length: int, *, fill: int = 0) -> np.ndarray:

@@ -1,7 +1,10 @@
 """Pixels <-> patch rows in block order.
 
-Axes: H, W of the view; p patches; r = 3 * patch_size**2 values of one row (channel, row, column).
+Axes: H, W of the view; p patches; r = 3 * patch_size**2 values of one row (channel, row, column),
+or, of frames that are seen together, 3 * frames * patch_size**2 (channel, frame, row, column).
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -41,6 +44,45 @@ def patchify(
     patches = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(-1, 3 * patch_size**2)
     grid = Grid(1, height // patch_size, width // patch_size)
     return patches, block_positions(grid, merge_size=merge_size)
+
+
+def patchify_frames(
+    frames: Sequence[np.ndarray], *, patch_size: int, merge_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts frames that are seen together into patches, each of which shows all of them.
+
+    Args:
+      frames: `uint8 [H W 3]`, one size; sides are multiples of `patch_size * merge_size`.
+      patch_size: pixels.
+      merge_size: patches per side of one visual token.
+
+    Returns:
+      `patches`: `uint8 [p r]` in block order.
+      `positions`: `int32 [p 2]`, row and column of each patch in its view.
+
+    Raises:
+      MresError: as `patchify`.
+    """
+    cut = [patchify(frame, patch_size=patch_size, merge_size=merge_size) for frame in frames]
+    rows = np.stack([patches.reshape(len(patches), 3, -1) for patches, _ in cut], axis=2)
+    return rows.reshape(len(rows), -1), cut[0][1]
+
+
+def widen(patches: np.ndarray, row_size: int) -> np.ndarray:
+    """Returns still patches as rows of several frames, of which all but the first are empty.
+
+    Args:
+      patches: `[p r]`, one frame.
+      row_size: values of a row of all frames.
+
+    Example:
+      >>> widen(np.arange(1, 4, dtype=np.uint8)[None], 6).tolist()
+      [[1, 0, 2, 0, 3, 0]]
+    """
+    count, pixels = len(patches), patches.shape[1] // 3
+    out = np.zeros((count, 3, row_size // patches.shape[1], pixels), patches.dtype)
+    out[:, :, 0] = patches.reshape(count, 3, pixels)
+    return out.reshape(count, row_size)
 
 
 def unpatchify(patches: np.ndarray, grid: Grid, *, patch_size: int, merge_size: int) -> np.ndarray:

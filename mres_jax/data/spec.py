@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from mres_jax.geometry import Grid
+from mres_jax.geometry import ClipSize, Grid
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,51 @@ class ChatTemplate:
     image_open: str  # before the visual tokens of one view
     image_close: str  # after them
     after_images: str = ""  # between the last picture of a turn and its text
+    clip_open: str = ""  # before the visual tokens of a clip
+    clip_close: str = ""  # after them
+    frame_open: str = ""  # before each of its views; `{seconds}` is the view's time
+    frame_close: str = ""  # after each
+
+    @property
+    def parts_frames(self) -> bool:
+        """Whether the views of a clip stand apart, with text between them."""
+        return bool(self.frame_open or self.frame_close)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VideoSpec:
+    """How clips become the input of one model: which frames, how many pixels, which places.
+
+    The defaults are those of Qwen2-VL and Qwen2.5-VL: at most 768 visual tokens per two frames and
+    115,200 in a clip, as their own tools cap them.
+
+    Attributes:
+      token_id: placeholder in the text, one per visual token.
+      min_pixels: smallest frame, or with `limits="clip"` all frames of a clip together.
+      max_pixels: largest, likewise.
+      total_pixels: with `limits="frame"`, what two frames of each group share out between them: a
+        frame gets `total_pixels * temporal_patch_size / frames` at most; None sets no limit.
+      limits: what the pixel limits are of.
+      fps: frames that are looked at, per second of video.
+      min_frames: at least so many, if the video has them.
+      max_frames: at most so many.
+      multiple: frames come in multiples of this.
+      spread: `starts` takes the first frame of equal parts of the video, `ends` goes from its first
+        frame to its last.
+      tokens_per_second: steps of the time axis per second, under the rule `mrope_seconds`.
+    """
+
+    token_id: int
+    min_pixels: int
+    max_pixels: int
+    total_pixels: int | None = None
+    limits: Literal["frame", "clip"] = "frame"
+    fps: float = 2.0
+    min_frames: int = 4
+    max_frames: int = 768
+    multiple: int = 2
+    spread: Literal["starts", "ends"] = "starts"
+    tokens_per_second: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,9 +82,10 @@ class ProcessorSpec:
     eos_token_ids: tuple[int, ...]
     reserved_token_ids: tuple[int, ...]  # vision placeholders: never sampled
     template: ChatTemplate
-    position_rule: Literal["plain", "mrope"]
+    position_rule: str  # a name in `mres_jax.data.positions.POSITION_RULES`
     coord_frame: Literal["relative_1000", "relative_1", "resized_px"]
     accepts: frozenset[str] = frozenset({"image"})  # kinds of views, see `View.kind`
+    video: VideoSpec | None = None  # None where the model takes no clips
     image_size: int | None = None  # side of the only square a fixed tower takes, pixels
     resize_rule: Literal["fit", "hf"] = "fit"  # native sizes: ours, or exactly Hugging Face's
     window_side: int | None = None  # of attention windows, visual tokens; None: no windows
@@ -58,3 +104,7 @@ class ProcessorSpec:
     def num_visual_tokens(self, grid: Grid) -> int:
         """Visual tokens of one view."""
         return grid.num_visual_tokens(self.merge_size)
+
+    def num_views(self, clip: ClipSize) -> int:
+        """Views of a whole clip: groups of frames that are seen together."""
+        return len(clip.groups(self.temporal_patch_size))

@@ -28,13 +28,16 @@ class Example:
       slots: `int32 [t]`, index of the visual token that stands there, or -1 for text.
       positions: `int32 [3 t]`, rotary positions (t, h, w); three equal rows under the plain rule.
       loss_mask: `bool [t]`, tokens that are to be predicted (all False in a prompt).
-      patches: `uint8 [p r]`, rows of all views in block order.
+      patches: `uint8 [p r]`, rows of all views in block order; rows of several frames where the
+        example has a clip.
       patch_positions: `int32 [p 2]`, row and column of each patch in its view.
       grids: one per view, in prompt order.
       views: the views themselves.
       patch_labels: optional `int32 [p]` arrays by name, for auxiliary losses.
       windows: for towers that have windows, see `ProcessorSpec.window_side`.
       taps: for towers with a table of positions, see `ProcessorSpec.position_side`.
+      still: `bool [p]`, which rows are of pictures and have only their first frame; None where the
+        example has no clip, and rows of one frame.
     """
 
     tokens: np.ndarray
@@ -48,6 +51,7 @@ class Example:
     patch_labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     windows: Windows | None = None
     taps: Taps | None = None
+    still: np.ndarray | None = None
 
     @property
     def size(self) -> ExampleSize:
@@ -74,7 +78,7 @@ class Pack(NamedTuple):
     """Several examples in one set of static buffers; a pytree, arrays of numpy or jax.
 
     Attributes:
-      patches: `uint8 [p r]`, or normalised floats of the same shape.
+      patches: `uint8 [p r]`, or normalised floats of the same shape; see `still`.
       patch_positions: `int32 [p 2]`, row and column of each patch in its view.
       patch_segment_ids: `int32 [p]`, 1..n per view, 0 = padding.
       grid_thw: `int32 [n 3]`, zeros for unused views.
@@ -87,6 +91,9 @@ class Pack(NamedTuple):
       patch_labels: `int32 [p]` by name, -1 = unlabelled.
       windows: of the tower, where it has some.
       taps: into the tower's table of positions, where it has one.
+      still: None in a pack of pictures, whose rows have one frame. In a pack with clips rows have
+        as many frames as the encoder takes at a time, and this is `bool [p]`: True where a row is a
+        picture's, with its first frame alone.
     """
 
     patches: Any
@@ -102,3 +109,4 @@ class Pack(NamedTuple):
     patch_labels: Mapping[str, Any]
     windows: Windows | None = None
     taps: Taps | None = None
+    still: Any = None

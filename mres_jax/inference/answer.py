@@ -1,4 +1,4 @@
-"""Questions about pictures -> answers with their cost, by a model on this machine."""
+"""Questions about pictures and clips -> answers with their cost, by a model on this machine."""
 
 import dataclasses
 import time
@@ -12,13 +12,12 @@ from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.data.types import Example, Rung
 from mres_jax.errors import MresError
-from mres_jax.geometry import Size
 from mres_jax.inference import cost
 from mres_jax.inference.generate import ROWS, Completion, Generator
 from mres_jax.inference.ladder import Ladders, default_ladders
-from mres_jax.protocols import Answer, Cost, Request, Sampling
+from mres_jax.protocols import Answer, Cost, Request, Sampling, extent_of
 from mres_jax.resolution.cost import retention_ratio
-from mres_jax.resolution.policies import check_policy, parse_policy
+from mres_jax.resolution.policies import check_extents, check_policy, parse_policy
 from mres_jax.resolution.policy import Policy
 from mres_jax.resolution.zoom.passes import answer_in_passes
 
@@ -114,7 +113,8 @@ class LocalAnswerer:
 
     def _prepare(self, request: Request, policy: Policy, sampling: Sampling) -> "_Prompt":
         start = time.perf_counter()
-        sizes = [Size(*image.shape[:2]) for image in request.images]
+        sizes = [extent_of(item) for item in request.images]
+        check_extents(policy, sizes, self.spec)
         views = policy(sizes, request.question, self.spec)
         messages = prompt_messages(
             request.question, num_images=len(request.images), history=request.history
@@ -173,7 +173,7 @@ class LocalAnswerer:
         visual_tokens = int((example.slots >= 0).sum())
         num_tokens, new_tokens = len(example.tokens), len(completion.token_ids)
         flops = (
-            cost.encoder_flops(config, example.grids)
+            cost.encoder_flops(config, example.grids, moving=_moving_patches(example))
             + cost.prefill_flops(config.text_config, num_tokens)
             + cost.decode_flops(config.text_config, num_tokens, new_tokens)
         )
@@ -194,6 +194,10 @@ class LocalAnswerer:
                 ms=ms,
             ),
         )
+
+
+def _moving_patches(example: Example) -> int:
+    return 0 if example.still is None else int((~example.still).sum())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

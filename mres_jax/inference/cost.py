@@ -13,17 +13,20 @@ from mres_jax.models.qwen2.config import TextConfig
 from mres_jax.models.tower_config import TowerConfig
 
 
-def encoder_flops(config: Any, grids: Sequence[Grid]) -> float:
-    """FLOPs from patches to visual tokens at the decoder's width, stills.
+def encoder_flops(config: Any, grids: Sequence[Grid], *, moving: int = 0) -> float:
+    """FLOPs from patches to visual tokens at the decoder's width.
 
     Args:
       config: of the assembled model, with `vision_config` and `text_config`.
       grids: one per view.
+      moving: of their patches, those of clips, whose rows hold several frames.
     """
     vision: TowerConfig = config.vision_config
     total = sum(grid.num_patches for grid in grids)
     pairs = sum(vision.attended_pairs(grid) for grid in grids)
     flops = 2 * total * vision.patch_products
+    frame = 3 * vision.patch_size**2 * vision.width
+    flops += 2 * moving * (vision.temporal_patch_size - 1) * frame
     flops += 4 * vision.width * pairs  # scores and sums of values
     tokens = total // vision.spatial_merge_size**2
     return float(flops + 2 * tokens * (vision.token_products + _projector(config)))

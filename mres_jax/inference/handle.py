@@ -12,15 +12,17 @@ from PIL import Image, ImageOps
 from mres_jax.data.images import decode_image
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
+from mres_jax.data.video import FrameSampling, is_clip, open_clip
 from mres_jax.errors import BadImageError, MresError
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.device import suitable_dtype
 from mres_jax.models.registry import LoadedModel, load_adapter, load_model, resolve
 from mres_jax.models.vlm import PackedVLM
-from mres_jax.protocols import Answer, Request, Sampling
+from mres_jax.protocols import Answer, Clip, Item, Request, Sampling
 
 SHIPPED = "mres-tiny"
 Picture = str | os.PathLike[str] | bytes | np.ndarray | Image.Image
+Seen = Picture | Clip  # of a video, a path or its bytes will do
 
 
 class VLM:
@@ -53,7 +55,7 @@ class VLM:
     @overload
     def answer(
         self,
-        images: Picture | Sequence[Picture],
+        images: Seen | Sequence[Seen],
         question: str,
         *,
         policy: str | None = None,
@@ -68,7 +70,7 @@ class VLM:
     @overload
     def answer(
         self,
-        images: Picture | Sequence[Picture],
+        images: Seen | Sequence[Seen],
         question: str,
         *,
         policy: str | None = None,
@@ -82,7 +84,7 @@ class VLM:
 
     def answer(
         self,
-        images: Picture | Sequence[Picture],
+        images: Seen | Sequence[Seen],
         question: str,
         *,
         policy: str | None = None,
@@ -96,7 +98,10 @@ class VLM:
         """Answers one question.
 
         Args:
-          images: one picture or several: paths, the bytes of files, `uint8 [h w 3]`, Pillow's.
+          images: one picture or clip, or several in the order of the prompt: paths, the bytes of
+            files, `uint8 [h w 3]`, Pillow's, `Clip`. A video file is sampled as the model does, and
+            so is a folder, which is a clip of its pictures; `data.video.open_clip` samples
+            otherwise.
           question: the user's text. Control tokens typed in it stay text.
           policy: resolution policy, for example `budget:256`; None takes the model's own.
           n: answers; a list of them when not 1.
@@ -112,7 +117,7 @@ class VLM:
         pictures = [images] if isinstance(images, _SINGLE) else list(images)
         request = Request(
             id="ask",
-            images=[to_pixels(picture, name=f"{i}") for i, picture in enumerate(pictures)],
+            images=[to_item(picture, self.spec, name=f"{i}") for i, picture in enumerate(pictures)],
             question=question,
             policy=policy,
         )
@@ -137,7 +142,34 @@ class VLM:
         return self.answerer.answer(requests, n=n, sampling=sampling, seed=seed)
 
 
-_SINGLE = (str, bytes, os.PathLike, np.ndarray, Image.Image)
+_SINGLE = (str, bytes, os.PathLike, np.ndarray, Image.Image, Clip)
+
+
+def to_item(
+    seen: Seen,
+    spec: ProcessorSpec,
+    *,
+    name: str,
+    fps: float | None = None,
+    max_frames: int | None = None,
+) -> Item:
+    """Returns what a model is asked about: a picture, or a clip sampled as the model does.
+
+    Args:
+      seen: a picture or a clip in any form, see `VLM.answer`.
+      spec: of the model.
+      name: what errors call a picture or clip that has no path.
+      fps: frames per second of video instead of the model's; of a folder, those it was taken at.
+      max_frames: of a clip, instead of the model's.
+
+    Raises:
+      BadImageError: as `to_pixels`.
+      BadVideoError: a clip that cannot be read, or whose frames make none.
+    """
+    if isinstance(seen, np.ndarray | Image.Image) or not is_clip(seen):
+        return to_pixels(seen, name=name)  # type: ignore[arg-type]
+    sampling = FrameSampling.of(spec, fps=fps, max_frames=max_frames)
+    return open_clip(seen, sampling, fps=sampling.fps)  # type: ignore[arg-type]
 
 
 def to_pixels(picture: Picture, *, name: str) -> np.ndarray:

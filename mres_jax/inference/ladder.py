@@ -8,7 +8,7 @@ from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.types import ExampleSize, Rung
 
 TEXT = 96  # decoder positions of a question beside its visual tokens; sizes rungs, limits nothing
-MAX_VIEWS = 256
+MAX_VIEWS = 512  # a clip of 768 frames has 384
 MULTIPLE = 128  # positions; token lengths are a multiple of it
 
 # Visual tokens and examples of the rungs in which prompts are gathered.

@@ -13,6 +13,7 @@ from PIL import Image
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.views import render_view
 from mres_jax.geometry import Box, View
+from mres_jax.protocols import Clip, Item
 
 GRID_COLOUR = (213, 94, 0)  # vermilion of the Okabe-Ito set: seen by colour-blind readers too
 MIN_SHOWN_SIDE = 640  # px; smaller views are enlarged to about this
@@ -20,26 +21,49 @@ MAX_ZOOM = 16
 
 
 def show_views(
-    images: Sequence[np.ndarray], views: Sequence[View], spec: ProcessorSpec, *, name: str
+    images: Sequence[Item], views: Sequence[View], spec: ProcessorSpec, *, name: str
 ) -> dict[str, bytes]:
     """Returns PNG files of everything that a model looked at.
 
     For each view: `-view.png` at the very size the model received, `-tokens.png` the same enlarged
     without smoothing and ruled into visual tokens, `-crop.png` the original with the crop framed.
+    Of a clip every frame has a `-view.png`, and the first one the other two.
 
     Args:
-      images: upright pictures of the request, `uint8 [h w 3]`.
+      images: upright pictures and clips of the request.
       views: what the model looked at.
       spec: of the model.
       name: how the file names begin, for example the policy.
     """
-    files = {}
+    files: dict[str, bytes] = {}
     for number, view in enumerate(views):
-        stem = f"{file_stem(name)}-item{view.item}" + (f"-view{number}" if len(views) > 1 else "")
-        pixels = render_view(images[view.item], view)
-        files[f"{stem}-view.png"] = png(pixels)
-        files[f"{stem}-tokens.png"] = png(draw_token_grid(pixels, spec.stride))
-        files[f"{stem}-crop.png"] = png(draw_crop(images[view.item], view.crop))
+        item, stem = images[view.item], f"{file_stem(name)}-item{view.item}"
+        if isinstance(item, Clip):
+            files |= _show_frames(item, view, spec, stem)
+            continue
+        stem += f"-view{number}" if len(views) > 1 else ""
+        files |= _show(item, view, spec, stem)
+    return files
+
+
+def _show(image: np.ndarray, view: View, spec: ProcessorSpec, stem: str) -> dict[str, bytes]:
+    pixels = render_view(image, view)
+    return {
+        f"{stem}-view.png": png(pixels),
+        f"{stem}-tokens.png": png(draw_token_grid(pixels, spec.stride)),
+        f"{stem}-crop.png": png(draw_crop(image, view.crop)),
+    }
+
+
+def _show_frames(clip: Clip, view: View, spec: ProcessorSpec, stem: str) -> dict[str, bytes]:
+    """The frames that are seen together, by number and time."""
+    files = {}
+    for i in dict.fromkeys(view.frames):
+        name = f"{stem}-frame{i:04d}-{clip.times[i]:.2f}s"
+        if i == 0:
+            files |= _show(clip.frames[i], view, spec, name)
+        else:
+            files[f"{name}-view.png"] = png(render_view(clip.frames[i], view))
     return files
 
 

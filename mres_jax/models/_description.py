@@ -32,6 +32,7 @@ ASSETS = (
 )
 CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
+VIDEO_PREPROCESSOR = "video_preprocessor_config.json"
 PROCESSOR = "processor_config.json"  # transformers 5 nests the image processor in it
 TRAITS = "mres.json"  # what config.json has no field for: policy, step, notes
 
@@ -122,6 +123,8 @@ def _description(
         raise CheckpointError(
             f"{directory}: no {TOKENIZER}; copy it from the model that the weights came from."
         )
+    if video := video_processor(directory, assets):
+        preprocessor = {**(preprocessor or {}), "video_processor": video}
     tokenizer = Tokenizer.parse(assets[TOKENIZER], f"{directory}/{TOKENIZER}")
     spec = family.make_spec(config, tokenizer.token_id, preprocessor=preprocessor)
     return Description(
@@ -131,10 +134,21 @@ def _description(
 
 def image_processor(directory: Any, assets: Mapping[str, bytes]) -> dict[str, Any] | None:
     """Settings of the image processor, where transformers looks for them; None where nowhere."""
+    return _settings(directory, assets, "image_processor", PREPROCESSOR)
+
+
+def video_processor(directory: Any, assets: Mapping[str, bytes]) -> dict[str, Any] | None:
+    """Settings of the video processor, likewise."""
+    return _settings(directory, assets, "video_processor", VIDEO_PREPROCESSOR)
+
+
+def _settings(
+    directory: Any, assets: Mapping[str, bytes], name: str, file: str
+) -> dict[str, Any] | None:
     processor = Fields(_json(directory, assets, PROCESSOR), f"{directory}/{PROCESSOR}")
-    nested = processor.get("image_processor", None, dict)
-    if nested is None and PREPROCESSOR in assets:
-        return _json(directory, assets, PREPROCESSOR)
+    nested = processor.get(name, None, dict)
+    if nested is None and file in assets:
+        return _json(directory, assets, file)
     return nested
 
 

@@ -13,12 +13,13 @@ from etils import epath
 from flax import nnx
 from jax.typing import DTypeLike
 
-from mres_jax.data.spec import ChatTemplate, ProcessorSpec
+from mres_jax.data.spec import ChatTemplate, ProcessorSpec, VideoSpec
 from mres_jax.models._description import (
     CONFIG,
     PREPROCESSOR,
     PROCESSOR,
     TRAITS,
+    VIDEO_PREPROCESSOR,
     image_processor,
 )
 from mres_jax.models._detect import Kind, detect
@@ -161,6 +162,8 @@ def complete_assets(loaded: LoadedModel) -> dict[str, bytes]:
         assets.setdefault(name, _json_bytes(content))
     if not {"chat_template.jinja", "chat_template.json"} & assets.keys():
         assets["chat_template.jinja"] = chat_template(spec.template, _placeholder(loaded)).encode()
+    if spec.video is not None and not {PROCESSOR, PREPROCESSOR} & assets.keys():
+        assets.setdefault(VIDEO_PREPROCESSOR, _json_bytes(_video_preprocessor(spec, spec.video)))
     for name, content in _preprocessors(assets, loaded).items():
         if name not in assets or parse_json(assets[name], name) != content:
             assets[name] = _json_bytes(content)
@@ -246,6 +249,28 @@ def _preprocessor(content: dict[str, Any], spec: ProcessorSpec) -> dict[str, Any
     if limits.keys() & content.keys() or "size" not in content:
         out |= limits
     return out
+
+
+def _video_preprocessor(spec: ProcessorSpec, video: VideoSpec) -> dict[str, Any]:
+    """`video_preprocessor_config.json` of a model that was made here."""
+    content = {
+        "video_processor_type": "Qwen2VLVideoProcessor",
+        "processor_class": "Qwen2VLProcessor",
+        "image_mean": list(spec.mean),
+        "image_std": list(spec.std),
+        "patch_size": spec.patch_size,
+        "temporal_patch_size": spec.temporal_patch_size,
+        "merge_size": spec.merge_size,
+        "size": {"shortest_edge": video.min_pixels, "longest_edge": video.max_pixels},
+        "do_sample_frames": True,
+        "fps": video.fps,
+        "min_frames": video.min_frames,
+        "max_frames": video.max_frames,
+        "cap_pixels_per_frame": video.total_pixels is not None,
+    }
+    if video.total_pixels is not None:
+        content["max_video_tokens"] = round(video.total_pixels / (0.9 * spec.stride**2))
+    return content
 
 
 def _main_dtype(state: Any, dtype: DTypeLike | None) -> str:

@@ -70,7 +70,10 @@ class Tower(nnx.Module):
 
     def embed(self, pack: Pack, order: Int[Array, " p"] | None = None) -> Float[Array, "p d"]:
         """Embedded patches, in block order or in another one."""
-        return self.patch_embed(pack.patches if order is None else pack.patches[order])
+        patches, still = pack.patches, pack.still
+        if order is not None:
+            patches, still = patches[order], None if still is None else still[order]
+        return self.patch_embed(patches, still)
 
     def features(self, pack: Pack) -> Features:
         """Features of every patch, before the merge; padding is never read."""

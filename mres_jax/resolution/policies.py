@@ -1,7 +1,11 @@
 """The table of policies and the way in: `parse_policy("budget:256")`."""
 
+from collections.abc import Sequence
+
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import PolicyError, suggest
+from mres_jax.geometry import ClipSize, Extent
+from mres_jax.resolution.clips import video_of
 from mres_jax.resolution.policy import Policy, split
 from mres_jax.resolution.task_policy import TaskPolicy
 from mres_jax.resolution.uniform import Budget, Fixed, Native, Scale
@@ -33,3 +37,13 @@ def parse_policy(text: str) -> Policy:
 def check_policy(policy: Policy, spec: ProcessorSpec) -> None:
     """Raises `PolicyError` if the policy and the model cannot work together."""
     policy.check(spec)
+
+
+def check_extents(policy: Policy, extents: Sequence[Extent], spec: ProcessorSpec) -> None:
+    """Raises `PolicyError` if there is a clip among them, and policy or model takes none."""
+    if not any(isinstance(extent, ClipSize) for extent in extents):
+        return
+    video_of(spec)
+    if not policy.takes_clips:
+        takers = [name for name, kind in POLICIES.items() if kind.takes_clips]
+        raise PolicyError(f"policy {policy}: takes pictures, no clips. Use {', '.join(takers)}.")

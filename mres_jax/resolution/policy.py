@@ -11,27 +11,29 @@ from typing import Any, ClassVar
 
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import PolicyError, suggest
-from mres_jax.geometry import Size, View
+from mres_jax.geometry import Extent, View
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Policy(abc.ABC):
-    """Turns the pictures of one request into views; a model never knows which policy did.
+    """Turns the items of one request into views; a model never knows which policy did.
 
-    A subclass names itself, converts its options and says what models it cannot serve. `str()` is
+    A subclass names itself, converts its options, says what models it cannot serve, and whether it
+    knows what to do with clips (`takes_clips`). `str()` is
     the canonical spelling: parsing it gives an equal policy.
     """
 
     name: ClassVar[str]
     example: ClassVar[str]
     value: ClassVar[str | None] = None  # the field written behind the colon
+    takes_clips: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def __call__(self, sizes: Sequence[Size], question: str, spec: ProcessorSpec) -> list[View]:
+    def __call__(self, sizes: Sequence[Extent], question: str, spec: ProcessorSpec) -> list[View]:
         """Returns the views of all items, in order.
 
         Args:
-          sizes: of the upright pictures, pixels.
+          sizes: of the upright pictures, pixels, and of clips, where it takes them.
           question: the user's text.
           spec: of the model.
         """

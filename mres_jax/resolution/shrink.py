@@ -1,5 +1,6 @@
 """Views of one request made smaller until they fit a static buffer, and a word about it."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -63,6 +64,4 @@ def _shrink(view: View, tokens: int, level: int, spec: ProcessorSpec) -> View:
             f"but only {level} are left for it. Give fewer pictures, or raise `max_patches`."
         )
     size = within_budget(Size(*view.crop.size), view.size, level, spec)
-    return View(
-        item=view.item, crop=view.crop, size=size, time=view.time, group=view.group, tile=view.tile
-    )
+    return dataclasses.replace(view, size=size)

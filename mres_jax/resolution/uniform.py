@@ -1,4 +1,7 @@
-"""Policies that need nothing but sizes: native, fixed, scale, budget. One view per picture."""
+"""Policies that need nothing but sizes: native, fixed, scale, budget.
+
+One view per picture, and one per group of frames of a clip, whose views all have one size.
+"""
 
 import dataclasses
 import math
@@ -7,15 +10,18 @@ from typing import ClassVar
 
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import PolicyError, suggest
-from mres_jax.geometry import Box, Size, View, fit_size
+from mres_jax.geometry import Box, ClipSize, Extent, Size, View, fit_size
+from mres_jax.resolution.clips import clip_views, frame_limits, native_clip_size, share_tokens
 from mres_jax.resolution.policy import Policy
 
 
-def native_size(size: Size, spec: ProcessorSpec) -> Size:
-    """Returns what the model's own rule makes of a picture, pixels.
+def native_size(size: Extent, spec: ProcessorSpec) -> Size:
+    """Returns what the model's own rule makes of a picture or of each frame of a clip, pixels.
 
     The rule is ours (`resize_rule="fit"`: never above `max_pixels`) or exactly Hugging Face's.
     """
+    if isinstance(size, ClipSize):
+        return native_clip_size(size, spec)
     return fit_size(
         size.height,
         size.width,
@@ -31,9 +37,36 @@ def whole_view(item: int, size: Size, target: Size, canvas: Size | None = None) 
     return View(item=item, crop=Box(0, 0, *size), size=target, canvas=canvas, group=item)
 
 
+def whole_views(
+    item: int, extent: Extent, target: Size, spec: ProcessorSpec, canvas: Size | None = None
+) -> list[View]:
+    """Returns the view of a whole picture, or the views of a whole clip."""
+    if isinstance(extent, ClipSize):
+        return clip_views(item, extent, target, spec, canvas)
+    return [whole_view(item, extent, target, canvas)]
+
+
+class Uniform(Policy):
+    """A policy that chooses one size for each item, from the item's size alone."""
+
+    takes_clips: ClassVar[bool] = True
+
+    def __call__(self, sizes: Sequence[Extent], question: str, spec: ProcessorSpec) -> list[View]:
+        """Returns one view per picture, and per group of frames of a clip."""
+        return [
+            view
+            for i, extent in enumerate(sizes)
+            for view in whole_views(i, extent, self.target(extent, spec), spec)
+        ]
+
+    def target(self, extent: Extent, spec: ProcessorSpec) -> Size:
+        """Returns the size at which a picture or each frame of a clip is looked at."""
+        raise NotImplementedError
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Native(Policy):
-    """Every picture at its own size and aspect ratio, within the model's limits.
+class Native(Uniform):
+    """Every item at its own size and aspect ratio, within the model's limits.
 
     Reference:
       Niu et al., 2025, "Native Visual Understanding", arXiv:2506.12776.
@@ -42,17 +75,17 @@ class Native(Policy):
     name: ClassVar[str] = "native"
     example: ClassVar[str] = "native"
 
-    def __call__(self, sizes: Sequence[Size], question: str, spec: ProcessorSpec) -> list[View]:
-        """Returns one view per picture."""
-        return [whole_view(i, s, native_size(s, spec)) for i, s in enumerate(sizes)]
+    def target(self, extent: Extent, spec: ProcessorSpec) -> Size:
+        """Returns the native size."""
+        return native_size(extent, spec)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Budget(Policy):
-    """Native size, shrunk where a picture would cost more than `tokens` visual tokens.
+class Budget(Uniform):
+    """Native size, shrunk where an item would cost more than `tokens` visual tokens.
 
-    A picture is never enlarged for it. The budget holds even where it is below the smallest view
-    that the model is meant for.
+    A clip has the budget for all its frames. An item is never enlarged for it. The budget holds
+    even where it is below the smallest view that the model is meant for.
     """
 
     name: ClassVar[str] = "budget"
@@ -63,16 +96,14 @@ class Budget(Policy):
     def __post_init__(self):
         _at_least_one(self.name, "tokens", self.tokens)
 
-    def __call__(self, sizes: Sequence[Size], question: str, spec: ProcessorSpec) -> list[View]:
-        """Returns one view per picture, none above the budget."""
-        return [
-            whole_view(i, s, within_budget(s, native_size(s, spec), self.tokens, spec))
-            for i, s in enumerate(sizes)
-        ]
+    def target(self, extent: Extent, spec: ProcessorSpec) -> Size:
+        """Returns a size within the budget."""
+        size, tokens = _each(extent, self.tokens, spec, self)
+        return within_budget(size, native_size(extent, spec), tokens, spec)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Scale(Policy):
+class Scale(Uniform):
     """Both sides of the native size times a factor; retention is about its square."""
 
     name: ClassVar[str] = "scale"
@@ -86,32 +117,31 @@ class Scale(Policy):
                 f"policy scale: factor={self.factor} must be above 0, for example 0.5."
             )
 
-    def __call__(self, sizes: Sequence[Size], question: str, spec: ProcessorSpec) -> list[View]:
-        """Returns one view per picture."""
-        return [whole_view(i, s, self._target(s, spec)) for i, s in enumerate(sizes)]
-
-    def _target(self, size: Size, spec: ProcessorSpec) -> Size:
-        native = native_size(size, spec)
+    def target(self, extent: Extent, spec: ProcessorSpec) -> Size:
+        """Returns the scaled size."""
+        native = native_size(extent, spec)
         if self.factor == 1:
             return native
+        smallest, largest = _limits(extent, spec)
         # Sides beyond max_pixels are all the same to `fit_size`; this keeps them finite.
-        factor = min(self.factor, spec.max_pixels)
+        factor = min(self.factor, largest)
         return fit_size(
             max(1, round(native.height * factor)),
             max(1, round(native.width * factor)),
             stride=spec.stride,
-            min_pixels=min(spec.min_pixels, native.area),
-            max_pixels=max(spec.max_pixels, native.area),
+            min_pixels=min(smallest, native.area),
+            max_pixels=max(largest, native.area),
         )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Fixed(Policy):
+class Fixed(Uniform):
     """Every picture at one cost.
 
     `fixed:336` squashes it into a square of 336 px; `mode=pad` keeps the ratio and pads with grey;
     `mode=keep` keeps the ratio at about the same number of pixels. `fixed,tokens=182` keeps the
-    ratio at about 182 visual tokens, as the fixed rows of NativeRes-LLaVA do ("378 x 378").
+    ratio at about 182 visual tokens, as the fixed rows of NativeRes-LLaVA do ("378 x 378"). Sides
+    are those of each frame of a clip, tokens those of all its frames.
     """
 
     name: ClassVar[str] = "fixed"
@@ -174,22 +204,34 @@ class Fixed(Policy):
                 f"{spec.max_pixels}."
             )
 
-    def __call__(self, sizes: Sequence[Size], question: str, spec: ProcessorSpec) -> list[View]:
-        """Returns one view per picture."""
+    def __call__(self, sizes: Sequence[Extent], question: str, spec: ProcessorSpec) -> list[View]:
+        """Returns one view per picture, and per group of frames of a clip."""
         self.check(spec)
-        return [self._view(i, size, spec) for i, size in enumerate(sizes)]
+        views = []
+        for item, extent in enumerate(sizes):
+            target = self.target(extent, spec)
+            is_padded = self.mode == "pad" and target.height != target.width
+            canvas = Size(self.side or 0, self.side or 0) if is_padded else None
+            views += whole_views(item, extent, target, spec, canvas)
+        return views
 
-    def _view(self, item: int, size: Size, spec: ProcessorSpec) -> View:
+    def target(self, extent: Extent, spec: ProcessorSpec) -> Size:
+        """Returns the size, on a canvas of `side` where it is padded."""
+        size, tokens = _each(extent, self.tokens, spec, self)
+        pixels = tokens * spec.stride**2 or (self.side or 0) ** 2
+        if isinstance(extent, ClipSize) and pixels > (most := _limits(extent, spec)[1]):
+            raise PolicyError(
+                f"policy {self}: {pixels} px are more than the {most} px that the model has for "
+                f"each of {len(extent.times)} frames. Choose fewer, or look at fewer frames."
+            )
         if self.square:
             assert self.side is not None
             square = Size(self.side, self.side)
             if self.mode != "pad":
-                return whole_view(item, size, square)
+                return square
             scale = self.side / max(size)
-            inner = Size(*(min(self.side, max(1, round(extent * scale))) for extent in size))
-            return whole_view(item, size, inner, None if inner == square else square)
-        pixels = self.tokens * spec.stride**2 if self.tokens else (self.side or 0) ** 2
-        target = fit_size(
+            return Size(*(min(self.side, max(1, round(side * scale))) for side in size))
+        return fit_size(
             size.height,
             size.width,
             stride=spec.stride,
@@ -197,7 +239,6 @@ class Fixed(Policy):
             max_pixels=pixels,
             hf_compat=spec.resize_rule == "hf",
         )
-        return whole_view(item, size, target)
 
 
 def within_budget(size: Size, target: Size, tokens: int, spec: ProcessorSpec) -> Size:
@@ -212,6 +253,22 @@ def within_budget(size: Size, target: Size, tokens: int, spec: ProcessorSpec) ->
         min_pixels=min(spec.min_pixels, pixels),
         max_pixels=pixels,
     )
+
+
+def _each(
+    extent: Extent, tokens: int | None, spec: ProcessorSpec, policy: Policy
+) -> tuple[Size, int]:
+    """Size of a view's crop, and its share of an item's visual tokens; 0 where none are given."""
+    if not isinstance(extent, ClipSize):
+        return extent, tokens or 0
+    return extent.size, share_tokens(tokens, extent, spec, policy=policy) if tokens else 0
+
+
+def _limits(extent: Extent, spec: ProcessorSpec) -> tuple[int, int]:
+    """Smallest and largest view of an item, pixels."""
+    if isinstance(extent, ClipSize):
+        return frame_limits(len(extent.times), spec)
+    return spec.min_pixels, spec.max_pixels
 
 
 def _at_least_one(policy: str, field: str, value: int) -> None:

@@ -10,6 +10,7 @@ from mres_jax.testing.runs import tiny_run as tiny_run
 from mres_jax.testing.tiny import (
     TinyModel as TinyModel,
     fill as fill,
+    tiny_clip as tiny_clip,
     tiny_config as tiny_config,
     tiny_nativeres_llava as tiny_nativeres_llava,
     tiny_qwen2_5_vl as tiny_qwen2_5_vl,

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from mres_jax.data.spec import ChatTemplate, ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer, build_tiny_tokenizer
+from mres_jax.data.video import clip_of
 from mres_jax.models.nativeres_llava.config import NativeResLlavaConfig
 from mres_jax.models.qwen2.config import TextConfig
 from mres_jax.models.qwen2_5_vl.config import Qwen2_5VLConfig, VisionConfig as WindowedConfig
@@ -19,9 +20,14 @@ from mres_jax.models.qwen3.config import TextConfig as Qwen3TextConfig
 from mres_jax.models.qwen3_vl.config import Qwen3VLConfig, VisionConfig as DeepStackConfig
 from mres_jax.models.registry import FAMILIES
 from mres_jax.models.vlm import PackedVLM
+from mres_jax.protocols import Clip
 
 WORDS = ("what", "is", "the", "total", "colour", "red", "blue", "invoice", "user", "assistant")
-LIMITS = {"min_pixels": 2 * 8 * 8, "max_pixels": 48 * 8 * 8}  # 2 to 48 visual tokens a view
+LIMITS = {  # 2 to 48 visual tokens a picture, 1 to 24 for two frames
+    "min_pixels": 2 * 8 * 8,
+    "max_pixels": 48 * 8 * 8,
+    "video_processor": {"min_pixels": 8 * 8, "max_pixels": 24 * 8 * 8},
+}
 
 Module = TypeVar("Module", bound=nnx.Module)
 
@@ -159,6 +165,13 @@ def tiny_spec(tokenizer: Tokenizer, *, system: str | None = None) -> ProcessorSp
         position_rule="mrope",
         coord_frame="resized_px",
     )
+
+
+def tiny_clip(seed: int, height: int, width: int, *, frames: int = 4, fps: float = 2.0) -> Clip:
+    """Random frames, px, at a steady rate."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (frames, height, width, 3), np.uint8)
+    return clip_of(list(pixels), fps=fps, name=f"tiny {seed}")
 
 
 def tiny_vision_config(*, hidden_size: int) -> VisionConfig:

@@ -85,9 +85,17 @@ def flops_counter(config: Any, factors: Passes) -> Callable[[Pack], float]:
         lengths = [part.stop - part.start for part in example_slices(segment_ids)]
         scored = int(np.asarray(pack.loss_mask).sum())
         text = text_flops(config.text_config, lengths, scored)
-        return factors.vision * encoder_flops(config, grids) + factors.text * text
+        vision = encoder_flops(config, grids, moving=moving_patches(pack))
+        return factors.vision * vision + factors.text * text
 
     return count
+
+
+def moving_patches(pack: Pack) -> int:
+    """Returns how many patches of a pack are of clips."""
+    if pack.still is None:
+        return 0
+    return int((np.asarray(pack.patch_segment_ids > 0) & ~np.asarray(pack.still)).sum())
 
 
 def _sizes(state: Any) -> Mapping[str, int]:

@@ -11,12 +11,20 @@ from PIL import Image
 
 import mres_jax
 from mres_jax.data.types import ExampleSize, Rung
-from mres_jax.errors import BadImageError, MresError, PackingError, PolicyError, PromptError
+from mres_jax.errors import (
+    BadImageError,
+    BadVideoError,
+    MresError,
+    PackingError,
+    PolicyError,
+    PromptError,
+)
 from mres_jax.geometry import Size
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.handle import VLM, to_pixels
 from mres_jax.inference.ladder import Ladders, default_ladders
 from mres_jax.protocols import Request, Sampling
+from mres_jax.testing import tiny_clip
 
 SHORT = Sampling(max_new_tokens=5)
 LADDER = (Rung(max_patches=256, max_tokens=384, max_views=8, max_examples=4),)
@@ -55,6 +63,54 @@ def test_answers_come_in_order_and_do_not_depend_on_what_is_asked_beside(answere
         assert alone.views == answer.views
         # float32 sums over other shapes, through four layers
         np.testing.assert_allclose(alone.logprobs, answer.logprobs, atol=1e-4)
+
+
+def test_clips_are_answered_beside_pictures_with_their_cost(answerer):
+    """A question about a clip, one about a clip and a picture, one about a picture."""
+    clip = tiny_clip(1, 20, 30, frames=6)
+    requests = [
+        request(0, images=[clip], policy="native"),
+        request(1, images=[picture(0, 16, 16), clip], policy="budget:12"),
+        request(2, images=[picture(1, 16, 24)], policy="native"),
+    ]
+    together = answerer.answer(requests, sampling=SHORT)
+    for asked, (answer,) in zip(requests, together, strict=True):
+        ((alone,),) = answerer.answer([asked], sampling=SHORT)
+        assert alone.token_ids == answer.token_ids
+        np.testing.assert_allclose(alone.logprobs, answer.logprobs, atol=1e-4)
+    (whole,), (both,), _ = together
+    assert [view.frames for view in whole.views] == [(0, 1), (2, 3), (4, 5)]
+    assert [view.time for view in whole.views] == [0.25, 1.25, 2.25]
+    assert whole.cost.visual_tokens == 3 * 8
+    assert whole.cost.retention_ratio == 1.0
+    assert both.cost.visual_tokens <= 12 + 4
+    assert both.cost.retention_ratio < 1.0 < whole.cost.flops / both.cost.flops
+
+
+def test_a_clip_is_refused_where_the_model_or_its_frames_cannot_be(makers, answerer):
+    clip = tiny_clip(1, 20, 30)
+    stills = LocalAnswerer(*makers["nativeres_llava"].tiny, ladder=LADDER, rows=(1,))
+    with pytest.raises(PolicyError, match="the model takes image, no clips"):
+        stills.answer([request(0, images=[clip])], sampling=SHORT)
+    with pytest.raises(PolicyError, match=r"4 frames has 2 views, which need at least 2 visual"):
+        answerer.answer([request(0, images=[clip], policy="budget:1")], sampling=SHORT)
+
+
+def test_a_handle_takes_clips_in_every_form(answerer, tmp_path):
+    clip = tiny_clip(1, 16, 24)
+    for i, frame in enumerate(clip.frames):
+        Image.fromarray(frame).save(tmp_path / f"{i}.png")
+    vlm = VLM("tiny", answerer)
+    from_clip, from_folder = (
+        vlm.answer(given, "what is the total", max_new_tokens=4) for given in (clip, tmp_path)
+    )
+    assert from_clip.token_ids == from_folder.token_ids
+    assert len(from_clip.views) == 2
+    (tmp_path / "0.png").unlink()
+    (tmp_path / "1.png").unlink()
+    (tmp_path / "2.png").unlink()
+    with pytest.raises(BadVideoError, match="1 frames, but a clip has two or more"):
+        vlm.answer(tmp_path, "what is the total")
 
 
 def test_threads_that_ask_at_once_get_what_each_gets_alone():

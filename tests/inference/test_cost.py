@@ -62,6 +62,12 @@ def test_windows_cost_their_own_squares_and_deepstack_its_mergers(later):
     assert found == weight_flops(model) + 4 * vision.hidden_size * pairs
 
 
+def test_rows_of_several_frames_meet_all_temporal_weights(qwen):
+    vision = qwen.tiny.model.config.vision_config
+    still, moving = (cost.encoder_flops(qwen.tiny.model.config, GRIDS, moving=n) for n in (0, 24))
+    assert moving - still == 2 * 24 * 3 * vision.patch_size**2 * vision.embed_dim
+
+
 def test_prefill_flops_are_two_per_weight_and_token_plus_the_pairs_that_look(maker):
     model, config = maker.tiny.model, maker.tiny.model.config.text_config
     sizes = matrix_sizes(model.text)

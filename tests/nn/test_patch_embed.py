@@ -43,6 +43,17 @@ def normalised(x: np.ndarray) -> np.ndarray:
     return ((x / 255 - mean) / std).astype(np.float32)
 
 
+def test_still_rows_of_a_pack_with_clips_come_out_to_the_last_bit_as_without(embed):
+    still, moving = pixels(), pixels(frames=FRAMES, seed=1)
+    wide = np.concatenate([still, np.full_like(still, 77)], axis=2)  # what is behind is not read
+    mixed = flat(np.concatenate([wide, moving]))
+    flags = jnp.asarray([True] * 5 + [False] * 5)
+    for convert in (lambda x: x, lambda x: x.astype(jnp.float32) / 255):
+        out = embed(convert(mixed), flags)
+        np.testing.assert_array_equal(out[:5], embed(convert(flat(still))))
+        np.testing.assert_array_equal(out[5:], embed(convert(flat(moving))))
+
+
 @pytest.mark.parametrize("frames", [1, FRAMES], ids=["still", "video"])
 def test_bytes_embed_as_their_normalised_floats(embed, frames):
     x = pixels(frames=frames)

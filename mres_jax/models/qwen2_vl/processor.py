@@ -4,14 +4,18 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, cast
 
-from mres_jax.data.spec import ChatTemplate, ProcessorSpec
+from mres_jax.data.spec import ChatTemplate, ProcessorSpec, VideoSpec
 from mres_jax.errors import CheckpointError
 from mres_jax.models.hf_fields import Fields
-from mres_jax.models.qwen2_vl.config import QwenVLConfig
+from mres_jax.models.qwen2_vl.config import Qwen2VLConfig, QwenVLConfig
 
 # Pixel limits of the released preprocessor_config.json.
 MIN_PIXELS, MAX_PIXELS = 56 * 56, 28 * 28 * 16_384
+# Of clips: limits of a frame and visual tokens of a clip, as Qwen's own tools cap them.
+MIN_FRAME_TOKENS, MAX_FRAME_TOKENS, MAX_CLIP_TOKENS = 128, 768, 128_000
+CLIP_SHARE = 0.9  # of these tokens that a clip may take
 _MOST = 2**40  # pixels that a file may ask for
+_MOST_FPS = 1_000.0
 
 TEMPLATE = ChatTemplate(
     system="You are a helpful assistant.",
@@ -19,6 +23,8 @@ TEMPLATE = ChatTemplate(
     turn_close="<|im_end|>\n",
     image_open="<|vision_start|>",
     image_close="<|vision_end|>",
+    clip_open="<|vision_start|>",
+    clip_close="<|vision_end|>",
 )
 
 PLACEHOLDERS = (
@@ -43,11 +49,14 @@ def make_spec(
       config: the model.
       token_id: id of a control token by name.
       preprocessor: contents of `preprocessor_config.json`; its pixel limits win over the released
-        ones, in either of the two spellings Hugging Face uses.
+        ones, in either of the two spellings Hugging Face uses. Settings for clips are nested in it
+        under `video_processor`.
       limits: smallest and largest view of the released models, pixels.
     """
     vision = config.vision_config
     smallest, largest = pixel_limits(preprocessor or {}, *limits)
+    # Later generations time the views of a clip in other ways; their processors add `video`.
+    takes_clips = isinstance(config, Qwen2VLConfig)
     return ProcessorSpec(
         patch_size=vision.patch_size,
         merge_size=vision.spatial_merge_size,
@@ -59,11 +68,59 @@ def make_spec(
         image_token_id=config.image_token_id,
         pad_token_id=token_id("<|endoftext|>"),
         eos_token_ids=(token_id("<|im_end|>"), token_id("<|endoftext|>")),
-        reserved_token_ids=placeholder_ids(token_id, (config.image_token_id,)),
+        reserved_token_ids=placeholder_ids(
+            token_id, (config.image_token_id, config.video_token_id)
+        ),
         template=TEMPLATE,
         position_rule="mrope" if config.text_config.mrope_section else "plain",
         coord_frame="relative_1000",
+        accepts=frozenset({"image", "frame"} if takes_clips else {"image"}),
+        video=video_spec(
+            (preprocessor or {}).get("video_processor") or {},
+            token_id=config.video_token_id,
+            stride=vision.stride,
+            group=vision.temporal_patch_size,
+        )
+        if takes_clips
+        else None,
         resize_rule=resize_rule(preprocessor or {}, "hf"),
+    )
+
+
+def video_spec(settings: Mapping[str, Any], *, token_id: int, stride: int, group: int) -> VideoSpec:
+    """Returns how clips are sampled and how large they are looked at, as Qwen2-VL does.
+
+    Args:
+      settings: contents of `video_preprocessor_config.json`, or none of it.
+      token_id: of the placeholder.
+      stride: side of one visual token, pixels.
+      group: frames that are seen together.
+
+    Raises:
+      CheckpointError: a number that cannot be.
+    """
+    fields = Fields(settings, "video_preprocessor_config.json")
+    token_area = stride**2
+    smallest, largest = pixel_limits(
+        settings, MIN_FRAME_TOKENS * token_area, MAX_FRAME_TOKENS * token_area, fields.where
+    )
+    is_capped = fields.get("cap_pixels_per_frame", True, (bool, type(None))) is not False
+    tokens = fields.size("max_video_tokens", MAX_CLIP_TOKENS, most=_MOST)
+    fps = float(fields.get("fps", 2.0, (int, float)))
+    least, most = fields.size("min_frames", 4), fields.size("max_frames", 768)
+    if not 0 < fps <= _MOST_FPS or least > most:
+        raise CheckpointError(
+            f"{fields.where}: fps={fps:g}, min_frames={least}, max_frames={most} cannot be."
+        )
+    return VideoSpec(
+        token_id=token_id,
+        min_pixels=smallest,
+        max_pixels=largest,
+        total_pixels=int(tokens * token_area * CLIP_SHARE) if is_capped else None,
+        fps=fps,
+        min_frames=least,
+        max_frames=most,
+        multiple=group,
     )
 
 
@@ -76,13 +133,18 @@ def placeholder_ids(token_id: Callable[[str], int], others: Sequence[int]) -> tu
     return tuple(dict.fromkeys([*ids, *others]))
 
 
-def pixel_limits(preprocessor: Mapping[str, Any], smallest: int, largest: int) -> tuple[int, int]:
+def pixel_limits(
+    preprocessor: Mapping[str, Any],
+    smallest: int,
+    largest: int,
+    where: str = "preprocessor_config.json",
+) -> tuple[int, int]:
     """Smallest and largest view, pixels: `min_pixels`/`max_pixels`, or `size` with its edges.
 
     Raises:
       CheckpointError: a limit that is no count of pixels, or a smallest view above the largest.
     """
-    fields = Fields(preprocessor, "preprocessor_config.json")
+    fields = Fields(preprocessor, where)
     edges = fields.child("size")
     least = fields.size("min_pixels", edges.size("shortest_edge", smallest, most=_MOST), most=_MOST)
     most = fields.size("max_pixels", edges.size("longest_edge", largest, most=_MOST), most=_MOST)

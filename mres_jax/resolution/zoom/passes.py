@@ -11,7 +11,7 @@ import numpy as np
 
 from mres_jax.errors import PolicyError
 from mres_jax.geometry import Box, Size
-from mres_jax.protocols import Answer, Answerer, Request, Sampling
+from mres_jax.protocols import Answer, Answerer, Clip, Request, Sampling
 from mres_jax.resolution.policies import parse_policy
 from mres_jax.resolution.zoom.places import Place, find_places
 from mres_jax.resolution.zoom.policies import Window, Zoom
@@ -254,4 +254,6 @@ def _one_picture(request: Request) -> Size:
             f"request {request.id!r}: policy zoom looks into one picture, but there are "
             f"{len(request.images)}."
         )
+    if isinstance(request.images[0], Clip):
+        raise PolicyError(f"request {request.id!r}: policy zoom looks into a picture, not a clip.")
     return Size(*request.images[0].shape[:2])

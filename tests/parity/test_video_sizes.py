@@ -1,0 +1,121 @@
+"""Frames and sizes of Hugging Face's video processors, from live `transformers`.
+
+The processors import torchvision, which is not needed for either: a stand-in is imported for it.
+"""
+
+import dataclasses
+import importlib
+import sys
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from mres_jax.data.spec import VideoSpec
+from mres_jax.data.video import FrameSampling
+from mres_jax.errors import BadVideoError
+from mres_jax.geometry import ClipSize, Size
+from mres_jax.resolution.clips import native_clip_size
+from mres_jax.testing import tiny_spec, tiny_tokenizer
+
+pytestmark = pytest.mark.parity
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+FACTORS = {"qwen2_vl": 28, "qwen3_vl": 32}
+CLASSES = {"qwen2_vl": "Qwen2VLVideoProcessor", "qwen3_vl": "Qwen3VLVideoProcessor"}
+
+
+@pytest.fixture(scope="module", params=FACTORS)
+def family(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def processor(family) -> Any:
+    """Their video processor, which gives the size in place of resized frames."""
+    names = ["", ".transforms", ".transforms.v2", ".transforms.v2.functional", ".io"]
+    strangers = {f"torchvision{name}": mock.MagicMock() for name in names}
+    sys.modules.update(strangers)
+    try:
+        name = f"transformers.models.{family}.video_processing_{family}"
+        module: Any = importlib.import_module(name)
+    finally:
+        for name in strangers:
+            del sys.modules[name]
+    cls = getattr(module, CLASSES[family])
+    base = cls.__mro__[1]
+    with mock.patch.object(base, "resize", lambda self, image, size, **_: size):
+        made = object.__new__(cls)
+        made.num_frames = None
+        yield made
+
+
+def random_clips(count: int, *, seed: int):
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        height, width = np.exp(rng.uniform(np.log(40), np.log(3_000), 2)).astype(int).tolist()
+        yield height, width, 2 * int(rng.integers(1, 400))
+
+
+def test_sampled_frames_are_theirs_over_500_videos(family, processor):
+    rng = np.random.default_rng(0)
+    spread = {"qwen2_vl": ("starts", 2), "qwen3_vl": ("ends", 1)}[family]
+    metadata = importlib.import_module("transformers.video_utils").VideoMetadata
+    same = 0
+    for _ in range(500):
+        total, rate = int(rng.integers(1, 4_000)), float(rng.choice([12.5, 24, 25, 29.97, 30, 60]))
+        fps = float(rng.choice([0.5, 1, 2, 4]))
+        sampling = FrameSampling(fps=fps, spread=spread[0], multiple=spread[1])
+        try:
+            ours = sampling.choose(total, rate, name="a")
+        except BadVideoError:
+            assert total < spread[1]  # theirs divides by zero
+            continue
+        theirs = processor.sample_frames(
+            metadata(total_num_frames=total, fps=rate), fps=fps, min_frames=4, max_frames=768
+        )
+        theirs = [int(i) for i in theirs]
+        assert ours.tolist() == theirs[: len(ours)]
+        assert theirs[len(ours) :] in ([], [total])  # by rounding, a frame behind the last one
+        same += 1
+    assert same > 490
+
+
+@pytest.mark.parametrize("is_capped", [True, False], ids=["capped", "uncapped"])
+def test_sizes_of_frames_are_theirs_over_500_clips(family, processor, is_capped):
+    factor = FACTORS[family]
+    edges = processor.size
+    if family == "qwen3_vl":
+        if is_capped:
+            pytest.skip("released without the cap; its limits are of the whole clip")
+        edges = {"shortest_edge": 4_096, "longest_edge": 25_165_824}  # of the released files
+    spec = _spec(family, edges, is_capped)
+    sizes = importlib.import_module("transformers.image_utils").SizeDict(**edges)
+    for height, width, frames in random_clips(500, seed=1):
+        theirs = processor.resize(
+            torch.empty(1, frames, 3, height, width, device="meta"),
+            size=sizes,
+            resample=None,
+            factor=factor,
+            temporal_factor=2,
+            cap_pixels_per_frame=is_capped,
+        )
+        clip = ClipSize(Size(height, width), tuple(i / 2 for i in range(frames)))
+        assert native_clip_size(clip, spec) == (theirs.height, theirs.width)
+
+
+def _spec(family: str, edges: Any, is_capped: bool) -> Any:
+    factor = FACTORS[family]
+    total = int(128_000 * factor**2 * 0.9) if is_capped else None
+    video = VideoSpec(
+        token_id=1,
+        min_pixels=edges["shortest_edge"],
+        max_pixels=edges["longest_edge"],
+        total_pixels=total,
+        limits="frame" if family == "qwen2_vl" else "clip",
+    )
+    tiny = tiny_spec(tiny_tokenizer())
+    sizes = {"patch_size": factor // 2, "temporal_patch_size": 2}
+    return dataclasses.replace(tiny, **sizes, video=video, resize_rule="hf")
