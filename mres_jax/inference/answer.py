@@ -3,10 +3,10 @@
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from mres_jax.data.assemble import assemble
-from mres_jax.data.conversations import prompt_messages
+from mres_jax.data.assemble import assemble, measure
+from mres_jax.data.conversations import Message, prompt_messages
 from mres_jax.data.packing import PackPlan, check_fits, pack
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
@@ -16,12 +16,31 @@ from mres_jax.geometry import Size
 from mres_jax.inference import cost
 from mres_jax.inference.generate import ROWS, Completion, Generator
 from mres_jax.inference.ladder import Ladders, default_ladders
+from mres_jax.inference.text_stream import TextStream
 from mres_jax.protocols import Answer, Cost, Request, Sampling
 from mres_jax.resolution.cost import retention_ratio
 from mres_jax.resolution.policies import check_policy, parse_policy
 from mres_jax.resolution.policy import Policy
 
 WINDOW = 256  # requests whose pictures are held at a time, and from which packs are filled
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """Hears answers while they grow; it must be quick, since decoding waits for it."""
+
+    def __call__(self, request: int, sample: int, text: str, /) -> bool:
+        """Takes the text that is new; all of an answer's texts together are its text.
+
+        Args:
+          request: index of the request.
+          sample: number of the answer to it.
+          text: may be empty: then it is a question whether to go on.
+
+        Returns:
+          Whether the answer is no longer wanted and shall end here.
+        """
+        ...
 
 
 class LocalAnswerer:
@@ -65,10 +84,12 @@ class LocalAnswerer:
         n: int = 1,
         sampling: Sampling | None = None,
         seed: int = 0,
+        listen: Listener | None = None,
     ) -> list[list[Answer]]:
         """Returns `n` answers for each request, in the order of the requests.
 
-        Answers depend on (request id, number of the answer, seed), not on what is asked beside it.
+        Answers depend on (request id, number of the answer, seed), not on what is asked beside it,
+        nor on whether somebody listens.
 
         Raises:
           MresError: a policy that does not exist or that the model cannot take; a prompt that is
@@ -89,8 +110,26 @@ class LocalAnswerer:
                     if len(requests) == 1:
                         raise
                     raise type(error)(f"request {request.id!r}: {error}") from None
-            answers += self._answer_window(prompts, n, sampling, seed)
+            answers += self._answer_window(prompts, n, sampling, seed, _shifted(listen, at))
         return answers
+
+    def check(self, request: Request, max_new_tokens: int) -> int:
+        """Returns the tokens of a prompt without making it: pictures are not resized.
+
+        Raises:
+          MresError: what `answer` would raise for this request.
+        """
+        policy = self._policies([request])[request.policy or self.policy]
+        sizes = [Size(*image.shape[:2]) for image in request.images]
+        views = policy(sizes, request.question, self.spec)
+        size = measure(views, _messages(request), self.spec, self.tokenizer, generation_prompt=True)
+        self.generator.check_length(request.id, size.num_tokens, max_new_tokens)
+        check_fits([size], self.ladders.largest(size))
+        return size.num_tokens
+
+    def check_policy(self, policy: str) -> None:
+        """Raises `PolicyError` unless there is such a policy and the model can take it."""
+        check_policy(parse_policy(policy), self.spec)
 
     def _policies(self, requests: Sequence[Request]) -> dict[str, Policy]:
         policies = {}
@@ -103,11 +142,13 @@ class LocalAnswerer:
         start = time.perf_counter()
         sizes = [Size(*image.shape[:2]) for image in request.images]
         views = policy(sizes, request.question, self.spec)
-        messages = prompt_messages(
-            request.question, num_images=len(request.images), history=request.history
-        )
         example = assemble(
-            request.images, views, messages, self.spec, self.tokenizer, generation_prompt=True
+            request.images,
+            views,
+            _messages(request),
+            self.spec,
+            self.tokenizer,
+            generation_prompt=True,
         )
         self.generator.check_length(request.id, len(example.tokens), sampling.max_new_tokens)
         check_fits([example.size], self.ladders.largest(example.size))
@@ -119,11 +160,18 @@ class LocalAnswerer:
         )
 
     def _answer_window(
-        self, prompts: Sequence["_Prompt"], n: int, sampling: Sampling, seed: int
+        self,
+        prompts: Sequence["_Prompt"],
+        n: int,
+        sampling: Sampling,
+        seed: int,
+        listen: Listener | None,
     ) -> list[list[Answer]]:
         answers: list[list[Answer]] = [[] for _ in prompts]
         for plan in self.ladders.plan([prompt.example.size for prompt in prompts]):
-            some = self._answer_pack(plan, prompts=prompts, n=n, sampling=sampling, seed=seed)
+            some = self._answer_pack(
+                plan, prompts=prompts, n=n, sampling=sampling, seed=seed, listen=listen
+            )
             for i, here in zip(plan.indices, some, strict=True):
                 answers[i] = here
         return answers
@@ -136,11 +184,24 @@ class LocalAnswerer:
         n: int,
         sampling: Sampling,
         seed: int,
+        listen: Listener | None,
     ) -> list[list[Answer]]:
         start = time.perf_counter()
         here = [prompts[i] for i in plan.indices]
         packed = pack([prompt.example for prompt in here], plan.rung)
         host_ms = 1e3 * (time.perf_counter() - start) + sum(prompt.host_ms for prompt in here)
+        texts = {
+            (prompt, sample): TextStream(self.tokenizer, sampling.stop)
+            for prompt in range(len(here))
+            for sample in range(n)
+        }
+
+        def watch(prompt: int, sample: int, token_ids: Sequence[int]) -> bool:
+            text = texts[prompt, sample]
+            new = text.feed(token_ids)
+            unwanted = listen is not None and listen(plan.indices[prompt], sample, new)
+            return unwanted or text.is_stopped
+
         completions, ms = self.generator.generate(
             packed,
             [prompt.id for prompt in here],
@@ -148,14 +209,22 @@ class LocalAnswerer:
             sampling=sampling,
             n=n,
             seed=seed,
+            watch=watch if listen or sampling.stop else None,
         )
         ms = {"host": host_ms, **ms}
-        return [
-            [self._to_answer(prompt, completion, ms) for completion in some]
-            for prompt, some in zip(here, completions, strict=True)
-        ]
+        answers: list[list[Answer]] = [[] for _ in here]
+        for (prompt, sample), text in texts.items():
+            completion = completions[prompt][sample]
+            rest = text.feed(completion.token_ids, is_last=True)
+            if listen is not None and rest:
+                listen(plan.indices[prompt], sample, rest)
+            completion = completion.cut(text.num_tokens)
+            answers[prompt].append(self._to_answer(here[prompt], completion, text.text, ms))
+        return answers
 
-    def _to_answer(self, prompt: "_Prompt", completion: Completion, ms: dict[str, float]) -> Answer:
+    def _to_answer(
+        self, prompt: "_Prompt", completion: Completion, text: str, ms: dict[str, float]
+    ) -> Answer:
         example, config = prompt.example, self.model.config
         visual_tokens = int((example.slots >= 0).sum())
         num_tokens, new_tokens = len(example.tokens), len(completion.token_ids)
@@ -165,7 +234,7 @@ class LocalAnswerer:
             + cost.decode_flops(config.text_config, num_tokens, new_tokens)
         )
         return Answer(
-            text=self.tokenizer.decode(completion.token_ids),
+            text=text,
             token_ids=completion.token_ids,
             logprobs=completion.logprobs,
             entropies=completion.entropies,
@@ -181,6 +250,21 @@ class LocalAnswerer:
                 ms=ms,
             ),
         )
+
+
+def _messages(request: Request) -> list[Message]:
+    if request.turns:
+        return [Message(role=role, parts=tuple(parts)) for role, parts in request.turns]
+    return prompt_messages(
+        request.question, num_images=len(request.images), history=request.history
+    )
+
+
+def _shifted(listen: Listener | None, at: int) -> Listener | None:
+    """A listener to requests that are counted from `at` on."""
+    if listen is None:
+        return None
+    return lambda request, sample, text: listen(at + request, sample, text)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
