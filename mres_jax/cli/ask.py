@@ -1,6 +1,7 @@
 """`mres ask`: one question, one answer with its cost per policy."""
 
 import argparse
+import functools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -27,6 +28,8 @@ def run(args: argparse.Namespace) -> int:
     sampling = _sampling(args)
     question = place_pictures(args.question, len(args.images))
     policies = [str(parse_policy(text)) for text in args.policy or ()]
+    if args.stream and (args.json or len(policies) > 1):
+        raise ConfigError("ask: --stream writes one answer as it grows: one policy, no --json.")
     if args.save:
         check_directory(args.save)  # before minutes of work
     images = [decode_image(path) for path in args.images]
@@ -35,7 +38,8 @@ def run(args: argparse.Namespace) -> int:
     policies = policies or [vlm.answerer.policy]
     for policy in policies:
         check_policy(parse_policy(policy), vlm.spec)
-    answers = [_answer(vlm, images, question, policy, sampling, args.seed) for policy in policies]
+    ask = functools.partial(_stream if args.stream else _answer, vlm, images, question)
+    answers = [ask(policy, sampling, args.seed) for policy in policies]
     rows = [
         to_json(answer, policy, vlm, question)
         for policy, answer in zip(policies, answers, strict=True)
@@ -59,6 +63,7 @@ def _sampling(args: argparse.Namespace) -> Sampling:
             top_p=args.top_p,
             top_k=args.top_k,
             max_new_tokens=args.max_new_tokens,
+            stop=tuple(args.stop),
         )
     except ValueError as error:
         raise ConfigError(f"ask: {error}") from None
@@ -103,6 +108,27 @@ def _answer(
         return ask()
     progress(f"{policy}: ms includes compilation")
     return first
+
+
+def _stream(
+    vlm: VLM,
+    images: Sequence[np.ndarray],
+    question: str,
+    policy: str,
+    sampling: Sampling,
+    seed: int,
+) -> Answer:
+    """One answer, written while it grows; its time holds compilation."""
+
+    def write(request: int, sample: int, text: str) -> bool:
+        shown = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+        print(shown, end="", flush=True)
+        return False
+
+    request = Request(id="ask", images=images, question=question, policy=policy)
+    ((answer,),) = vlm.answerer.answer([request], sampling=sampling, seed=seed, listen=write)
+    print()
+    return answer
 
 
 def to_json(answer: Answer, policy: str, vlm: VLM, question: str) -> dict[str, Any]:
