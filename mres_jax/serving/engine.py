@@ -10,7 +10,7 @@ from mres_jax.inference.answer import Listener
 from mres_jax.protocols import Answer, Request, Sampling
 from mres_jax.serving.errors import ApiError
 
-MAX_TOGETHER = 64  # requests; those beyond wait for the next turn
+MAX_TOGETHER = 64  # requests; those beyond wait for the next round
 
 
 @runtime_checkable
@@ -93,7 +93,7 @@ class Ticket:
 
 
 class Engine:
-    """Answers tickets in turn of arrival, together with all that wait and are of their kind.
+    """Answers tickets in rounds: the oldest, and with it all that wait and are of its kind.
 
     A request that fails spoils no other: those that were answered with it are answered alone.
     """
@@ -103,7 +103,7 @@ class Engine:
         self._waiting: collections.deque[Ticket] = collections.deque()
         self._changed = threading.Condition()
         self._is_closed = False
-        self.num_answered, self.num_turns = 0, 0
+        self.num_answered, self.num_rounds = 0, 0
         self._thread = threading.Thread(target=self._run, name="mres-engine", daemon=True)
         self._thread.start()
 
@@ -128,11 +128,11 @@ class Engine:
             self._changed.notify()
 
     def _run(self) -> None:
-        while tickets := self._next_turn():
-            self.num_turns += 1
+        while tickets := self._next_round():
+            self.num_rounds += 1
             self._answer(tickets)
 
-    def _next_turn(self) -> list[Ticket]:
+    def _next_round(self) -> list[Ticket]:
         """The first ticket and those of its kind, waited for; none when closed and empty."""
         with self._changed:
             while True:
@@ -144,10 +144,10 @@ class Engine:
                     return []
                 self._changed.wait()
             same = [ticket for ticket in wanted if ticket.kind == wanted[0].kind]
-            turn = same[: self._max_together]
-            chosen = set(map(id, turn))
-            self._waiting = collections.deque(t for t in wanted if id(t) not in chosen)
-            return turn
+            chosen = same[: self._max_together]
+            ids = set(map(id, chosen))
+            self._waiting = collections.deque(t for t in wanted if id(t) not in ids)
+            return chosen
 
     def _answer(self, tickets: Sequence[Ticket]) -> None:
         def listen(request: int, sample: int, text: str) -> bool:

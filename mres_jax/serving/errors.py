@@ -1,7 +1,5 @@
 """What a client reads when its request cannot be answered: OpenAI's form, our words."""
 
-import http
-import textwrap
 from typing import Any
 
 from mres_jax.errors import MresError, RunError
@@ -49,11 +47,11 @@ def to_api_error(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, MresError):
-        return ApiError(http.HTTPStatus.BAD_REQUEST, " ".join(str(error).split()))
+        return ApiError(400, " ".join(str(error).split()))
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         message = "out of memory. Send fewer or smaller pictures, or name a policy of fewer pixels."
         return ApiError(503, message, kind=FAILED, code="out_of_memory", retry_after=5)
     if isinstance(error, RunError):
         return ApiError(500, " ".join(str(error).split()), kind=FAILED)
-    name = textwrap.shorten(type(error).__name__, 60)
-    return ApiError(500, f"unexpected {name}; the server's log says more.", kind=FAILED)
+    message = f"unexpected {type(error).__name__}; the server's log says more."
+    return ApiError(500, message, kind=FAILED)

@@ -11,6 +11,7 @@ import logging
 import selectors
 import socket
 import socketserver
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -142,9 +143,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         except ClientGoneError:
             raise
         except Exception as error:
-            if not isinstance(error, ApiError):
+            told = to_api_error(error)
+            if told.status == http.HTTPStatus.INTERNAL_SERVER_ERROR:
+                line = textwrap.shorten(str(error), 300, placeholder=" ...")
+                self.server.log(f"{type(error).__name__}: {line}")
                 _logger.error("request failed", exc_info=True)
-            reply = Reply.of_error(to_api_error(error))
+            reply = Reply.of_error(told)
         if isinstance(reply, Events):
             return self._send_events(reply)
         self._send(reply)

@@ -58,7 +58,7 @@ class LocalBackend:
             "requests": self.room.num_requests,
             "pixels": self.room.num_pixels,
             "answered": self.engine.num_answered,
-            "turns": self.engine.num_turns,
+            "rounds": self.engine.num_rounds,
         }
 
     def close(self) -> None:

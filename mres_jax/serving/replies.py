@@ -64,7 +64,7 @@ def usage(answers: Sequence[Answer]) -> dict[str, int]:
 
 
 def cost_of(answers: Sequence[Answer], policy: str, spec: ProcessorSpec) -> dict[str, Any]:
-    """Returns what was looked at and what it cost; `ms` is of the turn that it was answered in."""
+    """Returns what was looked at and what it cost; `ms` is of the round it was answered in."""
     first = answers[0].cost
     return {
         **looked_at(answers[0].views, policy, spec),

@@ -47,7 +47,8 @@ def serve(
         server = Server(host, port, app, max_body_bytes=limits.max_body_bytes, log=log)
     except (OSError, OverflowError) as error:
         reason = system_reason(error).lower() if isinstance(error, OSError) else "no such port"
-        raise ConfigError(f"serve: {host}:{port}: {reason}. Choose another --port.") from None
+        message = f"serve: {host}:{port}: {reason}. Choose another --port or --host."
+        raise ConfigError(message) from None
     stop = stop or threading.Event()
     listening = threading.Thread(target=server.serve_forever, args=(0.1,), name="mres-listen")
     with _signals(stop):

@@ -26,12 +26,12 @@ class Script:
     """Answers a question with its capitals, letter by letter; one with `!` fails at that letter."""
 
     def __init__(self):
-        self.turns: list[list[str]] = []
+        self.rounds: list[list[str]] = []
         self.gate = threading.Semaphore(0)
 
     def answer(self, requests, *, n, sampling, seed, listen=None):
         self.gate.acquire()
-        self.turns.append([request.question for request in requests])
+        self.rounds.append([request.question for request in requests])
         answers = [[] for _ in requests]
         for i, request in enumerate(requests):
             for sample in range(n):
@@ -89,7 +89,7 @@ def taken(engine, ticket):
     return ticket
 
 
-def test_what_waits_together_and_is_of_one_kind_is_answered_together_in_turn(engine, script):
+def test_what_waits_together_and_is_of_one_kind_is_answered_together_in_order(engine, script):
     block(engine, script)
     other = Kind(Sampling(temperature=1.0), 2, 0)
     tickets = [submit(engine, q) for q in ("a", "b")]
@@ -98,7 +98,7 @@ def test_what_waits_together_and_is_of_one_kind_is_answered_together_in_turn(eng
     script.gate.release(4)
     assert [texts(events(ticket)[-1]) for ticket in tickets] == [["A"], ["B"], ["C"], ["D"]]
     assert texts(events(odd)[-1]) == ["X", "X"]
-    assert script.turns == [["first"], ["a", "b", "c"], ["x"], ["d"]]
+    assert script.rounds == [["first"], ["a", "b", "c"], ["x"], ["d"]]
     assert engine.num_answered == 6
 
 
@@ -123,7 +123,7 @@ def test_what_nobody_wants_any_more_is_not_answered(engine, script):
     gone.cancel()
     script.gate.release(9)
     assert texts(events(kept)[-1]) == ["KEPT"]
-    assert script.turns == [["first"], ["kept"]]
+    assert script.rounds == [["first"], ["kept"]]
     assert gone.next_event(0.0) is None
 
 

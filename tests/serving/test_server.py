@@ -1,6 +1,7 @@
 """A model behind the endpoint, over loopback: what is served, and what it withstands."""
 
 import contextlib
+import http.client
 import json
 import signal
 import socket
@@ -11,8 +12,11 @@ import numpy as np
 import pytest
 
 from mres_jax.errors import ConfigError
+from mres_jax.inference import generate
 from mres_jax.protocols import Request, Sampling
 from mres_jax.serving import Limits, LocalBackend, PolicyRule, run
+from mres_jax.serving.app import App
+from mres_jax.serving.http import Server
 from mres_jax.serving.local import ASKED
 from mres_jax.testing.serving import (
     chat_body as chat,
@@ -147,7 +151,7 @@ def test_two_hundred_requests_eight_in_flight_none_lost_with_clients_that_leave(
     assert results.count("left") == 20
     until(lambda: served.ask(path="/health")[2]["requests"] == 0)
     after = served.ask(path="/health")[2]
-    assert after["turns"] - before["turns"] < 180  # they were answered together
+    assert after["rounds"] - before["rounds"] < 180  # they were answered together
 
 
 def leave(port, body):
@@ -157,6 +161,54 @@ def leave(port, body):
     with socket.create_connection(("127.0.0.1", port), timeout=60) as stream:
         stream.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + data)
     return "left"
+
+
+def test_a_client_that_leaves_or_dawdles_is_noticed_while_it_waits_and_stalls_nobody(vlm, limits):
+    """Nothing can be answered as long as the lock is held, so only its absence ends a request."""
+    backend = LocalBackend(vlm, name="tiny", rule=PolicyRule("native", False), limits=limits)
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"
+    with serving(backend, limits=limits) as served, contextlib.ExitStack() as stack:
+        with generate._ONE_AT_A_TIME:
+            dawdler = socket.create_connection(("127.0.0.1", served.port))
+            stack.enter_context(dawdler).sendall(head)
+            leave(served.port, chat(picture(0), "what"))
+            leave(served.port, chat("what", stream=True))
+            until(lambda: sum(" 499 " in line for line in served.log) == 2, 20)
+            until(lambda: backend.room.num_requests == 0)
+            assert served.ask(path="/health")[0] == 200
+        assert served.ask(chat("what"))[0] == 200
+        assert backend.engine.num_answered <= 2  # the one above, and one that had been begun
+
+
+def test_more_connections_than_may_be_are_turned_away(served):
+    app = App(served.backend, created=0)
+    with Server("127.0.0.1", 0, app, max_body_bytes=9, max_connections=1) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        one, two = (http.client.HTTPConnection(*server.server_address, 20) for _ in range(2))
+        with contextlib.closing(one), contextlib.closing(two):
+            assert send(one, path="/health")[0] == 200
+            two.request("GET", "/health")
+            reply = two.getresponse()
+            assert (reply.status, reply.getheader("Retry-After")) == (503, "5")
+            one.close()
+            until(lambda: server._slots._value == 1)
+        with contextlib.closing(http.client.HTTPConnection(*server.server_address, 20)) as three:
+            assert send(three, path="/health")[0] == 200
+        server.shutdown()
+        thread.join()
+
+
+def test_what_goes_wrong_inside_is_told_without_its_inside(served, monkeypatch):
+    def fail(*_, **__):
+        raise KeyError("secret at 0x7f2fde404f10")
+
+    monkeypatch.setattr(served.backend.answerer, "answer", fail)
+    status, _, content = served.ask(chat("what"))
+    assert (status, content["error"]["type"]) == (500, "server_error")
+    assert content["error"]["message"] == "unexpected KeyError; the server's log says more."
+    assert any(line.startswith("KeyError: 'secret") for line in served.log)
+    until(lambda: "500" in served.log[-1])
 
 
 def test_one_connection_serves_many_requests_also_after_a_refusal(served):
@@ -269,7 +321,7 @@ def test_a_signal_asks_and_a_second_one_insists():
 
 
 def test_a_port_that_is_taken_is_one_line(served, limits):
-    with pytest.raises(ConfigError, match=r"address already in use. Choose another --port\."):
+    with pytest.raises(ConfigError, match=r"address already in use\. Choose another --port"):
         run.serve(
             served.backend,
             host="127.0.0.1",
