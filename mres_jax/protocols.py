@@ -90,6 +90,9 @@ class Request:
       question: the user's text. Control tokens typed in it stay text.
       policy: resolution policy, for example `budget:256`; None takes the model's own.
       history: earlier turns, `(role, text)`; pictures belong to the first user turn.
+      turns: the whole conversation, `(role, parts)`, where pictures (their index) stand between
+        texts; it takes the place of `history` and `question`, which policies still read. Empty:
+        the pictures open the first user turn.
     """
 
     id: str
@@ -97,16 +100,18 @@ class Request:
     images: Sequence[Item] = ()
     policy: str | None = None
     history: Sequence[tuple[str, str]] = ()
+    turns: Sequence[tuple[str, tuple[str | int, ...]]] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How tokens are drawn. `temperature=0` is greedy and ignores the rest."""
+    """How tokens are drawn. `temperature=0` is greedy and ignores `top_p` and `top_k`."""
 
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0  # 0 keeps all
     max_new_tokens: int = 64
+    stop: tuple[str, ...] = ()  # an answer ends before the first of these texts
 
     def __post_init__(self):
         is_temperature = math.isfinite(self.temperature) and self.temperature >= 0
@@ -117,6 +122,8 @@ class Sampling:
             )
         if self.max_new_tokens < 1:
             raise ValueError(f"Sampling: max_new_tokens={self.max_new_tokens} must be at least 1.")
+        if not all(self.stop):
+            raise ValueError("Sampling: an empty stop text would end every answer at once.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,8 +166,8 @@ class Answer:
     """One answer to one request, with what was looked at and what it cost.
 
     Attributes:
-      text: decoded answer, special tokens left out.
-      token_ids: generated ids, the stop token included.
+      text: decoded answer, special tokens left out; cut before a stop text.
+      token_ids: generated ids, the stop token included; up to the one that completes a stop text.
       logprobs: log-probability of each under the distribution it was drawn from.
       entropies: nats per token of that distribution, or None where a server does not tell.
       views: what the model looked at; of several passes, in the last.

@@ -203,6 +203,20 @@ def test_sampling_follows_its_seed(model, picture, capsys):
     assert len(set(answers)) > 1
 
 
+def test_a_streamed_answer_is_written_first_and_is_the_one_in_the_table(model, picture, capsys):
+    words = ["ask", picture, "-q", "what is the total", "--max-new-tokens", "12"]
+    assert main([*words, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)["answer"]
+    assert main([*words, "--stream"]) == 0
+    streamed, _, table = capsys.readouterr().out.partition("what is the total\n")
+    assert " ".join(streamed.split()) == " ".join(answer.split())
+    assert "retention ratio" in table
+    assert main([*words, "--json", "--stop", answer[2:4], "--stop", "never"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["answer"] == answer[: answer.index(answer[2:4])].strip()
+    assert content["finish_reason"] == "stop"
+
+
 def test_a_text_only_question_has_no_views(model, capsys):
     assert main(["ask", "-q", "what is the total", "--json", *ASK]) == 0
     content = json.loads(capsys.readouterr().out)
@@ -250,6 +264,16 @@ def test_a_narrow_model_says_when_it_is_asked_for_something_else(model, picture,
         (["ask", "-q", "x", "--max-new-tokens", "0"], "max_new_tokens=0 must be at least 1"),
         (["ask", "-q", "x", "--seed", "one"], "argument --seed: invalid int value: 'one'"),
         (["ask", "-q", "<image> x"], "1 <image> placeholders in the question for 0 pictures"),
+        (["ask", "-q", "x", "--stop", ""], "an empty stop text would end every answer"),
+        (
+            ["ask", "-q", "x", "--stream", "--json"],
+            "--stream writes one answer as it grows: one policy, no --json.",
+        ),
+        (["serve", "--max-waiting", "0"], "serve: max_waiting=0 must be at least 1."),
+        (["serve", "--upstream", "http://h:1"], "serve: --upstream needs --model too"),
+        (["serve", "-m", "nowhere"], "nowhere: no such directory"),
+        (["serve", "--grace", "-1"], "serve: --grace must be at least 0"),
+        (["serve", "--port", "x"], "argument --port: invalid int value: 'x'"),
         (["train", "configs/none.py"], "configs/none.py: no such run file."),
         (
             ["train", "x.py", "--schedule.num_steps", "3"],

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import itertools
 import pathlib
 import re
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 TOPS = {"mres_jax": ROOT, "mres_kernels": ROOT / "kernels"}
 GROUND = {"errors", "files", "geometry"}  # no arrays of jax
+LEVEL_5 = ("training", "evaluation", "serving")
 LEVEL_1 = GROUND | {"typing", "protocols", "scoring", "config"}
 MAY_IMPORT = {  # room -> rooms, whether at the top of a file or inside a function
     "__init__": {"inference"},
@@ -32,7 +34,9 @@ MAY_IMPORT = {  # room -> rooms, whether at the top of a file or inside a functi
     "inference": LEVEL_1 | {"models", "resolution", "data", "nn", "ops"},
     "training": LEVEL_1 | {"inference", "models", "resolution", "data", "nn", "ops"},
     "evaluation": LEVEL_1 | {"inference", "models", "resolution", "data"},
-    "cli": LEVEL_1 | {"training", "evaluation", "inference", "models", "resolution", "data"},
+    "serving": LEVEL_1 | {"inference", "models", "resolution", "data"},
+    "cli": LEVEL_1
+    | {"training", "evaluation", "serving", "inference", "models", "resolution", "data"},
     "mres_kernels": set(),
 }
 MAY_IMPORT["testing"] = set(MAY_IMPORT) - {
@@ -86,7 +90,8 @@ def test_every_room_has_its_place():
 
 
 def test_rooms_that_never_meet():
-    for one, other in [("resolution", "models"), ("training", "evaluation")]:
+    pairs = [("resolution", "models"), *itertools.combinations(LEVEL_5, 2)]
+    for one, other in pairs:
         assert other not in MAY_IMPORT[one]
         assert one not in MAY_IMPORT[other]
 

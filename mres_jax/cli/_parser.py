@@ -126,7 +126,11 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
     add("--max-frames", type=int, metavar="N", help="of a clip; default: the model's, mostly 768")
     add("--save", metavar="DIR", help="write what the model saw, per policy, as PNG")
     add("--json", action="store_true", help="print one JSON object and nothing else")
+    add("--stream", action="store_true", help="write the answer while it grows; one policy")
     add("--max-new-tokens", type=int, default=64, metavar="N", help="default 64")
+    add(
+        "--stop", action="append", default=[], metavar="TEXT", help="end before it; may be repeated"
+    )
     add("--temperature", type=float, default=0.0, metavar="T", help="default 0: greedy")
     add("--top-p", type=float, default=1.0, metavar="P", help="with a temperature; default 1")
     add("--top-k", type=int, default=0, metavar="K", help="with a temperature; default 0: all")
@@ -166,6 +170,31 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     add("--template", choices=("chat", "plain"), default="chat", help="plain: captions alone")
     add("--follow-links", action="store_true", help="links may lead out of the picture folder")
     add("--json", action="store_true", help="print one JSON object and nothing else")
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-m", "--model", metavar="M", help=MODEL_HELP)
+    add("-p", "--policy", metavar="P", help=f"for every picture: {POLICIES}; default: the model's")
+    add("--host", default="127.0.0.1", metavar="H", help="address to listen at; default 127.0.0.1")
+    add("--port", type=int, default=8000, metavar="N", help="default 8000; 0: any that is free")
+    add("--upstream", metavar="URL", help="pass on to this server; --model gives its processor")
+    add("--allow-policy", action="store_true", help="requests may name a policy of their own")
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="pictures may be fetched from HOST[:PORT]; may be repeated; default: from nowhere",
+    )
+    add("--dtype", choices=("float32", "bfloat16"), help="default: what suits the device")
+    add("--max-new-tokens", type=int, default=512, metavar="N", help="of requests that do not say")
+    add("--max-waiting", type=int, default=64, metavar="N", help="requests; default 64")
+    add("--max-body-mb", type=int, default=32, metavar="N", help="MiB of a request; default 32")
+    add("--max-pixels", type=int, default=64_000_000, metavar="N", help="of a request's pictures")
+    add("--timeout", type=float, default=600.0, metavar="S", help="of --upstream, seconds")
+    add("--grace", type=float, default=30.0, metavar="S", help="to finish in after SIGTERM")
+    add("--quiet", action="store_true", help="no line per request on stderr")
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:
@@ -226,6 +255,7 @@ _COMMANDS = {
     "data": (_add_data, "Check a data set of rows, or prepare its index and see what it costs"),
     "resolution": (_add_resolution, "Choose the one resolution that suits a task"),
     "doctor": (_add_doctor, "Report what is installed, and whether a model loads and answers"),
+    "serve": (_add_serve, "Serve a model to OpenAI clients, or stand before another server"),
     "demo": (
         _add_demo,
         "Ask fresh questions under several policies: table, documents, pictures, a page to explore",

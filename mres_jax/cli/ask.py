@@ -1,6 +1,7 @@
 """`mres ask`: one question, one answer with its cost per policy."""
 
 import argparse
+import functools
 import itertools
 import json
 from collections.abc import Callable, Sequence
@@ -38,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
     sampling = _sampling(args)
     question = place_pictures(args.question, len(args.images))
     policies = [str(parse_policy(text)) for text in args.policy or ()]
+    if args.stream and (args.json or len(policies) > 1):
+        raise ConfigError("ask: --stream writes one answer as it grows: one policy, no --json.")
     if args.save:
         check_directory(args.save)  # before minutes of work
     pictures = {path: decode_image(path) for path in args.images if not is_clip(path)}
@@ -50,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     policies = policies or [asked.answerer.policy]
     for policy in policies:
         check_policy(parse_policy(policy), asked.spec)
-    answers = [_answer(asked, images, question, policy, sampling, args.seed) for policy in policies]
+    ask = functools.partial(_stream if args.stream else _answer, asked, images, question)
+    answers = [ask(policy, sampling, args.seed) for policy in policies]
     rows = [
         to_json(answer, policy, asked, question)
         for policy, answer in zip(policies, answers, strict=True)
@@ -111,6 +115,7 @@ def _sampling(args: argparse.Namespace) -> Sampling:
             top_p=args.top_p,
             top_k=args.top_k,
             max_new_tokens=args.max_new_tokens,
+            stop=tuple(args.stop),
         )
     except ValueError as error:
         raise ConfigError(f"ask: {error}") from None
@@ -157,6 +162,29 @@ def _answer(
         return ask()
     progress(f"{policy}: ms includes compilation")
     return first
+
+
+def _stream(
+    asked: Asked,
+    images: Sequence[Item],
+    question: str,
+    policy: str,
+    sampling: Sampling,
+    seed: int,
+) -> Answer:
+    """One answer, written while it grows; its time holds compilation."""
+
+    def write(request: int, sample: int, text: str) -> bool:
+        shown = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+        print(shown, end="", flush=True)
+        return False
+
+    if isinstance(asked.answerer, RemoteAnswerer):
+        raise ConfigError("ask: --stream needs a model on this machine, not a server.")
+    request = Request(id="ask", images=images, question=question, policy=policy)
+    ((answer,),) = asked.answerer.answer([request], sampling=sampling, seed=seed, listen=write)
+    print()
+    return answer
 
 
 def to_json(answer: Answer, policy: str, asked: Asked, question: str) -> dict[str, Any]:

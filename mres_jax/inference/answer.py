@@ -1,27 +1,48 @@
 """Questions about pictures and clips -> answers with their cost, by a model on this machine."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from mres_jax.data.assemble import assemble
-from mres_jax.data.conversations import prompt_messages
+from mres_jax.data.assemble import assemble, measure
+from mres_jax.data.conversations import Message, prompt_messages
 from mres_jax.data.packing import PackPlan, check_fits, pack
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.data.types import Example, Rung
-from mres_jax.errors import MresError
+from mres_jax.errors import MresError, PolicyError
 from mres_jax.inference import cost
 from mres_jax.inference.generate import ROWS, Completion, Generator
 from mres_jax.inference.ladder import Ladders, default_ladders
+from mres_jax.inference.text_stream import TextStream
 from mres_jax.protocols import Answer, Cost, Request, Sampling, extent_of
 from mres_jax.resolution.cost import retention_ratio
 from mres_jax.resolution.policies import check_extents, check_policy, parse_policy
 from mres_jax.resolution.policy import Policy
 from mres_jax.resolution.zoom.passes import answer_in_passes
+from mres_jax.resolution.zoom.policies import Zoom
 
 WINDOW = 256  # requests whose pictures are held at a time, and from which packs are filled
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """Hears answers while they grow; it must be quick, since decoding waits for it."""
+
+    def __call__(self, request: int, sample: int, text: str, /) -> bool:
+        """Takes the text that is new; all of an answer's texts together are its text.
+
+        Args:
+          request: index of the request.
+          sample: number of the answer to it.
+          text: may be empty: then it is a question whether to go on.
+
+        Returns:
+          Whether the answer is no longer wanted and shall end here.
+        """
+        ...
 
 
 class LocalAnswerer:
@@ -65,10 +86,12 @@ class LocalAnswerer:
         n: int = 1,
         sampling: Sampling | None = None,
         seed: int = 0,
+        listen: Listener | None = None,
     ) -> list[list[Answer]]:
         """Returns `n` answers for each request, in the order of the requests.
 
-        Answers depend on (request id, number of the answer, seed), not on what is asked beside it.
+        Answers depend on (request id, number of the answer, seed), not on what is asked beside it,
+        nor on whether somebody listens.
 
         Raises:
           MresError: a policy that does not exist or that the model cannot take; a prompt that is
@@ -76,8 +99,10 @@ class LocalAnswerer:
         """
         if n < 1:
             raise ValueError(f"answer: n={n} must be at least 1.")
+        if listen is not None:
+            self._check_one_pass(requests)
         return answer_in_passes(
-            self._answer_once,
+            functools.partial(self._answer_once, listen=listen),
             requests,
             policy=self.policy,
             coord_frame=self.spec.coord_frame,
@@ -86,8 +111,22 @@ class LocalAnswerer:
             seed=seed,
         )
 
+    def _check_one_pass(self, requests: Sequence[Request]) -> None:
+        for text in dict.fromkeys(request.policy or self.policy for request in requests):
+            if isinstance(parse_policy(text), Zoom):
+                raise PolicyError(
+                    f"policy {text}: it answers in two passes, and only the last is the answer, so "
+                    "nothing can be written while it grows. Ask without a stream."
+                )
+
     def _answer_once(
-        self, requests: Sequence[Request], *, n: int, sampling: Sampling, seed: int
+        self,
+        requests: Sequence[Request],
+        *,
+        n: int,
+        sampling: Sampling,
+        seed: int,
+        listen: Listener | None = None,
     ) -> list[list[Answer]]:
         policies = self._policies(requests)
         answers: list[list[Answer]] = []
@@ -101,8 +140,27 @@ class LocalAnswerer:
                     if len(requests) == 1:
                         raise
                     raise type(error)(f"request {request.id!r}: {error}") from None
-            answers += self._answer_window(prompts, n, sampling, seed)
+            answers += self._answer_window(prompts, n, sampling, seed, _shifted(listen, at))
         return answers
+
+    def check(self, request: Request, max_new_tokens: int) -> int:
+        """Returns the tokens of a prompt without making it: pictures are not resized.
+
+        Raises:
+          MresError: what `answer` would raise for this request.
+        """
+        policy = self._policies([request])[request.policy or self.policy]
+        sizes = [extent_of(item) for item in request.images]
+        check_extents(policy, sizes, self.spec)
+        views = policy(sizes, request.question, self.spec)
+        size = measure(views, _messages(request), self.spec, self.tokenizer, generation_prompt=True)
+        self.generator.check_length(request.id, size.num_tokens, max_new_tokens)
+        check_fits([size], self.ladders.largest(size))
+        return size.num_tokens
+
+    def check_policy(self, policy: str) -> None:
+        """Raises `PolicyError` unless there is such a policy and the model can take it."""
+        check_policy(parse_policy(policy), self.spec)
 
     def _policies(self, requests: Sequence[Request]) -> dict[str, Policy]:
         policies = {}
@@ -116,11 +174,13 @@ class LocalAnswerer:
         sizes = [extent_of(item) for item in request.images]
         check_extents(policy, sizes, self.spec)
         views = policy(sizes, request.question, self.spec)
-        messages = prompt_messages(
-            request.question, num_images=len(request.images), history=request.history
-        )
         example = assemble(
-            request.images, views, messages, self.spec, self.tokenizer, generation_prompt=True
+            request.images,
+            views,
+            _messages(request),
+            self.spec,
+            self.tokenizer,
+            generation_prompt=True,
         )
         self.generator.check_length(request.id, len(example.tokens), sampling.max_new_tokens)
         check_fits([example.size], self.ladders.largest(example.size))
@@ -132,11 +192,18 @@ class LocalAnswerer:
         )
 
     def _answer_window(
-        self, prompts: Sequence["_Prompt"], n: int, sampling: Sampling, seed: int
+        self,
+        prompts: Sequence["_Prompt"],
+        n: int,
+        sampling: Sampling,
+        seed: int,
+        listen: Listener | None,
     ) -> list[list[Answer]]:
         answers: list[list[Answer]] = [[] for _ in prompts]
         for plan in self.ladders.plan([prompt.example.size for prompt in prompts]):
-            some = self._answer_pack(plan, prompts=prompts, n=n, sampling=sampling, seed=seed)
+            some = self._answer_pack(
+                plan, prompts=prompts, n=n, sampling=sampling, seed=seed, listen=listen
+            )
             for i, here in zip(plan.indices, some, strict=True):
                 answers[i] = here
         return answers
@@ -149,11 +216,24 @@ class LocalAnswerer:
         n: int,
         sampling: Sampling,
         seed: int,
+        listen: Listener | None,
     ) -> list[list[Answer]]:
         start = time.perf_counter()
         here = [prompts[i] for i in plan.indices]
         packed = pack([prompt.example for prompt in here], plan.rung)
         host_ms = 1e3 * (time.perf_counter() - start) + sum(prompt.host_ms for prompt in here)
+        texts = {
+            (prompt, sample): TextStream(self.tokenizer, sampling.stop)
+            for prompt in range(len(here))
+            for sample in range(n)
+        }
+
+        def watch(prompt: int, sample: int, token_ids: Sequence[int]) -> bool:
+            text = texts[prompt, sample]
+            new = text.feed(token_ids)
+            unwanted = listen is not None and listen(plan.indices[prompt], sample, new)
+            return unwanted or text.is_stopped
+
         completions, ms = self.generator.generate(
             packed,
             [prompt.id for prompt in here],
@@ -161,14 +241,22 @@ class LocalAnswerer:
             sampling=sampling,
             n=n,
             seed=seed,
+            watch=watch if listen or sampling.stop else None,
         )
         ms = {"host": host_ms, **ms}
-        return [
-            [self._to_answer(prompt, completion, ms) for completion in some]
-            for prompt, some in zip(here, completions, strict=True)
-        ]
+        answers: list[list[Answer]] = [[] for _ in here]
+        for (prompt, sample), text in texts.items():
+            completion = completions[prompt][sample]
+            rest = text.feed(completion.token_ids, is_last=True)
+            if listen is not None and rest:
+                listen(plan.indices[prompt], sample, rest)
+            completion = completion.cut(text.num_tokens)
+            answers[prompt].append(self._to_answer(here[prompt], completion, text.text, ms))
+        return answers
 
-    def _to_answer(self, prompt: "_Prompt", completion: Completion, ms: dict[str, float]) -> Answer:
+    def _to_answer(
+        self, prompt: "_Prompt", completion: Completion, text: str, ms: dict[str, float]
+    ) -> Answer:
         example, config = prompt.example, self.model.config
         visual_tokens = int((example.slots >= 0).sum())
         num_tokens, new_tokens = len(example.tokens), len(completion.token_ids)
@@ -178,7 +266,7 @@ class LocalAnswerer:
             + cost.decode_flops(config.text_config, num_tokens, new_tokens)
         )
         return Answer(
-            text=self.tokenizer.decode(completion.token_ids),
+            text=text,
             token_ids=completion.token_ids,
             logprobs=completion.logprobs,
             entropies=completion.entropies,
@@ -198,6 +286,21 @@ class LocalAnswerer:
 
 def _moving_patches(example: Example) -> int:
     return 0 if example.still is None else int((~example.still).sum())
+
+
+def _messages(request: Request) -> list[Message]:
+    if request.turns:
+        return [Message(role=role, parts=tuple(parts)) for role, parts in request.turns]
+    return prompt_messages(
+        request.question, num_images=len(request.images), history=request.history
+    )
+
+
+def _shifted(listen: Listener | None, at: int) -> Listener | None:
+    """A listener to requests that are counted from `at` on."""
+    if listen is None:
+        return None
+    return lambda request, sample, text: listen(at + request, sample, text)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

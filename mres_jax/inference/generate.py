@@ -10,7 +10,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -19,15 +19,34 @@ from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.types import Pack, Rung
 from mres_jax.errors import PromptError, RunError
 from mres_jax.inference import sampling as draws
-from mres_jax.inference.programs import Out, arrange
+from mres_jax.inference.programs import Out, Rows, Rules, arrange
 from mres_jax.protocols import Sampling
 
 ROWS = (1, 4, 16, 64)  # rows of a cache; more answers than the last are decoded in turns
 MIN_CACHE = 256  # positions; longer caches double
+CHUNK = 8  # tokens between two looks of a `Watch`
 # Two programs run at once on a CPU can give wrong sums (jaxlib 0.10.2, Eigen's products): seen as
 # another answer to the smallest picture of a pack.
 _ONE_AT_A_TIME = threading.Lock()
 Result = TypeVar("Result")
+
+
+@runtime_checkable
+class Watch(Protocol):
+    """Looks at answers while they grow, every `CHUNK` tokens; it must be quick."""
+
+    def __call__(self, prompt: int, sample: int, token_ids: Sequence[int], /) -> bool:
+        """Takes all tokens so far of an answer that goes on or has just ended.
+
+        Args:
+          prompt: index in the pack.
+          sample: number of the answer to this prompt.
+          token_ids: so far.
+
+        Returns:
+          Whether the answer shall end here.
+        """
+        ...
 
 
 class Completion(NamedTuple):
@@ -37,6 +56,15 @@ class Completion(NamedTuple):
     logprobs: tuple[float, ...]
     entropies: tuple[float, ...]
     finish_reason: str  # `stop` or `length`
+
+    def cut(self, length: int) -> "Completion":
+        """Returns its first tokens."""
+        return Completion(
+            self.token_ids[:length],
+            self.logprobs[:length],
+            self.entropies[:length],
+            self.finish_reason,
+        )
 
 
 class Prompts(NamedTuple):
@@ -91,6 +119,7 @@ class Generator:
         sampling: Sampling,
         n: int = 1,
         seed: int = 0,
+        watch: Watch | None = None,
     ) -> tuple[list[list[Completion]], dict[str, float]]:
         """Answers every prompt of a pack `n` times; all answers to a prompt share its prefill.
 
@@ -101,6 +130,8 @@ class Generator:
           sampling: how tokens are drawn.
           n: answers per prompt.
           seed: changes every drawn token.
+          watch: looks at the answers while they grow and may end them. Tokens and numbers are the
+            same without it, to the last bit.
 
         Returns:
           `n` completions for each prompt, and ms by stage: `vision`, `prefill`, `decode`.
@@ -116,9 +147,9 @@ class Generator:
             self.check_length(name, int(length), sampling.max_new_tokens)
         pack = pack._replace(patch_labels={})  # labels would be one more thing to compile for
         with _ONE_AT_A_TIME:
-            return self._generate(pack, prompts, request_ids, rung, sampling, n, seed)
+            return self._generate(pack, prompts, request_ids, rung, sampling, n, seed, watch)
 
-    def _generate(self, pack, prompts, request_ids, rung, sampling, n, seed):
+    def _generate(self, pack, prompts, request_ids, rung, sampling, n, seed, watch):
         model, decoding, run = arrange(self.model)
         visual, vision_ms = _timed(run.encode, *model, pack)
         last = np.zeros(rung.max_examples, np.int32)
@@ -129,7 +160,7 @@ class Generator:
         for at in range(0, len(rows), self.rows[-1]):
             some = rows[at : at + self.rows[-1]]
             complete = functools.partial(self._complete, run, decoding, packed, prompts)
-            completions, ms = _timed(complete, request_ids, some, sampling, seed)
+            completions, ms = _timed(complete, request_ids, some, sampling, seed, watch)
             done += completions
             decode_ms += ms
         answers = [done[i * n : (i + 1) * n] for i in range(len(request_ids))]
@@ -145,7 +176,7 @@ class Generator:
                 "its pictures a smaller budget, shorten its text, or lower max_new_tokens."
             )
 
-    def _complete(self, run, decoding, packed, prompts, request_ids, rows, sampling, seed):
+    def _complete(self, run, decoding, packed, prompts, request_ids, rows, sampling, seed, watch):
         """Completions of `rows`, pairs of prompt index and sample."""
         pad = _step_of(len(rows), self.rows) - len(rows)
         index = np.array([i for i, _ in rows] + [0] * pad, np.int32)
@@ -153,33 +184,55 @@ class Generator:
         active = np.arange(len(index)) < len(rows)
         words = np.array([draws.request_words(name) for name in request_ids], np.uint32)
         lengths = np.where(active, prompts.lengths[index], 0).astype(np.int32)
-        size = _doubled(32, sampling.max_new_tokens)
-        needed = int(lengths.max()) + sampling.max_new_tokens
-        logits, cache = run.start(
-            *packed, index, prompts.starts[index], lengths, max_len=_doubled(MIN_CACHE, needed)
-        )
-        out, _ = run.decode(
-            *decoding,
-            cache,
-            logits,
-            prompts.next_positions[index],
+        fixed = Rows(prompts.next_positions[index], words[index], samples)
+        rules = Rules(
             np.uint32(seed % 2**32),
-            words[index],
-            samples,
-            active,
             np.int32(sampling.max_new_tokens),
             self.stop_ids,
             self.forbidden,
             draws.Knobs.of(sampling),
-            greedy=sampling.temperature == 0,
-            filtered=draws.is_filtered(sampling),
-            size=size,
         )
+        kind = {"greedy": sampling.temperature == 0, "filtered": draws.is_filtered(sampling)}
+        out, cache = run.start(
+            *packed,
+            index,
+            prompts.starts[index],
+            lengths,
+            active,
+            fixed,
+            rules,
+            max_len=_doubled(MIN_CACHE, int(lengths.max()) + sampling.max_new_tokens),
+            size=_doubled(32, sampling.max_new_tokens),
+            **kind,
+        )
+        names = [request_ids[i] for i, _ in rows]
+        step, ended = 1, np.zeros(len(index), bool)
+        while True:
+            if watch is not None:
+                out = jax.device_get(out)
+                ended |= _look(out, rows, names, active & ~ended, watch)
+            running = active & ~ended
+            if step >= sampling.max_new_tokens or not running.any():
+                break
+            until = sampling.max_new_tokens if watch is None else step + CHUNK
+            ends = np.int32(step), np.int32(until)
+            out, cache = run.decode(*decoding, cache, out, *ends, running, fixed, rules, **kind)
+            step = until
         out = jax.device_get(out)
-        return [_completion(out, row, request_ids[i]) for row, (i, _) in enumerate(rows)]
+        return [_completion(out, row, names[row], bool(ended[row])) for row in range(len(rows))]
 
 
-def _completion(out: Out, row: int, name: str) -> Completion:
+def _look(out: Out, rows, names: Sequence[str], going: np.ndarray, watch: Watch) -> np.ndarray:
+    """Shows the answers that were going on to `watch`; `bool [m]`, those that end here."""
+    ends = np.zeros_like(going)
+    for row, (prompt, sample) in enumerate(rows):
+        if going[row]:
+            seen = _completion(out, row, names[row], False)
+            ends[row] = watch(prompt, sample, seen.token_ids) or out.stopped[row]
+    return ends
+
+
+def _completion(out: Out, row: int, name: str, ended: bool) -> Completion:
     kept = slice(0, int(out.counts[row]))
     columns = (out.tokens, out.logprobs, out.entropies)
     bad = ~np.isfinite(out.logprobs[row, kept])
@@ -190,7 +243,7 @@ def _completion(out: Out, row: int, name: str) -> Completion:
         )
     return Completion(
         *(tuple(column[row, kept].tolist()) for column in columns),
-        finish_reason="stop" if out.stopped[row] else "length",
+        finish_reason="stop" if ended or out.stopped[row] else "length",
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int
 
 from mres_jax.data.types import Pack
 from mres_jax.inference import device, sampling as draws
@@ -28,6 +28,24 @@ class Out(NamedTuple):
     stopped: Any  # bool [m], whether a stop token was drawn
 
 
+class Rows(NamedTuple):
+    """What stays the same of the rows of a cache while they are decoded."""
+
+    positions: Any  # int32 [m], rotary position of the first new token
+    words: Any  # uint32 [m 2], of the request's name
+    samples: Any  # uint32 [m], number of the answer
+
+
+class Rules(NamedTuple):
+    """How tokens are drawn, as data: none of it is compiled for."""
+
+    seed: Any  # uint32
+    max_new_tokens: Any  # int32
+    stop_ids: Any  # int32 [stops]
+    forbidden: Any  # bool [V]
+    knobs: draws.Knobs
+
+
 class Programs(NamedTuple):
     """What is compiled."""
 
@@ -43,11 +61,11 @@ def _programs(options: tuple[tuple[str, Any], ...] = ()) -> Programs:
     return Programs(
         encode=jit(_encode, static_argnums=0),
         prefill=jit(_prefill, static_argnums=0),
-        start=jit(_start, static_argnames="max_len"),
+        start=jit(_start, static_argnames=("max_len", "size", "greedy", "filtered")),
         decode=jit(
             _decode,
             static_argnums=0,
-            static_argnames=("greedy", "filtered", "size"),
+            static_argnames=("greedy", "filtered"),
             donate_argnames="cache",
         ),
     )
@@ -84,66 +102,79 @@ def _start(
     index: Int[Array, " m"],
     starts: Int[Array, " m"],
     lengths: Int[Array, " m"],
+    active: Bool[Array, " m"],
+    rows: Rows,
+    rules: Rules,
     *,
     max_len: int,
-) -> tuple[Float[Array, "m V"], KVCache]:
-    """Scores and cache of the rows; row `i` answers prompt `index[i]`."""
-    return logits[index], cache_rows(keys, values, starts, lengths, max_len=max_len)
+    size: int,
+    greedy: bool,
+    filtered: bool,
+) -> tuple[Out, KVCache]:
+    """The first token and the cache of the rows; row `i` answers prompt `index[i]`."""
+    first = jnp.zeros((), jnp.int32)
+    drawn = _draw(logits[index], first, rows, rules, greedy=greedy, filtered=filtered)
+    out = _record(_empty(index.shape[0], size), first, drawn, active, rules)
+    return out, cache_rows(keys, values, starts, lengths, max_len=max_len)
 
 
 def _decode(
     graphdef,
     state,
     cache: KVCache,
-    logits: Float[Array, "m V"],
-    positions: Int[Array, " m"],
-    seed: UInt32[Array, ""],
-    words: UInt32[Array, "m 2"],
-    samples: UInt32[Array, " m"],
+    out: Out,
+    step: Int[Array, ""],
+    until: Int[Array, ""],
     active: Bool[Array, " m"],
-    max_new_tokens: Int[Array, ""],
-    stop_ids: Int[Array, " stops"],
-    forbidden: Bool[Array, " V"],
-    knobs: draws.Knobs,
+    rows: Rows,
+    rules: Rules,
     *,
     greedy: bool,
     filtered: bool,
-    size: int,
 ) -> tuple[Out, KVCache]:
-    """Draws until every row has stopped or has all its tokens."""
-    model = nnx.merge(graphdef, state)
-    keys = draws.row_keys(jax.random.key(seed), words, samples)
-    draw = functools.partial(
-        draws.draw_tokens, knobs=knobs, forbidden=forbidden, greedy=greedy, filtered=filtered
-    )
+    """Draws tokens `step` to `until`, or fewer where every active row has stopped before.
 
-    def record(out: Out, step, drawn: draws.Draw) -> Out:
-        running = active & ~out.stopped
-        return Out(
-            out.tokens.at[:, step].set(drawn.tokens),
-            out.logprobs.at[:, step].set(drawn.logprobs),
-            out.entropies.at[:, step].set(drawn.entropies),
-            out.counts + running.astype(jnp.int32),
-            out.stopped | jnp.isin(drawn.tokens, stop_ids),
-        )
+    Where the steps are cut changes nothing: each call of the same program goes on from `out`.
+    """
+    model = nnx.merge(graphdef, state)
+    until = jnp.minimum(until, rules.max_new_tokens)
 
     def unfinished(carry):
         step, out, _ = carry
-        return (step < max_new_tokens) & jnp.any(active & ~out.stopped)
+        return (step < until) & jnp.any(active & ~out.stopped)
 
     def advance(carry):
         step, out, cache = carry
-        place = jnp.broadcast_to((positions + step - 1)[None], (3, positions.shape[0]))
+        place = jnp.broadcast_to((rows.positions + step - 1)[None], (3, active.shape[0]))
         logits, cache = model.decode(out.tokens[:, step - 1], place, cache)
-        drawn = draw(logits, draws.step_keys(keys, step))
-        return step + 1, record(out, step, drawn), cache
+        drawn = _draw(logits, step, rows, rules, greedy=greedy, filtered=filtered)
+        return step + 1, _record(out, step, drawn, active, rules), cache
 
-    first = jnp.zeros((), jnp.int32)
-    out = record(
-        _empty(positions.shape[0], size), first, draw(logits, draws.step_keys(keys, first))
-    )
-    _, out, cache = jax.lax.while_loop(unfinished, advance, (first + 1, out, cache))
+    _, out, cache = jax.lax.while_loop(unfinished, advance, (step, out, cache))
     return out, cache  # the cache goes back so that its donated buffers are the ones written to
+
+
+def _draw(logits, step, rows: Rows, rules: Rules, *, greedy: bool, filtered: bool) -> draws.Draw:
+    keys = draws.row_keys(jax.random.key(rules.seed), rows.words, rows.samples)
+    return draws.draw_tokens(
+        logits,
+        draws.step_keys(keys, step),
+        rules.knobs,
+        rules.forbidden,
+        greedy=greedy,
+        filtered=filtered,
+    )
+
+
+def _record(out: Out, step, drawn: draws.Draw, active, rules: Rules) -> Out:
+    running = active & ~out.stopped
+    return Out(
+        out.tokens.at[:, step].set(drawn.tokens),
+        out.logprobs.at[:, step].set(drawn.logprobs),
+        out.entropies.at[:, step].set(drawn.entropies),
+        out.counts + running.astype(jnp.int32),
+        out.stopped | jnp.isin(drawn.tokens, rules.stop_ids),
+    )
 
 
 def _empty(rows: int, size: int) -> Out:

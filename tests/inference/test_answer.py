@@ -1,5 +1,6 @@
 """Laws of answering: order, independence, cost, refusals."""
 
+import collections
 import dataclasses
 import io
 import pathlib
@@ -160,6 +161,72 @@ def test_every_answer_carries_its_cost(answerer):
     assert text.cost.visual_tokens == 0
     assert text.cost.retention_ratio == 1
     assert text.cost.flops < small.cost.flops < native.cost.flops
+
+
+def test_what_a_listener_hears_is_the_answer_and_listening_changes_nothing(answerer):
+    requests = [request(i) for i in range(5)]
+    long = Sampling(max_new_tokens=20)
+    heard = collections.Counter()
+    texts = collections.defaultdict(str)
+
+    def listen(i, sample, text):
+        heard[i] += 1
+        texts[i, sample] += text
+        return False
+
+    silent = answerer.answer(requests, n=2, sampling=long)
+    listened = answerer.answer(requests, n=2, sampling=long, listen=listen)
+    for i, (left, right) in enumerate(zip(silent, listened, strict=True)):
+        for sample in range(2):
+            assert left[sample].text == right[sample].text == texts[i, sample]
+            assert left[sample].token_ids == right[sample].token_ids
+            assert left[sample].logprobs == right[sample].logprobs
+    assert min(heard.values()) >= 2 * 3  # after 1, 9 and 17 tokens, both samples
+
+
+def test_an_answer_ends_before_its_stop_text_and_keeps_the_tokens_up_to_it(answerer):
+    asked = request(1)
+    ((free,),) = answerer.answer([asked], sampling=Sampling(max_new_tokens=20))
+    stop = free.text[5:8]
+    assert stop
+    sampling = Sampling(max_new_tokens=20, stop=("never there", stop))
+    ((cut,),) = answerer.answer([asked], sampling=sampling)
+    assert cut.text == free.text[: free.text.index(stop)]
+    assert cut.finish_reason == "stop"
+    count = len(cut.token_ids)
+    assert cut.cost.new_tokens == count == len(cut.logprobs) == len(cut.entropies)
+    assert cut.token_ids == free.token_ids[:count]
+    assert cut.logprobs == free.logprobs[:count]
+    decode = answerer.tokenizer.decode
+    assert stop in decode(cut.token_ids)
+    assert stop not in decode(cut.token_ids[:-1])
+
+
+def test_pictures_stand_where_the_turns_say(answerer):
+    """The same as pictures first when they do, and another prompt when they do not."""
+    asked = request(2)
+    first = ("user", (0, 1, asked.question))
+    last = ("user", (asked.question, 1, 0))
+    turned = [dataclasses.replace(asked, turns=(turn,)) for turn in (first, last)]
+    ((plain,), (same,), (other,)) = answerer.answer([asked, *turned], sampling=SHORT)
+    assert same.token_ids == plain.token_ids
+    assert [view.item for view in other.views] == [1, 0]
+    with pytest.raises(PromptError, match="1 picture placeholders, but 2 pictures"):
+        answerer.answer([dataclasses.replace(asked, turns=(("user", (0, "x")),))])
+
+
+def test_a_check_says_without_pixels_what_an_answer_would(answerer):
+    for i in range(4):
+        ((answer,),) = answerer.answer([request(i)], sampling=SHORT)
+        length = answer.cost.visual_tokens + answer.cost.text_tokens
+        assert answerer.check(request(i), 5) == length
+    for changes in ({"policy": "nativ"}, {"question": ""}, {"question": "x" * 800}):
+        bad = request(1, **changes)
+        with pytest.raises(MresError) as checked:
+            answerer.check(bad, SHORT.max_new_tokens)
+        with pytest.raises(type(checked.value)) as asked:
+            answerer.answer([bad], sampling=SHORT)
+        assert str(checked.value) == str(asked.value)
 
 
 def test_a_placeholder_typed_by_a_user_stays_text(answerer):

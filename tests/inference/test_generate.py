@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import mres_jax.inference.generate
 from mres_jax.data.packing import plan_packs
 from mres_jax.data.types import Rung
 from mres_jax.errors import PromptError, RunError
@@ -22,10 +23,11 @@ GREEDY = Sampling(max_new_tokens=12)
 HOT = Sampling(temperature=1.3, top_p=0.95, max_new_tokens=12)
 
 
-def run(maker, examples, ids, *, sampling=GREEDY, rung=RUNG, n=1, seed=0, **options):
+def run(maker, examples, ids, *, sampling=GREEDY, rung=RUNG, n=1, seed=0, watch=None, **options):
     generator = Generator(maker.tiny.model, maker.tiny.spec, **options)
     packed = maker.pack(*examples, rung=rung)
-    return generator.generate(packed, ids, rung=rung, sampling=sampling, n=n, seed=seed)[0]
+    numbers = {"sampling": sampling, "n": n, "seed": seed}
+    return generator.generate(packed, ids, rung=rung, watch=watch, **numbers)[0]
 
 
 def prompts(maker):
@@ -122,6 +124,40 @@ def test_a_stop_token_ends_its_row_and_no_other(qwen):
         assert after.token_ids == expected
         assert after.finish_reason == ("stop" if stop in expected else "length")
         assert len(after.logprobs) == len(after.entropies) == len(expected)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, HOT], ids=["greedy", "sampled"])
+def test_decoding_in_chunks_gives_the_same_bits_and_is_seen_as_it_grows(
+    qwen, sampling, monkeypatch
+):
+    """Chunks of 5 of 12 tokens, so that the last one is cut short; n=2."""
+    monkeypatch.setattr(mres_jax.inference.generate, "CHUNK", 5)
+    examples, names = prompts(qwen), ["a", "b", "c"]
+    seen = collections.defaultdict(list)
+
+    def watch(prompt, sample, token_ids):
+        seen[prompt, sample].append(tuple(token_ids))
+        return False
+
+    whole = run(qwen, examples, names, sampling=sampling, n=2)
+    assert run(qwen, examples, names, sampling=sampling, n=2, watch=watch) == whole
+    for (prompt, sample), growing in seen.items():
+        token_ids = whole[prompt][sample].token_ids
+        assert growing[-1] == token_ids
+        assert all(token_ids[: len(part)] == part for part in growing)
+        lengths = [len(part) for part in growing]
+        assert lengths == sorted({min(n, len(token_ids)) for n in (1, 6, 11, 12)})
+    assert len(seen) == 6
+
+
+def test_an_answer_that_is_ended_from_outside_changes_no_other(qwen, monkeypatch):
+    monkeypatch.setattr(mres_jax.inference.generate, "CHUNK", 3)
+    examples, names = prompts(qwen), ["a", "b", "c"]
+    free = run(qwen, examples, names)
+    cut = run(qwen, examples, names, watch=lambda i, sample, ids: i == 1 and len(ids) >= 4)
+    assert cut[1][0].token_ids == free[1][0].token_ids[:4]
+    assert cut[1][0].finish_reason == "stop"
+    assert [cut[0], cut[2]] == [free[0], free[2]]
 
 
 def test_placeholders_of_pictures_are_never_generated_however_hot(qwen):
