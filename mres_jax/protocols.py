@@ -58,8 +58,10 @@ class Cost:
       text_tokens: other prompt tokens.
       new_tokens: tokens generated.
       retention_ratio: visual tokens / visual tokens at native resolution; above 1 when enlarged.
-      flops: 2 per multiply-add, of encoder, prefill and decoding for this answer alone.
-      ms: wall time, `{"host", "vision", "prefill", "decode"}`, of the batch it was answered in.
+      flops: 2 per multiply-add, of encoder, prefill and decoding for this answer alone, and of a
+        policy that looks before it decides.
+      ms: wall time, `{"host", "vision", "prefill", "decode"}`, of the batch it was answered in, and
+        `allocator` where one looked first.
     """
 
     visual_tokens: int

@@ -9,7 +9,10 @@ from typing import NoReturn
 from mres_jax.config import did_you_mean
 from mres_jax.errors import ConfigError
 
-POLICIES = "native, fixed:336,mode=squash|pad|keep, scale:0.5, budget:256"
+POLICIES = (
+    "native, fixed:336,mode=squash|pad|keep, scale:0.5, budget:256, "
+    "allocator,weights=DIR,retention=0.25"
+)
 MODEL_HELP = (
     "a directory (orbax or Hugging Face), a hub id org/name[@revision]; default: the shipped "
     "mres-tiny, which reads generated documents only"
@@ -56,7 +59,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
         parser.print_help()
         raise SystemExit(2 if argv else 0)
     overrides = [word for word in extra if args.command == "train" and _OVERRIDE.fullmatch(word)]
-    if args.command == "ask":  # pictures after an option
+    if args.command in ("ask", "allocate"):  # pictures after an option
         args.images += [word for word in extra if not word.startswith("-")]
         extra = [word for word in extra if word.startswith("-")]
     unknown = [word for word in extra if word not in overrides]
@@ -116,6 +119,18 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, metavar="S", help="of sampling; default 0")
 
 
+def _add_allocate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("images", nargs="*", metavar="IMAGE", help="picture files, or the frames of a clip")
+    add("-q", "--question", required=True, metavar="TEXT", help="what will be asked")
+    add("-w", "--weights", required=True, metavar="DIR", help="a trained allocator")
+    add("-m", "--model", metavar="M", help=MODEL_HELP + "; it sets what a visual token is")
+    add("--retention", type=float, metavar="R", help="share of native visual tokens to be spent")
+    add("--top", type=int, metavar="K", help="keep the K largest and leave the others out")
+    add("--save", metavar="DIR", help="write a strip of the pictures at their sizes, as PNG")
+    add("--json", action="store_true", help="print one JSON object and nothing else")
+
+
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.usage = "mres train FILE [--a.b=c ...] [--print-config | --dry-run [--json]] [--smoke]"
     add = parser.add_argument
@@ -165,6 +180,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 _COMMANDS = {
     "ask": (_add_ask, "Ask a question about pictures; an answer with its cost per policy"),
+    "allocate": (_add_allocate, "Say how large each picture would be looked at for a question"),
     "train": (_add_train, "Train what a run file describes; resumes by itself"),
     "convert": (_add_convert, "Convert a Hugging Face directory to an orbax checkpoint, or back"),
     "data": (_add_data, "Check a data set of rows, or prepare its index and see what it costs"),

@@ -12,11 +12,13 @@ from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.data.types import Example, Rung
 from mres_jax.errors import MresError
-from mres_jax.geometry import Size
+from mres_jax.geometry import Size, View
 from mres_jax.inference import cost
+from mres_jax.inference.allocators import Allocators
 from mres_jax.inference.generate import ROWS, Completion, Generator
 from mres_jax.inference.ladder import Ladders, default_ladders
 from mres_jax.protocols import Answer, Cost, Request, Sampling
+from mres_jax.resolution.allocator.policy import AllocatorPolicy
 from mres_jax.resolution.cost import retention_ratio
 from mres_jax.resolution.policies import check_policy, parse_policy
 from mres_jax.resolution.policy import Policy
@@ -57,6 +59,7 @@ class LocalAnswerer:
         self.generator = Generator(model, spec, max_context=max_context, rows=rows)
         limit = self.generator.max_context
         self.ladders = Ladders.of(ladder) if ladder else default_ladders(spec, limit)
+        self.allocators = Allocators()
 
     def answer(
         self,
@@ -102,21 +105,41 @@ class LocalAnswerer:
     def _prepare(self, request: Request, policy: Policy, sampling: Sampling) -> "_Prompt":
         start = time.perf_counter()
         sizes = [Size(*image.shape[:2]) for image in request.images]
-        views = policy(sizes, request.question, self.spec)
-        messages = prompt_messages(
-            request.question, num_images=len(request.images), history=request.history
-        )
+        views, look_flops, look_ms = self._look(request, policy, sizes)
+        kept = sorted({view.item for view in views})
+        place = {item: i for i, item in enumerate(kept)}  # a policy may leave pictures out
+        messages = prompt_messages(request.question, num_images=len(kept), history=request.history)
         example = assemble(
-            request.images, views, messages, self.spec, self.tokenizer, generation_prompt=True
+            [request.images[item] for item in kept],
+            [dataclasses.replace(view, item=place[view.item]) for view in views],
+            messages,
+            self.spec,
+            self.tokenizer,
+            generation_prompt=True,
         )
+        seen = tuple(dataclasses.replace(view, item=kept[view.item]) for view in example.views)
+        example = dataclasses.replace(example, views=seen)
         self.generator.check_length(request.id, len(example.tokens), sampling.max_new_tokens)
         check_fits([example.size], self.ladders.largest(example.size))
         return _Prompt(
             id=request.id,
             example=example,
             retention_ratio=retention_ratio(views, sizes, self.spec),
-            host_ms=1e3 * (time.perf_counter() - start),
+            host_ms=1e3 * (time.perf_counter() - start) - look_ms,
+            look_ms=look_ms,
+            look_flops=look_flops,
         )
+
+    def _look(
+        self, request: Request, policy: Policy, sizes: Sequence[Size]
+    ) -> tuple[list[View], float, float]:
+        """The views of a policy, and the FLOPs and ms of those that look before they decide."""
+        if not isinstance(policy, AllocatorPolicy) or not sizes:
+            return policy(sizes, request.question, self.spec), 0.0, 0.0
+        look = self.allocators.open(policy.weights).look(
+            policy, request.images, request.question, self.spec
+        )
+        return look.allocation.views(sizes), look.flops, look.ms
 
     def _answer_window(
         self, prompts: Sequence["_Prompt"], n: int, sampling: Sampling, seed: int
@@ -150,6 +173,8 @@ class LocalAnswerer:
             seed=seed,
         )
         ms = {"host": host_ms, **ms}
+        if look_ms := sum(prompt.look_ms for prompt in here):
+            ms["allocator"] = look_ms
         return [
             [self._to_answer(prompt, completion, ms) for completion in some]
             for prompt, some in zip(here, completions, strict=True)
@@ -160,7 +185,8 @@ class LocalAnswerer:
         visual_tokens = int((example.slots >= 0).sum())
         num_tokens, new_tokens = len(example.tokens), len(completion.token_ids)
         flops = (
-            cost.encoder_flops(config, example.grids)
+            prompt.look_flops
+            + cost.encoder_flops(config, example.grids)
             + cost.prefill_flops(config.text_config, num_tokens)
             + cost.decode_flops(config.text_config, num_tokens, new_tokens)
         )
@@ -191,3 +217,5 @@ class _Prompt:
     example: Example
     retention_ratio: float
     host_ms: float
+    look_ms: float
+    look_flops: float

@@ -26,7 +26,7 @@ ROWS = (1, 4, 16, 64)  # rows of a cache; more answers than the last are decoded
 MIN_CACHE = 256  # positions; longer caches double
 # Two programs run at once on a CPU can give wrong sums (jaxlib 0.10.2, Eigen's products): seen as
 # another answer to the smallest picture of a pack.
-_ONE_AT_A_TIME = threading.Lock()
+ONE_AT_A_TIME = threading.Lock()
 Result = TypeVar("Result")
 
 
@@ -115,7 +115,7 @@ class Generator:
         for name, length in zip(request_ids, prompts.lengths, strict=True):
             self.check_length(name, int(length), sampling.max_new_tokens)
         pack = pack._replace(patch_labels={})  # labels would be one more thing to compile for
-        with _ONE_AT_A_TIME:
+        with ONE_AT_A_TIME:
             return self._generate(pack, prompts, request_ids, rung, sampling, n, seed)
 
     def _generate(self, pack, prompts, request_ids, rung, sampling, n, seed):

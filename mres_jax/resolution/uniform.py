@@ -26,6 +26,25 @@ def native_size(size: Size, spec: ProcessorSpec) -> Size:
     )
 
 
+def scaled_size(size: Size, factor: float, spec: ProcessorSpec) -> Size:
+    """Returns the native size of a picture with both sides times a factor, pixels.
+
+    It stays within the model's limits, unless the native size does not.
+    """
+    native = native_size(size, spec)
+    if factor == 1:
+        return native
+    # Sides beyond max_pixels are all the same to `fit_size`; this keeps them finite.
+    factor = min(factor, spec.max_pixels)
+    return fit_size(
+        max(1, round(native.height * factor)),
+        max(1, round(native.width * factor)),
+        stride=spec.stride,
+        min_pixels=min(spec.min_pixels, native.area),
+        max_pixels=max(spec.max_pixels, native.area),
+    )
+
+
 def whole_view(item: int, size: Size, target: Size, canvas: Size | None = None) -> View:
     """Returns the view of a whole picture."""
     return View(item=item, crop=Box(0, 0, *size), size=target, canvas=canvas, group=item)
@@ -88,21 +107,7 @@ class Scale(Policy):
 
     def __call__(self, sizes: Sequence[Size], question: str, spec: ProcessorSpec) -> list[View]:
         """Returns one view per picture."""
-        return [whole_view(i, s, self._target(s, spec)) for i, s in enumerate(sizes)]
-
-    def _target(self, size: Size, spec: ProcessorSpec) -> Size:
-        native = native_size(size, spec)
-        if self.factor == 1:
-            return native
-        # Sides beyond max_pixels are all the same to `fit_size`; this keeps them finite.
-        factor = min(self.factor, spec.max_pixels)
-        return fit_size(
-            max(1, round(native.height * factor)),
-            max(1, round(native.width * factor)),
-            stride=spec.stride,
-            min_pixels=min(spec.min_pixels, native.area),
-            max_pixels=max(spec.max_pixels, native.area),
-        )
+        return [whole_view(i, s, scaled_size(s, self.factor, spec)) for i, s in enumerate(sizes)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
