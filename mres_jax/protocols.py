@@ -135,10 +135,11 @@ class Cost:
       text_tokens: other prompt tokens.
       new_tokens: tokens generated.
       retention_ratio: visual tokens / visual tokens at native resolution; above 1 when enlarged.
-      flops: 2 per multiply-add, of encoder, prefill and decoding for this answer alone; 0 where a
-        server does not tell.
-      ms: wall time, `{"host", "vision", "prefill", "decode"}`, of the batch it was answered in; of
-        a server `{"host", "server"}`, of this answer's request.
+      flops: 2 per multiply-add, of encoder, prefill and decoding for this answer alone, and of a
+        policy that looks before it decides; 0 where a server does not tell.
+      ms: wall time, `{"host", "vision", "prefill", "decode"}`, of the batch it was answered in, and
+        `allocator` where one looked first; of a server `{"host", "server"}`, of this answer's
+        request.
     """
 
     visual_tokens: int

@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 TOPS = {"mres_jax": ROOT, "mres_kernels": ROOT / "kernels"}
 GROUND = {"errors", "files", "geometry"}  # no arrays of jax
 LEVEL_5 = ("training", "evaluation", "serving")
-LEVEL_1 = GROUND | {"typing", "protocols", "scoring", "config"}
+LEVEL_1 = GROUND | {"typing", "protocols", "scoring", "rewards", "config"}
 MAY_IMPORT = {  # room -> rooms, whether at the top of a file or inside a function
     "__init__": {"inference"},
     "errors": set(),
@@ -25,6 +25,7 @@ MAY_IMPORT = {  # room -> rooms, whether at the top of a file or inside a functi
     "files": {"errors"},
     "protocols": GROUND,
     "scoring": GROUND,
+    "rewards": GROUND | {"scoring"},
     "config": GROUND,
     "ops": GROUND | {"typing", "mres_kernels"},
     "nn": GROUND | {"typing", "ops"},
@@ -43,7 +44,7 @@ MAY_IMPORT["testing"] = set(MAY_IMPORT) - {
     "__init__",
     "cli",
 }  # for tests, ours and users': nobody imports it
-WITHOUT_JAX = {"errors", "files", "geometry", "protocols", "scoring", "config", "data"}
+WITHOUT_JAX = GROUND | {"protocols", "scoring", "rewards", "config", "data"}
 ARRAY_LIBRARIES = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 INSIDE_FUNCTIONS_ONLY = {"torch", "transformers", "wandb", "tensorboardX"}  # extras, or slow
 

@@ -11,7 +11,7 @@ from mres_jax.errors import ConfigError
 
 POLICIES = (
     "native, fixed:336,mode=squash|pad|keep, scale:0.5, budget:256, zoom[,window=0.25], "
-    "window:TOP.LEFT.BOTTOM.RIGHT, task,file=F"
+    "window:TOP.LEFT.BOTTOM.RIGHT, task,file=F, allocator,weights=DIR,retention=0.25"
 )
 MODEL_HELP = (
     "a directory (orbax or Hugging Face), a hub id org/name[@revision]; default: the shipped "
@@ -60,7 +60,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
         parser.print_help()
         raise SystemExit(2 if argv else 0)
     overrides = [word for word in extra if args.command == "train" and _OVERRIDE.fullmatch(word)]
-    if args.command == "ask":  # pictures after an option
+    if args.command in ("ask", "allocate"):  # pictures after an option
         args.images += [word for word in extra if not word.startswith("-")]
         extra = [word for word in extra if word.startswith("-")]
     unknown = [word for word in extra if word not in overrides]
@@ -135,6 +135,18 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
     add("--top-p", type=float, default=1.0, metavar="P", help="with a temperature; default 1")
     add("--top-k", type=int, default=0, metavar="K", help="with a temperature; default 0: all")
     add("--seed", type=int, default=0, metavar="S", help="of sampling; default 0")
+
+
+def _add_allocate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("images", nargs="*", metavar="IMAGE", help="picture files, or the frames of a clip")
+    add("-q", "--question", required=True, metavar="TEXT", help="what will be asked")
+    add("-w", "--weights", required=True, metavar="DIR", help="a trained allocator")
+    add("-m", "--model", metavar="M", help=MODEL_HELP + "; it sets what a visual token is")
+    add("--retention", type=float, metavar="R", help="share of native visual tokens to be spent")
+    add("--top", type=int, metavar="K", help="keep the K largest and leave the others out")
+    add("--save", metavar="DIR", help="write a strip of the pictures at their sizes, as PNG")
+    add("--json", action="store_true", help="print one JSON object and nothing else")
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
@@ -250,6 +262,7 @@ _COMMANDS = {
         _add_ask,
         "Ask a question about pictures and videos; an answer with its cost per policy",
     ),
+    "allocate": (_add_allocate, "Say how large each picture would be looked at for a question"),
     "train": (_add_train, "Train what a run file describes; resumes by itself"),
     "convert": (_add_convert, "Convert a Hugging Face directory to an orbax checkpoint, or back"),
     "data": (_add_data, "Check a data set of rows, or prepare its index and see what it costs"),

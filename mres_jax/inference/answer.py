@@ -13,11 +13,14 @@ from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.data.types import Example, Rung
 from mres_jax.errors import MresError, PolicyError
+from mres_jax.geometry import Extent, View
 from mres_jax.inference import cost
+from mres_jax.inference.allocators import Allocators
 from mres_jax.inference.generate import ROWS, Completion, Generator
 from mres_jax.inference.ladder import Ladders, default_ladders
 from mres_jax.inference.text_stream import TextStream
 from mres_jax.protocols import Answer, Cost, Request, Sampling, extent_of
+from mres_jax.resolution.allocator.policy import AllocatorPolicy
 from mres_jax.resolution.cost import retention_ratio
 from mres_jax.resolution.policies import check_extents, check_policy, parse_policy
 from mres_jax.resolution.policy import Policy
@@ -78,6 +81,7 @@ class LocalAnswerer:
         self.generator = Generator(model, spec, max_context=max_context, rows=rows)
         limit = self.generator.max_context
         self.ladders = Ladders.of(ladder) if ladder else default_ladders(spec, limit)
+        self.allocators = Allocators()
 
     def answer(
         self,
@@ -173,23 +177,40 @@ class LocalAnswerer:
         start = time.perf_counter()
         sizes = [extent_of(item) for item in request.images]
         check_extents(policy, sizes, self.spec)
-        views = policy(sizes, request.question, self.spec)
+        views, look_flops, look_ms = self._look(request, policy, sizes)
+        kept = sorted({view.item for view in views})
+        place = {item: i for i, item in enumerate(kept)}  # a policy may leave pictures out
         example = assemble(
-            request.images,
-            views,
-            _messages(request),
+            [request.images[item] for item in kept],
+            [dataclasses.replace(view, item=place[view.item]) for view in views],
+            _messages(request, kept),
             self.spec,
             self.tokenizer,
             generation_prompt=True,
         )
+        seen = tuple(dataclasses.replace(view, item=kept[view.item]) for view in example.views)
+        example = dataclasses.replace(example, views=seen)
         self.generator.check_length(request.id, len(example.tokens), sampling.max_new_tokens)
         check_fits([example.size], self.ladders.largest(example.size))
         return _Prompt(
             id=request.id,
             example=example,
             retention_ratio=retention_ratio(views, sizes, self.spec),
-            host_ms=1e3 * (time.perf_counter() - start),
+            host_ms=1e3 * (time.perf_counter() - start) - look_ms,
+            look_ms=look_ms,
+            look_flops=look_flops,
         )
+
+    def _look(
+        self, request: Request, policy: Policy, sizes: Sequence[Extent]
+    ) -> tuple[list[View], float, float]:
+        """The views of a policy, and the FLOPs and ms of those that look before they decide."""
+        if not isinstance(policy, AllocatorPolicy) or not sizes:
+            return policy(sizes, request.question, self.spec), 0.0, 0.0
+        look = self.allocators.open(policy.weights).look(
+            policy, request.images, request.question, self.spec
+        )
+        return look.allocation.views(sizes), look.flops, look.ms
 
     def _answer_window(
         self,
@@ -244,6 +265,8 @@ class LocalAnswerer:
             watch=watch if listen or sampling.stop else None,
         )
         ms = {"host": host_ms, **ms}
+        if look_ms := sum(prompt.look_ms for prompt in here):
+            ms["allocator"] = look_ms
         answers: list[list[Answer]] = [[] for _ in here]
         for (prompt, sample), text in texts.items():
             completion = completions[prompt][sample]
@@ -261,7 +284,8 @@ class LocalAnswerer:
         visual_tokens = int((example.slots >= 0).sum())
         num_tokens, new_tokens = len(example.tokens), len(completion.token_ids)
         flops = (
-            cost.encoder_flops(config, example.grids, moving=_moving_patches(example))
+            prompt.look_flops
+            + cost.encoder_flops(config, example.grids, moving=_moving_patches(example))
             + cost.prefill_flops(config.text_config, num_tokens)
             + cost.decode_flops(config.text_config, num_tokens, new_tokens)
         )
@@ -288,12 +312,18 @@ def _moving_patches(example: Example) -> int:
     return 0 if example.still is None else int((~example.still).sum())
 
 
-def _messages(request: Request) -> list[Message]:
-    if request.turns:
-        return [Message(role=role, parts=tuple(parts)) for role, parts in request.turns]
-    return prompt_messages(
-        request.question, num_images=len(request.images), history=request.history
-    )
+def _messages(request: Request, kept: Sequence[int] | None = None) -> list[Message]:
+    """The turns; `kept` are the items that a policy left in, all of them when None."""
+    num_items = len(request.images)
+    kept = range(num_items) if kept is None else kept
+    if not request.turns:
+        return prompt_messages(request.question, num_images=len(kept), history=request.history)
+    place: dict[Any, int] = {item: i for i, item in enumerate(kept)}
+    turns = []
+    for role, parts in request.turns:
+        shown = [place.get(p) if isinstance(p, int) else p for p in parts]
+        turns.append(Message(role=role, parts=tuple(p for p in shown if p is not None)))
+    return turns
 
 
 def _shifted(listen: Listener | None, at: int) -> Listener | None:
@@ -311,3 +341,5 @@ class _Prompt:
     example: Example
     retention_ratio: float
     host_ms: float
+    look_ms: float
+    look_flops: float

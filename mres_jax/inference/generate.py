@@ -27,7 +27,7 @@ MIN_CACHE = 256  # positions; longer caches double
 CHUNK = 8  # tokens between two looks of a `Watch`
 # Two programs run at once on a CPU can give wrong sums (jaxlib 0.10.2, Eigen's products): seen as
 # another answer to the smallest picture of a pack.
-_ONE_AT_A_TIME = threading.Lock()
+ONE_AT_A_TIME = threading.Lock()
 Result = TypeVar("Result")
 
 
@@ -146,7 +146,7 @@ class Generator:
         for name, length in zip(request_ids, prompts.lengths, strict=True):
             self.check_length(name, int(length), sampling.max_new_tokens)
         pack = pack._replace(patch_labels={})  # labels would be one more thing to compile for
-        with _ONE_AT_A_TIME:
+        with ONE_AT_A_TIME:
             return self._generate(pack, prompts, request_ids, rung, sampling, n, seed, watch)
 
     def _generate(self, pack, prompts, request_ids, rung, sampling, n, seed, watch):

@@ -23,6 +23,14 @@ from mres_jax.nn.norms import LayerNorm as LayerNorm, RMSNorm as RMSNorm
 from mres_jax.nn.patch_embed import PatchEmbed as PatchEmbed
 from mres_jax.nn.position_table import PositionTable as PositionTable
 from mres_jax.nn.projector import Projector as Projector
+from mres_jax.nn.reduce import (
+    Reduced as Reduced,
+    keep_best as keep_best,
+    random_drop as random_drop,
+    tome as tome,
+    tome_rounds as tome_rounds,
+    visionzip as visionzip,
+)
 from mres_jax.nn.rotary import (
     Rotary as Rotary,
     apply_rotary as apply_rotary,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import PolicyError, suggest
 from mres_jax.geometry import ClipSize, Extent
+from mres_jax.resolution.allocator.policy import AllocatorPolicy
 from mres_jax.resolution.clips import video_of
 from mres_jax.resolution.policy import Policy, split
 from mres_jax.resolution.task_policy import TaskPolicy
@@ -12,7 +13,8 @@ from mres_jax.resolution.uniform import Budget, Fixed, Native, Scale
 from mres_jax.resolution.zoom.policies import Window, Zoom
 
 POLICIES: dict[str, type[Policy]] = {
-    policy.name: policy for policy in (Native, Fixed, Scale, Budget, Window, Zoom, TaskPolicy)
+    policy.name: policy
+    for policy in (Native, Fixed, Scale, Budget, Window, Zoom, TaskPolicy, AllocatorPolicy)
 }
 
 

@@ -32,6 +32,26 @@ def native_size(size: Extent, spec: ProcessorSpec) -> Size:
     )
 
 
+def scaled_size(extent: Extent, factor: float, spec: ProcessorSpec) -> Size:
+    """Returns the native size with both sides times a factor, pixels.
+
+    It stays within the model's limits, unless the native size does not.
+    """
+    native = native_size(extent, spec)
+    if factor == 1:
+        return native
+    smallest, largest = _limits(extent, spec)
+    # Sides beyond max_pixels are all the same to `fit_size`; this keeps them finite.
+    factor = min(factor, largest)
+    return fit_size(
+        max(1, round(native.height * factor)),
+        max(1, round(native.width * factor)),
+        stride=spec.stride,
+        min_pixels=min(smallest, native.area),
+        max_pixels=max(largest, native.area),
+    )
+
+
 def whole_view(item: int, size: Size, target: Size, canvas: Size | None = None) -> View:
     """Returns the view of a whole picture."""
     return View(item=item, crop=Box(0, 0, *size), size=target, canvas=canvas, group=item)
@@ -119,19 +139,7 @@ class Scale(Uniform):
 
     def target(self, extent: Extent, spec: ProcessorSpec) -> Size:
         """Returns the scaled size."""
-        native = native_size(extent, spec)
-        if self.factor == 1:
-            return native
-        smallest, largest = _limits(extent, spec)
-        # Sides beyond max_pixels are all the same to `fit_size`; this keeps them finite.
-        factor = min(self.factor, largest)
-        return fit_size(
-            max(1, round(native.height * factor)),
-            max(1, round(native.width * factor)),
-            stride=spec.stride,
-            min_pixels=min(smallest, native.area),
-            max_pixels=max(largest, native.area),
-        )
+        return scaled_size(extent, self.factor, spec)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,127 @@
+"""Runs trained allocators for `allocator,weights=DIR`: pixels and a question -> an allocation."""
+
+import functools
+import os
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from mres_jax.data.spec import ProcessorSpec
+from mres_jax.errors import CheckpointError
+from mres_jax.geometry import Size
+from mres_jax.inference.eyes import Eyes
+from mres_jax.inference.generate import ONE_AT_A_TIME
+from mres_jax.models.registry import load_model, resolve
+from mres_jax.resolution.allocator.budget import Allocation
+from mres_jax.resolution.allocator.features import ClipFeatures, pack_features
+from mres_jax.resolution.allocator.flops import allocator_flops
+from mres_jax.resolution.allocator.network import AllocatorNetwork
+from mres_jax.resolution.allocator.policy import AllocatorPolicy
+from mres_jax.resolution.allocator.store import load_allocator
+
+FRAME_STEP, QUESTION_STEP = 8, 32  # clips and questions are padded to multiples: few compiles
+
+
+class Look(NamedTuple):
+    """What an allocator decided, and what deciding cost.
+
+    Attributes:
+      scales: per side, of each picture, before any budget.
+      allocation: sizes.
+      flops: of eyes and network.
+      ms: wall time of both.
+    """
+
+    scales: Float[np.ndarray, " t"]
+    allocation: Allocation
+    flops: float
+    ms: float
+
+
+class LoadedAllocator:
+    """A network with its eyes."""
+
+    def __init__(self, network: AllocatorNetwork, eyes: Eyes, *, name: str):
+        config = network.config
+        if (eyes.size, eyes.size) != (config.frame_size, config.question_size):
+            raise CheckpointError(
+                f"allocator {name}: reads features {config.frame_size} and {config.question_size} "
+                f"wide, but {eyes.name} gives {eyes.size}."
+            )
+        self.network, self.eyes = network, eyes
+
+    def scales(self, images: Sequence[np.ndarray], question: str) -> Float[np.ndarray, " t"]:
+        """Returns the mean scale of each picture, in their order."""
+        frames, asked = self.eyes.features(images, question)
+        clips = pack_features(
+            [(frames, asked)],
+            max_frames=_up(len(frames), FRAME_STEP),
+            max_question=_up(len(asked), QUESTION_STEP),
+        )
+        with ONE_AT_A_TIME:
+            scales = np.asarray(_mean_scales(*nnx.split(self.network), clips), np.float64)
+        return scales[: len(frames)]
+
+    def look(
+        self,
+        policy: AllocatorPolicy,
+        images: Sequence[np.ndarray],
+        question: str,
+        spec: ProcessorSpec,
+    ) -> Look:
+        """Returns the allocation of one request's pictures."""
+        start = time.perf_counter()
+        scales = self.scales(images, question)
+        ms = 1e3 * (time.perf_counter() - start)
+        sizes = [Size(*image.shape[:2]) for image in images]
+        config = self.network.config
+        allocation = policy.allocation(scales.tolist(), sizes, spec, max_scale=config.max_scale)
+        length = len(self.eyes.tokenizer.encode_text(question))
+        network = allocator_flops(config, num_frames=len(images), question_tokens=length)
+        return Look(scales, allocation, self.eyes.flops(len(images), question) + network, ms)
+
+
+class Allocators:
+    """Allocators by directory, each loaded once."""
+
+    def __init__(self):
+        self._loaded: dict[str, LoadedAllocator] = {}
+
+    def open(self, weights: str | os.PathLike[str]) -> LoadedAllocator:
+        """Returns an allocator, loaded at the first call.
+
+        Raises:
+          CheckpointError: no allocator there, or no model of the name of its eyes.
+        """
+        key = str(pathlib.Path(weights).expanduser().absolute())
+        if key not in self._loaded:
+            stored = load_allocator(key)
+            eyes = open_eyes(stored.features)
+            self._loaded[key] = LoadedAllocator(stored.network, eyes, name=str(weights))
+        return self._loaded[key]
+
+
+@functools.cache
+def open_eyes(name: str) -> Eyes:
+    """Loads the frozen model that an allocator sees through.
+
+    Raises:
+      CheckpointError: no model of that name.
+    """
+    loaded = load_model(resolve(name))
+    return Eyes(name, loaded.model, loaded.spec, loaded.tokenizer)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _mean_scales(graphdef, state, clips: ClipFeatures) -> Float[Array, " n"]:
+    return nnx.merge(graphdef, state).mean_scales(clips)
+
+
+def _up(value: int, step: int) -> int:
+    return -(-value // step) * step
