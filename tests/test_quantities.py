@@ -118,7 +118,7 @@ def test_a_unit_that_nobody_knows_is_compared_as_a_word():
     st.integers(0, 99),
     st.sampled_from(sorted(set(UNITS) - {"x", "#"})),
 )
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_grouped_and_plain_numbers_are_one_amount_with_every_unit(whole, cents, unit):
     plain, grouped = f"{whole}.{cents:02d} {unit}", f"{whole:,}.{cents:02d} {unit}"
     quantity = read_quantity(plain)
@@ -137,7 +137,7 @@ def test_every_spelling_is_of_one_unit_as_it_is_written():
 
 
 @given(st.text(max_size=40))
-@settings(max_examples=500)
+@settings(max_examples=200)
 def test_any_text_is_an_amount_or_none_and_equals_itself(text):
     quantity = read_quantity(text)
     assert quantity is None or quantity.parts

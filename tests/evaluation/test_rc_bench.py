@@ -149,7 +149,7 @@ def test_cuts_by_hand():
     st.sampled_from(CELLS),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=500)
+@settings(max_examples=250)
 def test_a_fitted_picture_is_in_its_cell_and_keeps_its_shape(size, cell, rng):
     cuts = Cuts.of_unit(64)
     fit = plan_fit(size, cell, cuts, rng, scales=(0.25, 4.0))

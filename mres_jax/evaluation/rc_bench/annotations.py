@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from mres_jax.data.images import read_header
@@ -26,8 +26,15 @@ NAMES = {  # what a field may be called, the first that is there counts
     "metric": ("metric", "scorer"),
 }
 MAX_CHARS = 4096  # of a question or an answer
-BAD = ("not JSON", "unknown form", "no answer", "duplicate id", "unsafe path", "missing picture")
-BAD_KINDS = (*BAD, "bad picture")
+BAD_KINDS = (
+    "not JSON",
+    "unknown form",
+    "no answer",
+    "duplicate id",
+    "unsafe path",
+    "missing picture",
+    "bad picture",
+)
 _LONG = (5, 30)  # words, columns: from here on an answer is a phrase
 
 
@@ -145,7 +152,7 @@ def picture_of(content: Any) -> str:
 
 
 def collect(
-    contents: Iterator[tuple[int, Any]] | enumerate, size_of: Any
+    contents: Iterable[tuple[int, Any]], size_of: Callable[[Any], Size]
 ) -> tuple[list[Annotated], tuple[Finding, ...]]:
     """Returns the usable rows of a file, and the others by kind.
 
@@ -176,7 +183,7 @@ def field(content: Any, name: str) -> Any:
     return next((content[key] for key in NAMES[name] if content.get(key) is not None), None)
 
 
-def _annotated(number: int, name: str, content: Any, size_of: Any) -> Annotated:
+def _annotated(number: int, name: str, content: Any, size_of: Callable[[Any], Size]) -> Annotated:
     if isinstance(content, Fault):
         raise content
     if not isinstance(content, Mapping):

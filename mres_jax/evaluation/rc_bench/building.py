@@ -4,7 +4,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -49,42 +49,67 @@ def build_set(
     """
     if source.bad and not skip_bad:
         raise refusal(source.name, source.bad, "leave them out with --skip-bad")
-    rows, damaged = list(source.rows), 0
-    while True:
-        if not rows:
-            raise MresError(f"rcbench {source.name}: there is no row that can be used.")
-        chosen = (
-            choose_all(rows, cuts)
-            if per_cell is None
-            else choose_balanced(
-                rows, cuts, per_cell=per_cell, seed=seed, scales=scales, source=source.name
-            )
-        )
-        bad = _damaged(source, [each.row for each in chosen])
-        if not bad:
-            break
-        if not skip_bad:
-            name, reason = next(iter(bad.items()))
-            raise MresError(
-                f"rcbench {source.name}: {len(bad)} damaged of {len(chosen)} pictures (first: row "
-                f"{name}: {reason.rstrip('.')}); leave them out with --skip-bad."
-            )
-        damaged += len(bad)
-        rows = [row for row in rows if row.id not in bad]
-    skipped = {finding.kind: finding.count for finding in source.bad}
-    if damaged:
-        skipped["bad picture"] = skipped.get("bad picture", 0) + damaged
+    choice = _Choice(cuts=cuts, per_cell=per_cell, seed=seed, scales=scales)
+    chosen, damaged = _choose_whole(source, choice, skip_bad)
     made = {
         "name": os.path.basename(os.path.abspath(folder)),
         "origin": "as given" if per_cell is None else "balanced",
         "source": os.path.basename(source.name),
-        "rows left out": skipped or "none",
+        "rows left out": _left_out(source, damaged) or "none",
         "pictures padded or resized": sum(each.fit is not None for each in chosen),
         "metrics guessed": 0 if metric else sum(each.row.metric is None for each in chosen),
     }
     if per_cell is not None:
         made |= {"seed": seed, "scales": list(scales)}
     return write_set(folder, _items(source, chosen, metric), cuts=cuts, made=made)
+
+
+class _Choice(NamedTuple):
+    """Which rows are wanted; see `build_set`."""
+
+    cuts: Cuts
+    per_cell: int | None
+    seed: int
+    scales: tuple[float, float]
+
+    def of(self, rows: Sequence[Annotated], source: str) -> list[Chosen]:
+        """Returns the rows for each cell."""
+        if not rows:
+            raise MresError(f"rcbench {source}: there is no row that can be used.")
+        if self.per_cell is None:
+            return choose_all(rows, self.cuts)
+        return choose_balanced(
+            rows,
+            self.cuts,
+            per_cell=self.per_cell,
+            seed=self.seed,
+            scales=self.scales,
+            source=source,
+        )
+
+
+def _choose_whole(source: Source, choice: _Choice, skip_bad: bool) -> tuple[list[Chosen], int]:
+    """Rows whose pictures can all be decoded, and how many others had to go for that."""
+    rows = list(source.rows)
+    while True:
+        chosen = choice.of(rows, source.name)
+        bad = _damaged(source, [each.row for each in chosen])
+        if not bad:
+            return chosen, len(source.rows) - len(rows)
+        if not skip_bad:
+            name, reason = next(iter(bad.items()))
+            raise MresError(
+                f"rcbench {source.name}: {len(bad)} damaged of {len(chosen)} pictures (first: row "
+                f"{name}: {reason.rstrip('.')}); leave them out with --skip-bad."
+            )
+        rows = [row for row in rows if row.id not in bad]
+
+
+def _left_out(source: Source, damaged: int) -> dict[str, int]:
+    counts = {finding.kind: finding.count for finding in source.bad}
+    if damaged:
+        counts["bad picture"] = counts.get("bad picture", 0) + damaged
+    return counts
 
 
 def refusal(name: str, findings: Sequence[Finding], cure: str) -> MresError:
