@@ -194,6 +194,7 @@ def _annotated(number: int, name: str, content: Any, size_of: Callable[[Any], Si
     answers = field(content, "answers")
     answers = answers if isinstance(answers, list) else [answers]
     value = field(content, "picture")
+    named = any(isinstance(each, str) for each in (value if isinstance(value, list) else [value]))
     kind = content.get("type")
     return Annotated(
         number=number,
@@ -203,7 +204,7 @@ def _annotated(number: int, name: str, content: Any, size_of: Callable[[Any], Si
         metric=metric,
         type=kind if isinstance(kind, str) and kind else "rc",
         size=size_of(content),
-        picture=picture_of(content) if isinstance(value, str | list) else f"row {number}",
+        picture=picture_of(content) if named else f"row {number}",
     )
 
 
