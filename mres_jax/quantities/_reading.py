@@ -125,14 +125,10 @@ def _after(text: str, before: str) -> tuple[int, str] | None:
         scale, text = 1000, ""
     if not text:
         return scale, before
-    unit = unit_of(text) or (text.casefold() if _is_word(text) else None)
+    unit = unit_of(text) or (text.casefold() if text.isalpha() else None)
     if unit is None or (before and unit != before and {unit, before} - DOLLARS):
         return None
     return scale, unit if before in ("", "$") else before
-
-
-def _is_word(text: str) -> bool:
-    return not any(char.isdigit() for char in text) and text[0].isalpha()
 
 
 def _sum(text: str) -> Quantity | None:

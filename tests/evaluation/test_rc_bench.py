@@ -438,10 +438,12 @@ def test_damaged_results_are_counted_and_not_drawn(old, new, message, results, t
     assert message in str(error.value)
 
 
-def test_a_result_cut_short_is_no_result(results, tmp_path):
+def test_a_result_cut_short_or_with_a_line_twice_is_no_result(results, tmp_path):
     for file in results[1].iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     scores = tmp_path / "scores.jsonl"
-    scores.write_text("".join(scores.read_text().splitlines(keepends=True)[:100]))
-    with pytest.raises(MresError, match=r"100 good lines of 105"):
-        read_result(tmp_path)
+    lines = scores.read_text().splitlines(keepends=True)
+    for some, count in ((lines[:100], 100), ([*lines, lines[0]], 106)):
+        scores.write_text("".join(some))
+        with pytest.raises(MresError, match=rf"{count} good lines of 105"):
+            read_result(tmp_path)

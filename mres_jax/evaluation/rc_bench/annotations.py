@@ -16,7 +16,7 @@ from mres_jax.data.rows.types import Fault, shown
 from mres_jax.errors import BadImageError, MresError
 from mres_jax.evaluation.rc_bench.items import METRICS, Metric
 from mres_jax.geometry import Size
-from mres_jax.quantities import read_quantity
+from mres_jax.quantities import read_quantity, unit_of
 
 NAMES = {  # what a field may be called, the first that is there counts
     "picture": ("images", "image", "picture", "img"),
@@ -240,10 +240,15 @@ def guess_metric(answers: Sequence[str]) -> Metric:
       >>> [guess_metric([x]) for x in ("61.1%", "Kappa", "12 Long Lane, Springfield, Ohio")]
       ['unit', 'exact', 'anls']
     """
-    if all(read_quantity(answer) is not None for answer in answers):
+    if all(_is_amount(answer) for answer in answers):
         return "unit"
     longest = max(max(len(a.split()) / _LONG[0], _columns(a) / _LONG[1]) for a in answers)
     return "anls" if longest >= 1 else "exact"
+
+
+def _is_amount(text: str) -> bool:
+    quantity = read_quantity(text)
+    return quantity is not None and all(not unit or unit_of(unit) for _, unit in quantity.parts)
 
 
 def _columns(text: str) -> int:

@@ -55,8 +55,8 @@ class Cuts:
         """Returns the area bin and the ratio bin of a picture.
 
         Example:
-          >>> Cuts().cell(Size(384, 384)), Cuts().cell(Size(1000, 250)), Cuts().cell(Size(999, 250))
-          (('B', 'NM'), ('B', 'AH'), ('B', 'AH'))
+          >>> Cuts().cell(Size(384, 384)), Cuts().cell(Size(400, 100)), Cuts().cell(Size(401, 100))
+          (('C', 'NM'), ('B', 'AH'), ('B', 'BH'))
         """
         area = bisect.bisect_right(self.areas, size.area)
         ratio = size.width / size.height
