@@ -134,6 +134,7 @@ def test_every_spelling_is_of_one_unit_as_it_is_written():
     assert doubled == 0, f"{doubled} spellings stand twice"
     for spelling, unit in exact.items():
         assert unit_of(spelling) == unit
+    assert unit_of("mw") is unit_of("mb") is None  # milli or mega, bits or bytes: nobody knows
 
 
 @given(st.text(max_size=40))

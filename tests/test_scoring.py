@@ -243,5 +243,6 @@ def test_a_higher_threshold_gives_less_credit_and_zero_gives_all():
     assert anls("Lane", ["12 Long Lane"], threshold=0.0) == pytest.approx(4 / 12)
 
 
-def test_a_huge_prediction_is_told_by_its_length():
-    assert anls("x" * 10**7, ["12 Long Lane"]) == 0.0  # its edits would take minutes to count
+def test_a_huge_prediction_is_told_by_its_length(monkeypatch):
+    monkeypatch.setattr("mres_jax.scoring.edit_distance", lambda a, b: pytest.fail("edits counted"))
+    assert anls("x" * 10**7, ["12 Long Lane"]) == 0.0  # they would take minutes
