@@ -7,37 +7,12 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import NamedTuple
 
 from mres_jax.geometry import Box, Size, View
+from mres_jax.quantities import read_quantity
 
-# Spellings of one unit. Only spellings are joined: 1 km is not 1000 m here.
-_UNITS = {
-    "%": ("percent", "pct", "per cent"),
-    "$": ("usd", "us$", "dollar", "dollars"),
-    "€": ("eur", "euro", "euros"),
-    "£": ("gbp", "pound", "pounds"),
-    "kg": ("kgs", "kilogram", "kilograms", "kilo", "kilos"),
-    "g": ("gr", "gram", "grams"),
-    "lb": ("lbs",),
-    "km": ("kms", "kilometer", "kilometers", "kilometre", "kilometres"),
-    "m": ("meter", "meters", "metre", "metres"),
-    "cm": ("centimeter", "centimeters", "centimetre", "centimetres"),
-    "mm": ("millimeter", "millimeters", "millimetre", "millimetres"),
-    "l": ("liter", "liters", "litre", "litres", "ltr"),
-    "ml": ("milliliter", "milliliters", "millilitre", "millilitres"),
-    "h": ("hr", "hrs", "hour", "hours"),
-    "min": ("mins", "minute", "minutes"),
-    "s": ("sec", "secs", "second", "seconds"),
-    "pcs": ("pc", "piece", "pieces"),
-    "°c": ("degc", "c", "celsius", "degrees celsius"),
-}
 _QUOTES = " \"'`\u201c\u201d\u2018\u2019"
-_CANONICAL = {name: unit for unit, names in _UNITS.items() for name in (unit, *names)}
-_NUMBER = re.compile(
-    r"(?P<before>[^\d+.-]*)(?P<number>[+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d*)?)(?P<after>\D*)"
-)
 
 
 class Interval(NamedTuple):
@@ -72,30 +47,22 @@ def exact_match(prediction: str, answers: Sequence[str]) -> float:
 def unit_exact_match(prediction: str, answers: Sequence[str]) -> float:
     """Exact match where `12.50 USD`, `$12.5` and `12.5 dollars` are one answer.
 
-    Both sides are read as one number with at most one unit; numbers are compared as decimals
-    (thousands commas removed, trailing zeros equal), units by a table of spellings. A side that
-    is no such quantity is compared as text.
+    Both sides are read as amounts, see `quantities.read_quantity`: numbers with units in many
+    spellings, of which none is converted. Where one side is no amount, both are text.
 
     Reference:
       RC-Bench, section "Scoring" of the NativeRes-LLaVA article (arXiv:2506.12776): equivalent
       spellings are normalised, then exact match. The list of spellings is ours.
     """
-    given = _quantity(prediction)
-    if given is None:
-        return exact_match(prediction, answers)
-    return float(any(given == _quantity(answer) for answer in answers))
+    given = read_quantity(prediction)
 
+    def same(answer: str) -> bool:
+        quantity = read_quantity(answer)
+        if given is None or quantity is None:
+            return exact_match(prediction, [answer]) == 1.0
+        return given == quantity
 
-def _quantity(text: str) -> tuple[Decimal, str] | None:
-    match = _NUMBER.fullmatch(normalize_answer(text))
-    if match is None or not any(char.isdigit() for char in match["number"]):
-        return None
-    before, after = match["before"].strip(), match["after"].strip().removesuffix(".")
-    if before and after:
-        return None
-    number = Decimal(match["number"].replace(",", "").rstrip("."))
-    unit = before or after
-    return number, _CANONICAL.get(unit, unit)
+    return float(any(same(answer) for answer in answers))
 
 
 def edit_distance(a: str, b: str) -> int:
@@ -121,14 +88,18 @@ def anls(prediction: str, answers: Sequence[str], *, threshold: float = 0.5) -> 
       Texts are lower-cased and white space is collapsed first, as is usual; nothing else. A
       similarity of exactly `threshold` counts, as in the evaluation harnesses.
     """
-    best = max((_similarity(prediction, answer) for answer in answers), default=0.0)
+    best = max((_similarity(prediction, answer, threshold) for answer in answers), default=0.0)
     return best if best >= threshold else 0.0
 
 
-def _similarity(a: str, b: str) -> float:
+def _similarity(a: str, b: str, threshold: float) -> float:
+    """At least `threshold`, or any number below it; lengths alone tell most of the latter."""
     a, b = " ".join(a.lower().split()), " ".join(b.lower().split())
-    longest = max(len(a), len(b))
-    return 1.0 - edit_distance(a, b) / longest if longest else 1.0
+    shortest, longest = sorted((len(a), len(b)))
+    if not longest:
+        return 1.0
+    most = 1.0 - (longest - shortest) / longest
+    return 1.0 - edit_distance(a, b) / longest if most >= threshold else most
 
 
 def box_iou(a: Box, b: Box) -> float:

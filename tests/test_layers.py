@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 TOPS = {"mres_jax": ROOT, "mres_kernels": ROOT / "kernels"}
 GROUND = {"errors", "files", "geometry"}  # no arrays of jax
 LEVEL_5 = ("training", "evaluation", "serving")
-LEVEL_1 = GROUND | {"typing", "protocols", "scoring", "rewards", "config"}
+LEVEL_1 = GROUND | {"typing", "protocols", "quantities", "scoring", "rewards", "config"}
 MAY_IMPORT = {  # room -> rooms, whether at the top of a file or inside a function
     "__init__": {"inference"},
     "errors": set(),
@@ -24,12 +24,13 @@ MAY_IMPORT = {  # room -> rooms, whether at the top of a file or inside a functi
     "geometry": {"errors"},
     "files": {"errors"},
     "protocols": GROUND,
-    "scoring": GROUND,
-    "rewards": GROUND | {"scoring"},
+    "quantities": set(),
+    "scoring": GROUND | {"quantities"},
+    "rewards": GROUND | {"scoring", "quantities"},
     "config": GROUND,
     "ops": GROUND | {"typing", "mres_kernels"},
     "nn": GROUND | {"typing", "ops"},
-    "data": GROUND | {"protocols", "scoring", "config"},
+    "data": GROUND | {"protocols", "quantities", "scoring", "config"},
     "resolution": LEVEL_1 | {"data", "nn", "ops"},
     "models": LEVEL_1 | {"data", "nn", "ops"},
     "inference": LEVEL_1 | {"models", "resolution", "data", "nn", "ops"},
@@ -44,9 +45,9 @@ MAY_IMPORT["testing"] = set(MAY_IMPORT) - {
     "__init__",
     "cli",
 }  # for tests, ours and users': nobody imports it
-WITHOUT_JAX = GROUND | {"protocols", "scoring", "rewards", "config", "data"}
+WITHOUT_JAX = GROUND | {"protocols", "quantities", "scoring", "rewards", "config", "data"}
 ARRAY_LIBRARIES = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
-INSIDE_FUNCTIONS_ONLY = {"torch", "transformers", "wandb", "tensorboardX"}  # extras, or slow
+SLOW_OR_EXTRAS = {"torch", "transformers", "wandb", "tensorboardX", "pyarrow"}
 
 
 def source_files() -> list[pathlib.Path]:
@@ -115,7 +116,7 @@ def test_heavy_strangers_are_imported_inside_functions():
     for file in source_files():
         tree = ast.parse(file.read_text())
         top = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef)]
-        wrong = strangers_imported(ast.Module(top, [])) & INSIDE_FUNCTIONS_ONLY
+        wrong = strangers_imported(ast.Module(top, [])) & SLOW_OR_EXTRAS
         assert not wrong, f"{file.relative_to(ROOT)} imports {sorted(wrong)} at its top"
 
 
@@ -135,7 +136,7 @@ def test_declared_dependencies_are_those_imported():
     tables = tomllib.loads((ROOT / "pyproject.toml").read_text())
     declared = names_declared(tables["project"]["dependencies"])
     extras = tables["project"]["optional-dependencies"]
-    optional = names_declared([*extras["hf"], *extras["wandb"]])
+    optional = names_declared([*extras["hf"], *extras["wandb"], *extras["parquet"]])
     imported = distributions_imported(source_files())
     for name, distributions in imported.items():
         assert distributions & (declared | optional), f"{name} is imported, but not declared"

@@ -44,11 +44,16 @@ def commands() -> Iterator[str]:
     """Commands of `mres` with their options."""
     from mres_jax.cli._parser import make_parser
 
-    for action in make_parser()._actions:
+    yield from _options("mres", make_parser())
+
+
+def _options(words: str, parser: argparse.ArgumentParser) -> Iterator[str]:
+    for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            for name, parser in action.choices.items():
-                options = [option for a in parser._actions for option in a.option_strings]
-                yield " ".join(["mres", name, *(o for o in options if o.startswith("--"))])
+            for name, each in action.choices.items():
+                options = [option for a in each._actions for option in a.option_strings]
+                yield " ".join([words, name, *(o for o in options if o.startswith("--"))])
+                yield from _options(f"{words} {name}", each)
 
 
 def listed() -> list[str]:

@@ -207,3 +207,42 @@ def test_paired_intervals_hold_the_true_difference_as_often_as_they_say():
         i.low <= 0.3 <= i.high for i in (paired_interval(int(d[1]), int(d[2]), 70) for d in draws)
     ]
     assert 0.94 < np.mean(held) < 0.98  # Agresti and Min's is a little wider than it says
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answers", "expected"),
+    [  # 1 - edits / longest, by hand
+        ("12 Long Lane", ["12 Long Lane"], 1.0),
+        ("12 long lane", ["12 Long Lane."], 12 / 13),
+        ("12 Long Land", ["12 Long Lane"], 11 / 12),
+        ("Long Lane 12", ["12 Long Lane"], 6 / 12),  # three go in front, three go behind
+        ("12 Lane", ["12 Long Lane"], 7 / 12),
+        ("Lane", ["12 Long Lane"], 0.0),  # 4 / 12
+        ("12 Long Lane, Springfield", ["12 Long Lane"], 0.0),  # 12 / 25
+        ("Springfield", ["12 Long Lane", "Springfeld"], 10 / 11),
+        ("paid in full on Monday", ["paid in full Monday"], 19 / 22),
+        ("he was late", ["she was late"], 11 / 12),
+        ("abcdefghij", ["abcdefghij klmnopqrs"], 0.5),
+        ("abcdefghi", ["abcdefghij klmnopqrs"], 0.0),  # 9 / 20
+        ("\u5317\u4eac\u5e02\u6d77\u6dc0\u533a", ["\u5317\u4eac\u5e02\u671d\u9633\u533a"], 4 / 6),
+        ("CAF\u00c9", ["caf\u00e9"], 1.0),
+        ("cafe", ["caf\u00e9"], 3 / 4),
+        ("a b", ["ab"], 2 / 3),
+        ("", ["a"], 0.0),
+        ("", [""], 1.0),
+        ("  ", [""], 1.0),
+        ("anything", [], 0.0),
+    ],
+)
+def test_anls_by_hand(prediction, answers, expected):
+    assert anls(prediction, answers) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_higher_threshold_gives_less_credit_and_zero_gives_all():
+    assert anls("12 Long Land", ["12 Long Lane"], threshold=0.95) == 0.0
+    assert anls("Lane", ["12 Long Lane"], threshold=0.0) == pytest.approx(4 / 12)
+
+
+def test_a_huge_prediction_is_told_by_its_length(monkeypatch):
+    monkeypatch.setattr("mres_jax.scoring.edit_distance", lambda a, b: pytest.fail("edits counted"))
+    assert anls("x" * 10**7, ["12 Long Lane"]) == 0.0  # they would take minutes

@@ -1,6 +1,7 @@
 """Arguments of every command. Standard library only, so that `--help` is quick."""
 
 import argparse
+import functools
 import re
 from collections.abc import Sequence
 from importlib import metadata
@@ -84,7 +85,9 @@ def _unknown_option(command: str, word: str) -> ConfigError:
 def _options(command: str) -> list[str]:
     sub = _Parser(allow_abbrev=False)
     _COMMANDS[command][0](sub)
-    return [option for action in sub._actions for option in action.option_strings]
+    nested = [a.choices or {} for a in sub._actions if isinstance(a, argparse._SubParsersAction)]
+    parsers = [sub, *(parser for choices in nested for parser in choices.values())]
+    return [name for each in parsers for action in each._actions for name in action.option_strings]
 
 
 def _version() -> str:
@@ -209,6 +212,37 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     add("--quiet", action="store_true", help="no line per request on stderr")
 
 
+def _add_rcbench(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    add = functools.partial(actions.add_parser, allow_abbrev=False)
+    make = add("make", help="a set, from your pictures or generated").add_argument
+    make("source", nargs="?", metavar="SRC", help="questions: JSON list, JSON lines or parquet")
+    make("-o", "--out", required=True, metavar="DIR", help="new folder of the set")
+    make("--images", metavar="DIR", help="picture folder; default: where SRC is")
+    make("--generate", action="store_true", help="of generated documents, instead of SRC")
+    make("--type", choices=("rc", "sc"), default="rc", help="of generated questions; default: rc")
+    make("--per-cell", type=int, metavar="N", help="questions a cell; default 50")
+    make("--all", action="store_true", help="all rows as they are, for example the official data")
+    make("--seed", type=int, default=0, metavar="S", help="of the choice; default 0")
+    make("--unit", type=float, metavar="PX", help="side that area cuts follow from; default 384")
+    make("--area-cuts", metavar="A,...", help="six areas instead, px")
+    make("--ratio-cuts", metavar="R,...", help="four ratios, width / height; default 1/4,1/2,2,4")
+    make("--scales", metavar="S,S", help="least and most resizing per side; default 0.5,2")
+    make("--metric", choices=("exact", "unit", "anls"), help="of rows that name none")
+    make("--skip-bad", action="store_true", help="leave out bad rows, counted on the card")
+    score = add("score", help="what predictions are worth").add_argument
+    score("set", metavar="SET", help="folder of a set")
+    score("predictions", metavar="FILE", help="JSON lines of {id, prediction}")
+    score("-o", "--out", metavar="DIR", help="write scores.jsonl and summary.json there")
+    score("--anls-threshold", type=float, default=0.5, metavar="T", help="default 0.5")
+    score("--samples", type=int, default=2000, metavar="N", help="of the bootstrap; default 2000")
+    score("--seed", type=int, default=0, metavar="S", help="of the bootstrap; default 0")
+    score("--json", action="store_true", help="print the summary as one JSON object")
+    plot = add("plot", help="the map of one result, or two and their difference")
+    plot.add_argument("results", nargs="+", metavar="RESULT", help="one or two folders of score")
+    plot.add_argument("-o", "--out", required=True, metavar="DIR", help="for PNG and CSV")
+
+
 def _add_demo(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--seed", type=int, default=0, metavar="N", help="of all pictures and questions; default 0")
@@ -267,6 +301,7 @@ _COMMANDS = {
     "convert": (_add_convert, "Convert a Hugging Face directory to an orbax checkpoint, or back"),
     "data": (_add_data, "Check a data set of rows, or prepare its index and see what it costs"),
     "resolution": (_add_resolution, "Choose the one resolution that suits a task"),
+    "rcbench": (_add_rcbench, "Make an RC-Bench style set, score predictions, draw their map"),
     "doctor": (_add_doctor, "Report what is installed, and whether a model loads and answers"),
     "serve": (_add_serve, "Serve a model to OpenAI clients, or stand before another server"),
     "demo": (

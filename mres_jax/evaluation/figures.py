@@ -11,10 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
+from mres_jax.evaluation.palette import FAINT, FONT, INK, RIGHT, WRONG
 from mres_jax.inference.show import draw_token_grid
 
-RIGHT, WRONG, INK, FAINT = "#009E73", "#D55E00", "#222222", "#767676"  # Okabe-Ito, then greys
-FONT = "DejaVu Sans"  # comes with matplotlib
 WIDTH = 9.0  # inches
 MARGIN, CAPTION, GAP, HEAD = 0.35, 0.48, 0.22, 0.95  # inches
 MAX_PANEL = 2.0  # inches, height of one picture

@@ -14,14 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mres_jax.data.documents import AREA_BINS, RATIO_BINS
-from mres_jax.evaluation.figures import FAINT, FONT, INK, WRONG
+from mres_jax.evaluation.cell_figure import FEW, draw_cells, figure_png, ratio_label
 from mres_jax.evaluation.findings import say_share
+from mres_jax.evaluation.palette import BLUE, FAINT, FONT, WRONG
 from mres_jax.evaluation.summary import Summary
 from mres_jax.evaluation.trials import Tally
 from mres_jax.scoring import wilson_interval
 
-FEW = 5  # questions in a cell below which its colour is faint
-BLUE = "#0072B2"  # Okabe-Ito, as `WRONG` is
 Counts = Mapping[tuple[str, str], tuple[int, int]]  # by cell: asked, right
 
 
@@ -66,7 +65,7 @@ def draw_maps(summary: Summary, *, note: str) -> bytes:
             fontsize=9,
             color=FAINT,
         )
-        return _png(figure)
+        return figure_png(figure)
 
 
 def _draw_map(
@@ -77,33 +76,17 @@ def _draw_map(
     limits: tuple[float, float],
     form: str,
 ) -> None:
-    grid = np.full((len(AREA_BINS), len(RATIO_BINS)), np.nan)
-    strength = np.zeros_like(grid)
-    for row, area in enumerate(AREA_BINS):
-        for column, ratio in enumerate(RATIO_BINS):
-            asked = counts.get((area, ratio), (0, 0))[0]
-            words, ink = "none\nasked", INK
-            if asked:
-                value = grid[row, column] = values[area, ratio]
-                strength[row, column] = 1.0 if asked >= FEW else 0.45
-                shade = mpl.colormaps[colours]((value - limits[0]) / (limits[1] - limits[0]))
-                light = np.dot(shade[:3], (0.299, 0.587, 0.114)) * strength[row, column]
-                ink = INK if light + 1 - strength[row, column] > 0.5 else "white"
-                words = f"{form.format(value)}\nn = {asked}"
-            axes.text(column, row, words, ha="center", va="center", fontsize=8.5, color=ink)
-    axes.imshow(grid, cmap=colours, vmin=limits[0], vmax=limits[1], alpha=strength, aspect="auto")
-    axes.set_xticks(range(len(RATIO_BINS)), _ratio_names())
-    areas = [f"{name}  {low}-{high}" for name, (low, high) in AREA_BINS.items()]
-    axes.set_yticks(range(len(AREA_BINS)), areas)
-    axes.set_xlabel("width / height")
-    axes.tick_params(length=0, labelsize=8.5)
-
-
-def _ratio_names() -> list[str]:
-    def side(x: float) -> str:
-        return f"1/{1 / x:.0f}" if x < 1 else f"{x:.0f}"
-
-    return [f"{name}\n{side(low)}-{side(high)}" for name, (low, high) in RATIO_BINS.items()]
+    cells = [[(area, ratio) for ratio in RATIO_BINS] for area in AREA_BINS]
+    draw_cells(
+        axes,
+        np.array([[values.get(cell, 0.0) for cell in row] for row in cells]),
+        np.array([[counts.get(cell, (0, 0))[0] for cell in row] for row in cells]),
+        areas=[f"{name}  {low}-{high}" for name, (low, high) in AREA_BINS.items()],
+        ratios=[ratio_label(name, *ends) for name, ends in RATIO_BINS.items()],
+        colours=colours,
+        limits=limits,
+        form=form,
+    )
 
 
 def draw_curve(summary: Summary, *, note: str) -> bytes:
@@ -140,7 +123,7 @@ def draw_curve(summary: Summary, *, note: str) -> bytes:
         figure.supxlabel(
             f"{note}; {summary.num_questions} questions a point", fontsize=8.5, color=FAINT
         )
-        return _png(figure)
+        return figure_png(figure)
 
 
 def _points(
@@ -159,12 +142,6 @@ def _points(
         markersize=6,
         markerfacecolor=colour if label else "white",
     )
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
 
 
 def maps_csv(summary: Summary) -> str:
