@@ -104,6 +104,6 @@ class VisionTower(Tower):
 
 
 class Qwen3VL(QwenVL):
-    """Visual tokens enter the decoder as the mergers leave them, at four places or fewer."""
+    """Visual tokens enter the decoder before its first layer and behind those that follow."""
 
     TOWER = VisionTower
