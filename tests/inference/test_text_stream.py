@@ -36,6 +36,14 @@ def test_pieces_make_the_text_before_the_first_stop_however_tokens_come(text, cu
         assert stream.num_tokens == len(ids)
 
 
+def test_the_stop_text_that_is_complete_first_counts_however_tokens_come():
+    ids = TOKENIZER.encode_text("abcd")
+    for cuts in ([4], [3, 4], [1, 2, 3, 4]):
+        stream = TextStream(TOKENIZER, ["bcd", "c"])
+        pieces = [stream.feed(ids[:cut]) for cut in cuts]
+        assert ("".join(pieces), stream.num_tokens) == ("ab", 3)
+
+
 def test_what_may_become_a_stop_text_waits_and_comes_when_it_does_not():
     stream = TextStream(TOKENIZER, ["END"])
     ids = TOKENIZER.encode_text("xENzEN")

@@ -69,6 +69,7 @@ def events(ticket):
     found = []
     while not found or isinstance(found[-1], Text):
         found.append(ticket.next_event(WAIT))
+        assert found[-1] is not None, "it was forgotten"
     return found
 
 

@@ -20,6 +20,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if name == "/slow":
             time.sleep(1.5)
+        for _ in range(20 if name == "/drips" else 0):
+            self.wfile.write(b"x")
+            time.sleep(0.1)
         self.wfile.write(self.path.encode() if name != "/large" else b"x" * 5_000)
 
     def log_message(self, *_):
@@ -79,9 +82,10 @@ def test_a_name_that_leads_to_a_private_address_is_refused(monkeypatch):
             get("http://pictures.example/a.png", ["pictures.example"])
 
 
-def test_no_picture_is_waited_for_without_end(host, monkeypatch):
+@pytest.mark.parametrize("path", ["slow", "drips"])
+def test_no_picture_is_waited_for_without_end(host, monkeypatch, path):
     monkeypatch.setattr(module, "TIMEOUT", 0.3)
     start = time.monotonic()
     with pytest.raises(BadImageError, match=r"no answer within 0\.3 s"):
-        get(f"http://{host}/slow", [host])
+        get(f"http://{host}/{path}", [host])
     assert time.monotonic() - start < 1.4
