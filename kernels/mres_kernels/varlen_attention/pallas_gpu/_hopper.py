@@ -184,6 +184,9 @@ def launch(
         grid_names=("head", "tile"),
         num_threads=warpgroups + 1,
         thread_name="warpgroup",
-        compiler_params=plgpu.CompilerParams(approx_math=True),
+        compiler_params=plgpu.CompilerParams(
+            approx_math=True,
+            lowering_semantics=plgpu.LoweringSemantics.Lane,  # layouts as they stand here
+        ),
         interpret=interpret or None,
     )
