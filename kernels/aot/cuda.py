@@ -29,7 +29,7 @@ os.environ |= {
     "JAX_PLATFORMS": "cpu",
     "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",  # of a driver that is not here
     "JAX_ENABLE_COMPILATION_CACHE": "0",  # a cached kernel is not dumped
-    "XLA_FLAGS": f"--xla_dump_to={DUMPS.name}",
+    "XLA_FLAGS": f"--xla_dump_to={DUMPS.name} --xla_dump_emitter_re=.*",
     "MOSAIC_GPU_DUMP_TO": DUMPS.name,
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
