@@ -4,6 +4,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 READY_PARITY = $(VENV)-parity/.ready
 READY_AOT = $(VENV)-aot/.ready
+READY_CUDA = $(VENV)-aot-cuda/.ready
 JOBS = 2
 HERE = not gpu and not tpu and not parity
 
@@ -12,12 +13,12 @@ export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/.cache/jax
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: help demo test lint types wheel parity aot nightly lock clean
+.PHONY: help demo test lint types wheel parity aot aot-cuda nightly lock clean
 
 help:
 	@echo "make demo     set up, then see the main job done (SEED=1 changes all of it)"
 	@echo "make test     set up, then run the tests that this machine can run"
-	@echo "make lint types wheel parity aot nightly lock clean: see CONTRIBUTING.md"
+	@echo "make lint types wheel parity aot aot-cuda nightly lock clean: see CONTRIBUTING.md"
 
 demo: $(READY)
 	$(BIN)/mres demo $(if $(SEED),--seed $(SEED)) $(ARGS)
@@ -47,6 +48,10 @@ aot: $(READY_AOT)
 	$(VENV)-aot/bin/python kernels/aot/budgets.py bundles $(ARGS)
 	$(VENV)-aot/bin/python kernels/aot/budgets.py memory $(ARGS)
 
+# The GPU kernels through the real CUDA compiler; 5 GB of its own, so not a part of anything else but nightly.
+aot-cuda: $(READY_CUDA)
+	$(VENV)-aot-cuda/bin/python kernels/aot/cuda.py $(ARGS)
+
 nightly: $(READY)
 	scripts/nightly.sh
 
@@ -66,4 +71,8 @@ $(READY_PARITY): pyproject.toml scripts/lock.py scripts/setup.sh
 
 $(READY_AOT): pyproject.toml scripts/lock.py scripts/setup.sh
 	@scripts/setup.sh $(VENV)-aot aot
+	@touch $@
+
+$(READY_CUDA): pyproject.toml scripts/lock.py scripts/setup.sh
+	@scripts/setup.sh $(VENV)-aot-cuda aot-cuda
 	@touch $@

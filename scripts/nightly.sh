@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The complete suite on each tested Python, parity, all TPU kernels, and a run that is killed. Writes docs/nightly.md.
+# The complete suite on each tested Python, parity, all TPU and GPU kernels, and a run that is killed. Writes docs/nightly.md.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 logs=$(mktemp -d)
@@ -31,6 +31,8 @@ run parity .venv-parity make parity
 make .venv-aot/.ready || exit 1
 run "TPU kernels" .venv-aot .venv-aot/bin/python kernels/aot/budgets.py bundles --grid
 run "TPU kernels, memory" .venv-aot .venv-aot/bin/python kernels/aot/budgets.py memory
+make .venv-aot-cuda/.ready || exit 1
+run "GPU kernels" .venv-aot-cuda .venv-aot-cuda/bin/python kernels/aot/cuda.py --grid
 run kills .venv-3.11 .venv-3.11/bin/python experiments/2026-11-kill/run.py
 
 {

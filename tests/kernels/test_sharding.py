@@ -8,6 +8,8 @@ import pytest
 
 KERNELS = pathlib.Path(__file__).parents[2] / "kernels"
 PROGRAM = """
+import functools
+import importlib
 import sys
 sys.path.insert(0, sys.argv[1])
 import jax
@@ -18,10 +20,9 @@ from mres_kernels import make_plan
 from mres_kernels.varlen_attention import xla
 
 call = xla.varlen_attention
-if sys.argv[2] == "pallas_tpu":
-    from mres_kernels.varlen_attention import pallas_tpu
-    def call(*args, **options):
-        return pallas_tpu.varlen_attention(*args, **options, interpret=True)
+if sys.argv[2] != "xla":
+    module = importlib.import_module("mres_kernels.varlen_attention." + sys.argv[2])
+    call = functools.partial(module.varlen_attention, interpret=True)
 
 def step(q, k, v, ids, d_out):
     plan = make_plan(ids)
@@ -50,7 +51,7 @@ print("done")
 """
 
 
-@pytest.mark.parametrize("implementation", ["xla", "pallas_tpu"])
+@pytest.mark.parametrize("implementation", ["xla", "pallas_tpu", "pallas_triton"])
 def test_shards_are_the_whole(implementation):
     command = [sys.executable, "-c", PROGRAM, str(KERNELS), implementation]
     settings = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from mres_kernels.varlen_attention import make_plan, reference, varlen_attention
 from mres_kernels.varlen_attention._checks import check_arrays
+from mres_kernels.varlen_attention._vjp import SAVED
 from mres_kernels.varlen_attention.cases import CASES, Case
-from mres_kernels.varlen_attention.xla import SAVED, count_scores
+from mres_kernels.varlen_attention.xla import count_scores
 
 SMALL = [case for case in CASES if case.length <= 512]
 # Errors as a share of the largest value. float32: sums of a few hundred products, each off by

@@ -1,10 +1,14 @@
 """What is refused before any work: one line with the row, segment or shape at fault."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 
 ROW_MULTIPLE = 16  # rows; the smallest tile that any implementation works on
 MAX_HEAD_DIM = 256
+MIN_SCALE = 1e-20  # of what scales scores when they are known, and not q before
 
 
 def check_arrays(q, k, v, length: int) -> None:
@@ -30,6 +34,32 @@ def check_arrays(q, k, v, length: int) -> None:
         raise ValueError(f"varlen_attention: head size {head_dim} is over {MAX_HEAD_DIM}.")
     if length != t:
         raise ValueError(f"varlen_attention: the plan has {length} rows, but q has {t}.")
+
+
+def decline_types(implementation: str, types: Iterable[Any], q, k, v) -> None:
+    """Raises `NotImplementedError` where q, k, v are not all of one of the types."""
+    found = {x.dtype for x in (q, k, v)}
+    if len(found) > 1 or found.pop() not in types:
+        names = ", ".join(x.dtype.name for x in (q, k, v))
+        have = " or ".join(jnp.dtype(x).name for x in types)
+        raise NotImplementedError(f"{implementation}: q, k, v are {names}; have {have}.")
+
+
+def decline_rows(implementation: str, multiple: int, length: int) -> None:
+    """Raises `NotImplementedError` where a pack is not whole tiles of `multiple` rows."""
+    if length % multiple:
+        raise NotImplementedError(
+            f"{implementation}: {length} rows are no multiple of {multiple}; pad the pack to "
+            f"{-(-length // multiple) * multiple}."
+        )
+
+
+def decline_scale(implementation: str, scale: float) -> None:
+    """Raises `NotImplementedError` where scores keep no order once scaled."""
+    if not scale > MIN_SCALE:
+        raise NotImplementedError(
+            f"{implementation}: scale={scale} is not above {MIN_SCALE}; negate q and the scale."
+        )
 
 
 def check_length(segment_ids, cu_seqlens, length: int | None) -> int:

@@ -4,10 +4,11 @@ import importlib
 import math
 from typing import Any, Literal, overload
 
+import jax
 import jax.numpy as jnp
 
 from mres_kernels._dispatch import dispatch
-from mres_kernels._target import decline_elsewhere
+from mres_kernels._target import decline_elsewhere, decline_other_gpus
 from mres_kernels._typing import Array, Float, Float32
 from mres_kernels.varlen_attention import xla
 from mres_kernels.varlen_attention._checks import check_arrays
@@ -20,8 +21,32 @@ def _pallas_tpu(*args: Any, **kwargs: Any) -> Any:
     return module.varlen_attention(*args, **kwargs)
 
 
-# In order of preference.
-IMPLEMENTATIONS = {"pallas_tpu": _pallas_tpu, "xla": xla.varlen_attention}
+def _pallas_gpu(*args: Any, **kwargs: Any) -> Any:
+    decline_elsewhere("gpu", "pallas_gpu")
+    decline_other_gpus("pallas_gpu", least=9.0, below=10.0)
+    module = importlib.import_module("mres_kernels.varlen_attention.pallas_gpu")
+    return module.varlen_attention(*args, **kwargs)
+
+
+def _pallas_triton(*args: Any, **kwargs: Any) -> Any:
+    decline_elsewhere("gpu", "pallas_triton")
+    decline_other_gpus("pallas_triton", least=8.0)
+    try:
+        module = importlib.import_module("mres_kernels.varlen_attention.pallas_triton")
+    except ImportError as error:
+        raise NotImplementedError(
+            f"pallas_triton: jax {jax.__version__} has no Triton; jax 0.11 is the last known to."
+        ) from error
+    return module.varlen_attention(*args, **kwargs)
+
+
+# In order of preference. Triton before Mosaic until the latter has run on a GPU.
+IMPLEMENTATIONS = {
+    "pallas_tpu": _pallas_tpu,
+    "pallas_triton": _pallas_triton,
+    "pallas_gpu": _pallas_gpu,
+    "xla": xla.varlen_attention,
+}
 
 
 @overload
@@ -64,7 +89,7 @@ def varlen_attention(
 
     Softmax and sums are float32 whatever the inputs are. Rows with an empty interval (padding)
     give zeros, and no gradient flows from or to them, whatever they hold. A row that is not finite
-    reaches the rows that see it; on TPU also others of their tile.
+    reaches the rows that see it; in Pallas kernels also others of their tile.
 
     Args:
       q: queries; `h` is a multiple of `g`, and heads `i*h/g` to `(i+1)*h/g` share k/v head `i`.

@@ -15,7 +15,6 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.ad_checkpoint import checkpoint_name
 
 from mres_kernels._typing import Float, Float32
 from mres_kernels.varlen_attention._checks import ROW_MULTIPLE
@@ -26,12 +25,11 @@ from mres_kernels.varlen_attention._tiles import (
     heads_first,
     rows_first,
 )
+from mres_kernels.varlen_attention._vjp import LOG2_E, attend, row_products
 from mres_kernels.varlen_attention.plan import Plan
 
-LOG2_E = math.log2(math.e)
 HIDDEN = -1e30  # score of a hidden key; finite, so that no difference of two is NaN
 MIN_WIDE_PRODUCTS = 6_000_000  # multiply-adds of one matmul of a wide tile
-SAVED = "varlen_attention"  # what the backward needs, for `jax.checkpoint` policies
 
 _TAYLOR = tuple(math.log(2) ** n / math.factorial(n) for n in range(7))  # of 2 ** x
 
@@ -47,27 +45,11 @@ def varlen_attention(
     scale: float,
 ) -> tuple[Float[Array, "t h k"], Float32[Array, "h t"]]:
     """See `api.varlen_attention`; logarithms to base 2."""
-    return _attend(q, k, v, plan, scale)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def _attend(q, k, v, plan, scale):
-    return _attend_fwd(q, k, v, plan, scale)[0]
-
-
-def _attend_fwd(q, k, v, plan, scale):
     # Under vmap one pack after the other: batched loop bounds would run all to the longest.
-    forward = jax.custom_batching.sequential_vmap(functools.partial(_forward, scale=scale))
-    out, lse = (checkpoint_name(x, SAVED) for x in forward(q, k, v, plan))
-    return (out, lse), (q, k, v, plan, out, lse)
-
-
-def _attend_bwd(scale, saved, gradients):
-    backward = jax.custom_batching.sequential_vmap(functools.partial(_backward, scale=scale))
-    return *backward(*saved, *gradients), None  # the plan is integers
-
-
-_attend.defvjp(_attend_fwd, _attend_bwd)
+    one_by_one = jax.custom_batching.sequential_vmap
+    forward = one_by_one(functools.partial(_forward, scale=scale))
+    backward = one_by_one(functools.partial(_backward, scale=scale))
+    return attend(forward, backward, q, k, v, plan)
 
 
 def _exp2(x: Float32[Array, "..."]) -> Float32[Array, "..."]:
@@ -182,7 +164,7 @@ def _backward(q, k, v, plan: Plan, out, lse, d_out, d_lse, *, scale: float):
     """
     g = k.shape[1]
     sizes = _full_sizes(q, k, plan.block_kv, plan.block_q)
-    delta = _dot("thk,thk->ht", out, d_out) - d_lse * LOG2_E
+    delta = row_products(out, d_out, d_lse)
 
     def visit(tile: Rows, carry):
         d_q, d_k, d_v = carry

@@ -9,10 +9,8 @@ bits every time.
 
 import functools
 
-import jax
-from jax.ad_checkpoint import checkpoint_name
-
 from mres_kernels._typing import Array, Float, Float32
+from mres_kernels.varlen_attention._vjp import attend
 from mres_kernels.varlen_attention.pallas_tpu._backward import backward
 from mres_kernels.varlen_attention.pallas_tpu._common import Interpret, check
 from mres_kernels.varlen_attention.pallas_tpu._forward import forward
@@ -22,7 +20,6 @@ from mres_kernels.varlen_attention.pallas_tpu._sizes import (
     share_heads as share_heads,
 )
 from mres_kernels.varlen_attention.plan import Plan
-from mres_kernels.varlen_attention.xla import SAVED
 
 
 def varlen_attention(
@@ -44,27 +41,12 @@ def varlen_attention(
       NotImplementedError: a length, head size or dtype that the kernels do not take.
     """
     check(q, k, v)
-    tiles = tiles or choose("forward", q)
-    backward_tiles = backward_tiles or choose("backward", q)
-    return _attend(q, k, v, plan, scale, tiles, backward_tiles, interpret)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6, 7))
-def _attend(q, k, v, plan, scale, tiles, backward_tiles, interpret):
-    return _attend_fwd(q, k, v, plan, scale, tiles, backward_tiles, interpret)[0]
-
-
-def _attend_fwd(q, k, v, plan, scale, tiles, backward_tiles, interpret):
-    del backward_tiles
-    out, lse = forward(q, k, v, plan, scale=scale, tiles=tiles, interpret=interpret)
-    out, lse = (checkpoint_name(x, SAVED) for x in (out, lse))
-    return (out, lse), (q, k, v, plan, out, lse)
-
-
-def _attend_bwd(scale, tiles, backward_tiles, interpret, saved, gradients):
-    del tiles
-    options = {"scale": scale, "tiles": backward_tiles, "interpret": interpret}
-    return *backward(*saved, *gradients, **options), None  # the plan is integers
-
-
-_attend.defvjp(_attend_fwd, _attend_bwd)
+    options = {"scale": scale, "interpret": interpret}
+    return attend(
+        functools.partial(forward, tiles=tiles or choose("forward", q), **options),
+        functools.partial(backward, tiles=backward_tiles or choose("backward", q), **options),
+        q,
+        k,
+        v,
+        plan,
+    )

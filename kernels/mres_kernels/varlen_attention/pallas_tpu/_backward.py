@@ -18,6 +18,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from mres_kernels import _work
 from mres_kernels._typing import Array, Float, Float32
+from mres_kernels.varlen_attention._vjp import LOG2_E, row_products
 from mres_kernels.varlen_attention.pallas_tpu._common import (
     Interpret,
     bounds,
@@ -32,7 +33,6 @@ from mres_kernels.varlen_attention.pallas_tpu._common import (
 )
 from mres_kernels.varlen_attention.pallas_tpu._sizes import Tiles, fast_memory, share_heads
 from mres_kernels.varlen_attention.plan import Plan
-from mres_kernels.varlen_attention.xla import LOG2_E
 
 Gradient = Literal["d_q", "d_k", "d_v"]
 RESIDENT_SHARE = 0.6  # of fast memory, for what stays there through a pass
@@ -56,8 +56,7 @@ def backward(
     t, h, _ = q.shape
     g = k.shape[1]
     d_out = clear_queries(d_out, plan)
-    delta = jnp.einsum("thk,thk->ht", out, d_out, preferred_element_type=jnp.float32)
-    delta = delta - d_lse * LOG2_E
+    delta = row_products(out, d_out, d_lse)
     arrays = (
         by_group((clear_queries(q, plan) * (scale * LOG2_E)).astype(q.dtype), g),
         clear_keys(k, plan).transpose(1, 0, 2),

@@ -6,6 +6,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from mres_kernels._typing import Array, Bool, Float, Int32
 from mres_kernels._work import WorkList, make_work_list
+from mres_kernels.varlen_attention._checks import decline_rows, decline_types
 from mres_kernels.varlen_attention.pallas_tpu._sizes import LANES, Tiles
 from mres_kernels.varlen_attention.plan import Plan
 
@@ -19,16 +20,8 @@ def check(q: Array, k: Array, v: Array) -> None:
     Raises:
       NotImplementedError: a length, head size or dtype; says which would do.
     """
-    t = q.shape[0]
-    if t % LANES:
-        raise NotImplementedError(
-            f"pallas_tpu: {t} rows are no multiple of {LANES}; pad the pack to "
-            f"{-(-t // LANES) * LANES}."
-        )
-    types = {x.dtype for x in (q, k, v)}
-    if len(types) > 1 or types.pop() not in (jnp.bfloat16, jnp.float32):
-        names = ", ".join(x.dtype.name for x in (q, k, v))
-        raise NotImplementedError(f"pallas_tpu: q, k, v are {names}; have bfloat16 or float32.")
+    decline_rows("pallas_tpu", LANES, q.shape[0])
+    decline_types("pallas_tpu", (jnp.bfloat16, jnp.float32), q, k, v)
     if q.shape[2] % 8:
         raise NotImplementedError(f"pallas_tpu: head size {q.shape[2]} is no multiple of 8.")
 

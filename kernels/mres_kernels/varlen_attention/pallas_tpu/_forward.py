@@ -12,6 +12,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from mres_kernels import _work
 from mres_kernels._typing import Array, Float, Float32
+from mres_kernels.varlen_attention._vjp import LOG2_E
 from mres_kernels.varlen_attention.pallas_tpu._common import (
     Interpret,
     bounds,
@@ -25,7 +26,6 @@ from mres_kernels.varlen_attention.pallas_tpu._common import (
 )
 from mres_kernels.varlen_attention.pallas_tpu._sizes import Tiles, fast_memory, share_heads
 from mres_kernels.varlen_attention.plan import Plan
-from mres_kernels.varlen_attention.xla import LOG2_E
 
 HIDDEN = -1e30  # score of a hidden key
 LOWEST = HIDDEN / 2  # where the maximum starts: hidden scores then weigh exactly nothing
