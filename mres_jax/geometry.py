@@ -62,7 +62,8 @@ class View:
       item: index of the picture in its request.
       crop: what is looked at, pixels of the original upright picture.
       size: what `crop` is resized to, pixels.
-      canvas: when set, the resized crop is centred on a grey canvas of this size, pixels.
+      canvas: when set, the resized crop is centred on a canvas of this size, pixels.
+      window: when set, only this part is shown of the resized crop, or of its canvas, pixels.
       time: seconds, for a frame of a clip.
       group: views of one group are one item to the reader (frames of a clip, tiles of a page).
       tile: index of a tile in its group; None when the view is not a tile.
@@ -72,6 +73,7 @@ class View:
     crop: Box
     size: Size
     canvas: Size | None = None
+    window: Box | None = None
     time: float | None = None
     group: int = 0
     tile: int | None = None
@@ -79,7 +81,7 @@ class View:
     @property
     def encoded_size(self) -> Size:
         """What the encoder receives, pixels."""
-        return self.canvas or self.size
+        return self.window.size if self.window else self.canvas or self.size
 
     @property
     def kind(self) -> str:

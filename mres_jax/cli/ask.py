@@ -119,7 +119,7 @@ def to_json(answer: Answer, policy: str, vlm: VLM, question: str) -> dict[str, A
                 "item": view.item,
                 "crop_px": list(view.crop),
                 "size_px": list(view.encoded_size),
-                "tokens": spec.num_visual_tokens(view.grid(spec.patch_size)),
+                "tokens": spec.num_visual_tokens(spec.grid(view.encoded_size)),
             }
             for view in answer.views
         ],

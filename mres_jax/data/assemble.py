@@ -3,20 +3,24 @@
 Axes: t decoder positions, p patches, r values of a patch row.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mres_jax.data._pixels import Pixels
 from mres_jax.data.conversations import Message, Piece, tokenize_messages
-from mres_jax.data.patches import patchify
+from mres_jax.data.low_resolution import low_resolution_rows
+from mres_jax.data.patch_arrays import patch_arrays
+from mres_jax.data.patches import block_positions, patchify
 from mres_jax.data.positions import rotary_positions
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.taps import position_taps
+from mres_jax.data.tiles import TileLayout, tile_layout
 from mres_jax.data.tokenizer import Tokenizer
-from mres_jax.data.types import Example, ExampleSize
-from mres_jax.data.views import render_view
+from mres_jax.data.types import TEXT, Example, ExampleSize
+from mres_jax.data.views import cut_window, render_view
 from mres_jax.data.windows import window_layout
 from mres_jax.errors import PromptError
 from mres_jax.geometry import Grid, View
@@ -58,33 +62,27 @@ def assemble(
         label_mask=label_mask,
     )
     ordered = _prompt_order(views, pieces)
+    grids = tuple(_grid(view, spec) for view in ordered)
     runs = list(_runs(ordered, pieces, spec, tokenizer))
-    grids = [content for content, _ in runs if isinstance(content, Grid)]
-    rows = [
-        patchify(
-            render_view(images[view.item], view),
-            patch_size=spec.patch_size,
-            merge_size=spec.merge_size,
-        )
-        for view in ordered
-    ]
-    patches = [np.zeros((0, spec.patch_row_size), np.uint8), *(patches for patches, _ in rows)]
-    positions = [np.zeros((0, 2), np.int32), *(positions for _, positions in rows)]
+    shown = _show(images, ordered, grids, spec)
     tokens, slots, mask = _sequence(runs, spec)
     example = Example(
         tokens=tokens,
         slots=slots,
         positions=rotary_positions(
             spec.position_rule,
-            [run if isinstance(run, Grid) else len(run) for run, _ in runs],
+            [content if isinstance(content, Grid) else len(content) for content, _ in runs],
             merge_size=spec.merge_size,
         ),
         loss_mask=mask,
-        patches=np.concatenate(patches),
-        patch_positions=np.concatenate(positions),
-        grids=tuple(grids),
+        patches=shown.patches,
+        patch_positions=shown.positions,
+        grids=grids,
         views=tuple(ordered),
         patch_labels=dict(patch_labels or {}),
+        patch_arrays=patch_arrays(grids, spec),
+        canvases=shown.canvases,
+        num_encoded=sum(spec.num_visual_tokens(grid) for grid in grids),
         **_for_the_tower(grids, spec),
     )
     _check_labels(example)
@@ -125,61 +123,145 @@ def measure_views(
 ) -> ExampleSize:
     """Returns the size of an example of which only views and text length are known."""
     grids = [_grid(view, spec) for view in views]
-    frame = sum(
-        len(tokenizer.encode_trusted(text))
-        for text in (spec.template.image_open, spec.template.image_close)
-        if text
-    )
-    visual = sum(spec.num_visual_tokens(grid) for grid in grids)
+    frame = sum(len(each) for each in _frame(spec, tokenizer))
+    contents = [content for each in _by_item(views).values() for content in _contents(each, spec)]
     return ExampleSize(
         num_patches=sum(grid.num_patches for grid in grids),
-        num_tokens=text_tokens + visual + frame * len(grids),
+        num_tokens=text_tokens
+        + sum(num_tokens(content, spec) for content in contents)
+        + frame * len(contents),
         num_views=len(grids),
     )
 
 
-_Content = tuple[int, ...] | Grid
+def blank_example(spec: ProcessorSpec) -> Example:
+    """Returns an example of nothing, which packs into padding alone."""
+    nothing = np.zeros(0, np.int32)
+    return Example(
+        tokens=nothing,
+        slots=nothing,
+        positions=np.zeros((3, 0), np.int32),
+        loss_mask=nothing.astype(bool),
+        patches=_show([], [], [], spec).patches,
+        patch_positions=np.zeros((0, 2), np.int32),
+        grids=(),
+        views=(),
+        patch_arrays=patch_arrays([], spec),
+        **_for_the_tower([], spec),
+    )
+
+
+Content = tuple[int, ...] | Grid | TileLayout  # of a run: text, one view, or a picture in tiles
+
+
+def num_tokens(content: Content, spec: ProcessorSpec) -> int:
+    """Decoder positions of a run."""
+    return spec.num_visual_tokens(content) if isinstance(content, Grid) else len(content)
+
+
+class _Shown(NamedTuple):
+    """What the encoder gets of all views, one after the other."""
+
+    patches: np.ndarray
+    positions: np.ndarray
+    canvases: tuple[np.ndarray, ...]
+
+
+def _show(
+    images: Sequence[Pixels], views: Sequence[View], grids: Sequence[Grid], spec: ProcessorSpec
+) -> _Shown:
+    dtype = np.uint8 if spec.canvas is None else np.float32
+    patches = [np.zeros((0, spec.patch_row_size), dtype)]
+    positions, canvases = [np.zeros((0, 2), np.int32)], []
+    for pixels, grid in zip(_rendered(images, views, spec), grids, strict=True):
+        if spec.canvas is None:
+            rows, places = patchify(pixels, patch_size=spec.patch_size, merge_size=spec.merge_size)
+        else:
+            rows = low_resolution_rows(pixels, grid, spec)
+            places = block_positions(grid, merge_size=spec.merge_size)
+            canvases.append(pixels)
+        patches.append(rows)
+        positions.append(places)
+    return _Shown(np.concatenate(patches), np.concatenate(positions), tuple(canvases))
+
+
+def _rendered(
+    images: Sequence[Pixels], views: Sequence[View], spec: ProcessorSpec
+) -> Iterator[np.ndarray]:
+    """Pixels of each view; windows of one canvas share it."""
+    last, whole = None, np.zeros(0)
+    for view in views:
+        uncut = dataclasses.replace(view, window=None, tile=None)
+        if uncut != last:
+            whole = render_view(
+                images[view.item], uncut, background=spec.background, pad_first=spec.pad_first
+            )
+            last = uncut
+        yield whole if view.window is None else cut_window(whole, view)
+
+
+def _by_item(views: Sequence[View]) -> dict[int, list[View]]:
+    by_item: dict[int, list[View]] = {}
+    for view in views:
+        by_item.setdefault(view.item, []).append(view)
+    return by_item
+
+
+def _contents(views: Sequence[View], spec: ProcessorSpec) -> Iterator[Grid | TileLayout]:
+    """What stands at the place of one picture: its views, or their tiles put together."""
+    if spec.tiles is not None:
+        yield tile_layout(views, spec)
+    else:
+        for view in views:
+            yield _grid(view, spec)
+
+
+def _frame(spec: ProcessorSpec, tokenizer: Tokenizer) -> list[tuple[int, ...]]:
+    """Tokens before and after what stands for a picture."""
+    return [
+        tuple(tokenizer.encode_trusted(text)) if text else ()
+        for text in (spec.template.image_open, spec.template.image_close)
+    ]
 
 
 def _runs(
     ordered: Sequence[View], pieces: Sequence[Piece], spec: ProcessorSpec, tokenizer: Tokenizer
-) -> Iterator[tuple[_Content, tuple[bool, ...]]]:
-    """Text as token ids with their mask, views as grids, in prompt order."""
-    by_item: dict[int, list[View]] = {}
-    for view in ordered:
-        by_item.setdefault(view.item, []).append(view)
-    frame = [
-        tuple(tokenizer.encode_trusted(text)) if text else ()
-        for text in (spec.template.image_open, spec.template.image_close)
-    ]
+) -> Iterator[tuple[Content, tuple[bool, ...]]]:
+    """Text as token ids with their mask, what stands for pictures as it is, in prompt order."""
+    by_item = _by_item(ordered)
+    before, after = _frame(spec, tokenizer)
     for piece in pieces:
         if piece.item is None:
             yield piece.token_ids, piece.mask
             continue
-        for view in by_item[piece.item]:
-            yield frame[0], (False,) * len(frame[0])
-            yield _grid(view, spec), ()
-            yield frame[1], (False,) * len(frame[1])
+        for content in _contents(by_item[piece.item], spec):
+            yield before, (False,) * len(before)
+            yield content, ()
+            yield after, (False,) * len(after)
 
 
 def _sequence(
-    runs: Sequence[tuple[_Content, tuple[bool, ...]]], spec: ProcessorSpec
+    runs: Sequence[tuple[Content, tuple[bool, ...]]], spec: ProcessorSpec
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     tokens: list[int] = []
     slots: list[int] = []
     mask: list[bool] = []
     visual = 0
     for content, flags in runs:
+        if isinstance(content, tuple) and not isinstance(content, Grid):
+            tokens += content
+            slots += [TEXT] * len(content)
+            mask += flags
+            continue
+        count = num_tokens(content, spec)
+        tokens += [spec.image_token_id] * count
+        mask += [False] * count
         if isinstance(content, Grid):
-            count = spec.num_visual_tokens(content)
-            tokens += [spec.image_token_id] * count
             slots += range(visual, visual + count)
-            mask += [False] * count
             visual += count
         else:
-            tokens += content
-            slots += [-1] * len(content)
-            mask += flags
+            slots += content.shifted(visual)
+            visual += content.num_encoded
     return np.array(tokens, np.int32), np.array(slots, np.int32), np.array(mask, bool)
 
 
@@ -200,7 +282,7 @@ def _grid(view: View, spec: ProcessorSpec) -> Grid:
             f"assemble: picture {view.item} comes as a view of kind {view.kind}, but the model "
             f"takes {', '.join(sorted(spec.accepts))}. Choose another policy."
         )
-    return view.grid(spec.patch_size)
+    return spec.grid(size)
 
 
 def _check_items(

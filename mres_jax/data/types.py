@@ -10,6 +10,8 @@ from mres_jax.data.taps import Taps
 from mres_jax.data.windows import Windows
 from mres_jax.geometry import Grid, View
 
+TEXT, NEWLINE = -1, -2  # slots without a visual token of a view
+
 
 class ExampleSize(NamedTuple):
     """What an example takes of a pack."""
@@ -25,7 +27,7 @@ class Example:
 
     Attributes:
       tokens: `int32 [t]`, image placeholders expanded, one per visual token.
-      slots: `int32 [t]`, index of the visual token that stands there, or -1 for text.
+      slots: `int32 [t]`, index of the visual token that stands there, `TEXT` or `NEWLINE`.
       positions: `int32 [3 t]`, rotary positions (t, h, w); three equal rows under the plain rule.
       loss_mask: `bool [t]`, tokens that are to be predicted (all False in a prompt).
       patches: `uint8 [p r]`, rows of all views in block order.
@@ -35,6 +37,9 @@ class Example:
       patch_labels: optional `int32 [p]` arrays by name, for auxiliary losses.
       windows: for towers that have windows, see `ProcessorSpec.window_side`.
       taps: for towers with a table of positions, see `ProcessorSpec.position_side`.
+      patch_arrays: `[p ...]` arrays by name that the model's family asks for.
+      canvases: `uint8 [H W 3]`, one per view, where the model has a second pathway.
+      num_encoded: visual tokens that its views give; None where `slots` name each of them once.
     """
 
     tokens: np.ndarray
@@ -48,6 +53,14 @@ class Example:
     patch_labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     windows: Windows | None = None
     taps: Taps | None = None
+    patch_arrays: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    canvases: tuple[np.ndarray, ...] = ()
+    num_encoded: int | None = None
+
+    @property
+    def num_visual_tokens(self) -> int:
+        """Positions of the decoder that are no text."""
+        return int((self.slots != TEXT).sum())
 
     @property
     def size(self) -> ExampleSize:
@@ -68,6 +81,21 @@ class Rung:
     max_tokens: int
     max_views: int
     max_examples: int
+    canvases: tuple[tuple[int, int], ...] = ()  # height and width, px; `max_views` of each
+
+
+class Canvases(NamedTuple):
+    """Views of one canvas shape, for a convolutional pathway.
+
+    Attributes:
+      pixels: `uint8 [n H W 3]`, each view in the upper left corner, zeros around it.
+      sizes: `int32 [n 2]`, height and width of the view, px; 0 for an unused canvas.
+      views: `int32 [n]`, the view's place in the pack, 1..n as in `patch_segment_ids`; 0 = unused.
+    """
+
+    pixels: Any
+    sizes: Any
+    views: Any
 
 
 class Pack(NamedTuple):
@@ -81,12 +109,14 @@ class Pack(NamedTuple):
       tokens: `int32 [t]`.
       segment_ids: `int32 [t]`, 1..s per example, 0 = padding.
       positions: `int32 [3 t]`.
-      visual_index: `int32 [t]`, packed visual token that stands there, or -1.
+      visual_index: `int32 [t]`, packed visual token that stands there, `TEXT` or `NEWLINE`.
       targets: `int32 [t]`, the token that follows in the same example, 0 where none does.
       loss_mask: `bool [t]`, True where `targets` counts.
       patch_labels: `int32 [p]` by name, -1 = unlabelled.
       windows: of the tower, where it has some.
       taps: into the tower's table of positions, where it has one.
+      patch_arrays: `[p ...]` by name, what the model's family asks for.
+      canvases: one `Canvases` per shape of the rung.
     """
 
     patches: Any
@@ -102,3 +132,5 @@ class Pack(NamedTuple):
     patch_labels: Mapping[str, Any]
     windows: Windows | None = None
     taps: Taps | None = None
+    patch_arrays: Mapping[str, Any] = {}
+    canvases: tuple[Canvases, ...] = ()

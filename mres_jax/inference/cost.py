@@ -20,6 +20,8 @@ def encoder_flops(config: Any, grids: Sequence[Grid]) -> float:
       config: of the assembled model, with `vision_config` and `text_config`.
       grids: one per view.
     """
+    if hasattr(config, "encoder_flops"):
+        return config.encoder_flops([grid.num_patches for grid in grids])
     vision: TowerConfig = config.vision_config
     total = sum(grid.num_patches for grid in grids)
     pairs = sum(vision.attended_pairs(grid) for grid in grids)

@@ -36,7 +36,9 @@ def show_views(
     files = {}
     for number, view in enumerate(views):
         stem = f"{file_stem(name)}-item{view.item}" + (f"-view{number}" if len(views) > 1 else "")
-        pixels = render_view(images[view.item], view)
+        pixels = render_view(
+            images[view.item], view, background=spec.background, pad_first=spec.pad_first
+        )
         files[f"{stem}-view.png"] = png(pixels)
         files[f"{stem}-tokens.png"] = png(draw_token_grid(pixels, spec.stride))
         files[f"{stem}-crop.png"] = png(draw_crop(images[view.item], view.crop))

@@ -3,18 +3,34 @@
 from collections.abc import Sequence
 
 from mres_jax.data.spec import ProcessorSpec
+from mres_jax.data.tiles import best_canvas, tile_layout, tile_views
 from mres_jax.geometry import Size, View
-from mres_jax.resolution.uniform import native_size
+from mres_jax.resolution.uniform import native_size, whole_view
 
 
 def visual_tokens(views: Sequence[View], spec: ProcessorSpec) -> int:
-    """Returns the visual tokens of all views."""
-    return sum(spec.num_visual_tokens(view.grid(spec.patch_size)) for view in views)
+    """Returns the visual tokens of all views, the ends of rows included where tiles have some."""
+    if spec.tiles is None:
+        return sum(spec.num_visual_tokens(spec.grid(view.encoded_size)) for view in views)
+    items = {view.item: [v for v in views if v.item == view.item] for view in views}
+    return sum(len(tile_layout(some, spec)) for some in items.values())
 
 
 def native_visual_tokens(sizes: Sequence[Size], spec: ProcessorSpec) -> int:
-    """Returns the visual tokens of the same pictures at native resolution."""
-    return sum(native_size(size, spec).area for size in sizes) // spec.stride**2
+    """Returns the visual tokens of the same pictures at native resolution.
+
+    For a model that takes one size only that is its size; for one that takes tiles, the tiles that
+    it was trained to read the picture in.
+    """
+    if spec.tiles is not None:
+        side = spec.tiles.side
+        return sum(
+            visual_tokens(
+                tile_views(0, size, best_canvas(size, spec.tiles.canvases), side=side), spec
+            )
+            for size in sizes
+        )
+    return visual_tokens([whole_view(0, size, native_size(size, spec)) for size in sizes], spec)
 
 
 def retention_ratio(views: Sequence[View], sizes: Sequence[Size], spec: ProcessorSpec) -> float:

@@ -3,10 +3,11 @@
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import PolicyError, suggest
 from mres_jax.resolution.policy import Policy, split
+from mres_jax.resolution.tiles import Tiles
 from mres_jax.resolution.uniform import Budget, Fixed, Native, Scale
 
 POLICIES: dict[str, type[Policy]] = {
-    policy.name: policy for policy in (Native, Fixed, Scale, Budget)
+    policy.name: policy for policy in (Native, Fixed, Tiles, Scale, Budget)
 }
 
 

@@ -14,8 +14,11 @@ from mres_jax.resolution.policy import Policy
 def native_size(size: Size, spec: ProcessorSpec) -> Size:
     """Returns what the model's own rule makes of a picture, pixels.
 
-    The rule is ours (`resize_rule="fit"`: never above `max_pixels`) or exactly Hugging Face's.
+    The rule is ours (`resize_rule="fit"`: never above `max_pixels`) or exactly Hugging Face's; a
+    model that takes only one size has no other.
     """
+    if spec.image_size is not None:
+        return Size(spec.image_size, spec.image_size)
     return fit_size(
         size.height,
         size.width,
@@ -109,9 +112,11 @@ class Scale(Policy):
 class Fixed(Policy):
     """Every picture at one cost.
 
-    `fixed:336` squashes it into a square of 336 px; `mode=pad` keeps the ratio and pads with grey;
-    `mode=keep` keeps the ratio at about the same number of pixels. `fixed,tokens=182` keeps the
-    ratio at about 182 visual tokens, as the fixed rows of NativeRes-LLaVA do ("378 x 378").
+    `fixed:336` squashes it into a square of 336 px; `mode=pad` keeps the ratio and pads with the
+    model's background (grey unless it was trained with another); `mode=crop` fits the shorter side
+    and keeps the middle; `mode=keep` keeps the ratio at about the same number of pixels.
+    `fixed,tokens=182` keeps the ratio at about 182 visual tokens, as the fixed rows of
+    NativeRes-LLaVA do ("378 x 378").
     """
 
     name: ClassVar[str] = "fixed"
@@ -122,7 +127,7 @@ class Fixed(Policy):
     tokens: int | None = None
 
     def __post_init__(self):
-        modes = ("squash", "pad", "keep")
+        modes = ("squash", "pad", "crop", "keep")
         if (self.side is None) == (self.tokens is None):
             raise PolicyError(
                 "policy fixed: give a side in pixels (fixed:336) or visual tokens "
@@ -183,6 +188,8 @@ class Fixed(Policy):
         if self.square:
             assert self.side is not None
             square = Size(self.side, self.side)
+            if self.mode == "crop":
+                return _middle(item, size, self.side)
             if self.mode != "pad":
                 return whole_view(item, size, square)
             scale = self.side / max(size)
@@ -198,6 +205,17 @@ class Fixed(Policy):
             hf_compat=spec.resize_rule == "hf",
         )
         return whole_view(item, size, target)
+
+
+def _middle(item: int, size: Size, side: int) -> View:
+    """The middle square of a picture whose shorter side becomes `side`."""
+    short = min(size)
+    inner = Size(*(side if extent == short else int(side * extent / short) for extent in size))
+    if inner == (side, side):
+        return whole_view(item, size, inner)
+    top, left = ((extent - side) // 2 for extent in inner)
+    window = Box(top, left, top + side, left + side)
+    return dataclasses.replace(whole_view(item, size, inner), window=window)
 
 
 def within_budget(size: Size, target: Size, tokens: int, spec: ProcessorSpec) -> Size:
