@@ -87,7 +87,7 @@ def test_padding_alone_is_packed_as_examples_are():
 
 
 def leaves(tree) -> list[np.ndarray]:
-    if isinstance(tree, np.ndarray):
-        return [tree]
+    if tree is None or isinstance(tree, np.ndarray):
+        return [] if tree is None else [tree]
     children = tree.values() if isinstance(tree, dict) else tree
     return [leaf for child in children for leaf in leaves(child)]
