@@ -85,7 +85,8 @@ class View:
       item: index of the picture or clip in its request.
       crop: what is looked at, pixels of the original upright picture.
       size: what `crop` is resized to, pixels.
-      canvas: when set, the resized crop is centred on a grey canvas of this size, pixels.
+      canvas: when set, the resized crop is centred on a canvas of this size, pixels.
+      window: when set, only this part is shown of the resized crop, or of its canvas, pixels.
       time: seconds, of what is seen of a clip: the middle of its frames.
       frames: which frames of a clip are seen together, as many as the encoder takes at a time; none
         for a picture.
@@ -97,6 +98,7 @@ class View:
     crop: Box
     size: Size
     canvas: Size | None = None
+    window: Box | None = None
     time: float | None = None
     frames: tuple = ()  # of int; run-time checkers would draw one of tuple[int, ...] at random
     group: int = 0
@@ -105,7 +107,7 @@ class View:
     @property
     def encoded_size(self) -> Size:
         """What the encoder receives, pixels."""
-        return self.canvas or self.size
+        return self.window.size if self.window else self.canvas or self.size
 
     @property
     def kind(self) -> str:

@@ -226,7 +226,7 @@ def _view_to_json(view: View, spec: ProcessorSpec) -> dict[str, Any]:
         "item": view.item,
         "crop_px": list(view.crop),
         "size_px": list(view.encoded_size),
-        "tokens": spec.num_visual_tokens(view.grid(spec.patch_size)),
+        "tokens": spec.num_visual_tokens(spec.grid(view.encoded_size)),
     }
     moving = {"frames": list(view.frames), "time_s": view.time} if view.frames else {}
     return content | moving

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _policies(texts: list[str] | None, spec: ProcessorSpec) -> dict[str, Any]:
-    default = "native" if spec.image_size is None else f"fixed:{spec.image_size}"
+    default = spec.default_policy
     policies = {text: parse_policy(text) for text in texts or [default]}
     for policy in policies.values():
         check_policy(policy, spec)

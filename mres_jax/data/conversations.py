@@ -42,12 +42,14 @@ class Span(NamedTuple):
       item: index of the picture, or None for text.
       is_trusted: of a template, which may contain control tokens.
       is_answer: is to be predicted.
+      answer_start: characters before those that are.
     """
 
     text: str
     item: int | None = None
     is_trusted: bool = False
     is_answer: bool = False
+    answer_start: int = 0
 
 
 class Piece(NamedTuple):
@@ -144,7 +146,8 @@ def plain_template(template: ChatTemplate) -> ChatTemplate:
     Reference:
       Liu et al., 2023, "Visual Instruction Tuning", arXiv:2304.08485: the first stage.
     """
-    return dataclasses.replace(template, system=None, turn_open="", turn_close="", after_images="")
+    bare = {"turn_open": "", "turn_close": "", "after_images": "", "answer_open": "", "roles": ()}
+    return dataclasses.replace(template, system=None, **bare)
 
 
 def plain_messages(messages: Sequence[Message]) -> list[Message]:
@@ -207,14 +210,35 @@ def lay_out(
     check_messages(messages)
     if label_mask not in (None, *LABEL_MASKS):
         raise PromptError(f"prompt: label_mask={label_mask!r}; have {', '.join(LABEL_MASKS)}.")
-    spans: list[Span] = []
+    spans = [Span(template.start, None, True)]
     if messages[0].role != "system" and template.system is not None:
         spans += _turn("system", [template.system], template, label_mask, is_trusted=True)
     for message in messages:
         spans += _turn(message.role, message.parts, template, label_mask)
     if generation_prompt:
-        spans.append(Span(template.turn_open.format(role="assistant"), is_trusted=True))
-    return [span for span in spans if span.text or span.item is not None]
+        spans.append(Span(template.opening("assistant"), is_trusted=True))
+    spans = [span for span in spans if span.text or span.item is not None]
+    return list(_joined(spans)) if template.is_joined else spans
+
+
+def _joined(spans: Sequence[Span]) -> Iterator[Span]:
+    """Texts between pictures and control tokens as one each, without a door for control tokens.
+
+    A template that is joined writes each control token as a part of its own.
+    """
+    held: list[Span] = []
+    for span in [*spans, None]:
+        is_control = span and span.is_trusted and span.text[:1] + span.text[-1:] == "<>"
+        if span and span.item is None and not is_control:
+            held.append(span)
+            continue
+        if held:
+            prompt = "".join(part.text for part in held if not part.is_answer)
+            answer = "".join(part.text for part in held if part.is_answer)
+            yield Span(prompt + answer, None, False, bool(answer), len(prompt))
+            held = []
+        if span:
+            yield span
 
 
 def check_messages(messages: Sequence[Message]) -> None:
@@ -253,7 +277,9 @@ def _turn(
     answer = role == "assistant" and label_mask is not None
     header = answer and label_mask == "released"
     last_picture = max((i for i, part in enumerate(parts) if isinstance(part, int)), default=-1)
-    yield Span(template.turn_open.format(role=role), None, True, header)
+    yield Span(template.opening(role), None, True, header)
+    if role == "assistant":
+        yield Span(template.answer_open, None, True, answer)
     for i, part in enumerate(parts):
         if isinstance(part, int):
             yield Span("", part)
@@ -261,21 +287,27 @@ def _turn(
                 yield Span(template.after_images, None, True)
         else:
             yield Span(part, None, is_trusted, answer)
-    yield Span(template.turn_close, None, True, answer)
+    yield Span(template.closing(role), None, True, answer)
 
 
 def _encoded(span: Span, tokenizer: Tokenizer, always: frozenset[int]) -> Piece:
     if span.item is not None:
         return Piece((), span.item)
-    encode = tokenizer.encode_trusted if span.is_trusted else tokenizer.encode_text
-    ids = encode(span.text)
-    return Piece(tuple(ids), None, tuple(span.is_answer or token in always for token in ids))
+    if span.answer_start:
+        ids, starts = tokenizer.encode_text_with_starts(span.text)
+        answer = [span.is_answer and start >= span.answer_start for start in starts]
+    else:
+        encode = tokenizer.encode_trusted if span.is_trusted else tokenizer.encode_text
+        ids = encode(span.text)
+        answer = [span.is_answer] * len(ids)
+    mask = (flag or token in always for flag, token in zip(answer, ids, strict=True))
+    return Piece(tuple(ids), None, tuple(mask))
 
 
 def _released_ids(template: ChatTemplate, tokenizer: Tokenizer) -> frozenset[int]:
     """Predicted in every turn: control tokens of the template, and line breaks."""
     control = tokenizer.control_token_ids
-    frame = tokenizer.encode_trusted(template.turn_open + template.turn_close)
+    frame = tokenizer.encode_trusted(template.opening("user") + template.closing("user"))
     return frozenset(
         {token for token in frame if token in control} | set(tokenizer.encode_trusted("\n"))
     )

@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mres_jax.data.assemble import blank_example
+from mres_jax.data.canvases import fill_canvases
 from mres_jax.data.patches import widen
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.taps import Taps
-from mres_jax.data.types import Example, ExampleSize, Pack, Rung
+from mres_jax.data.types import TEXT, Example, ExampleSize, Pack, Rung
 from mres_jax.data.windows import pack_windows
 from mres_jax.errors import PackingError
 
@@ -229,7 +231,7 @@ def pack(
     grids = [grid for example in examples for grid in example.grids]
     grid_thw = np.array(grids, np.int32).reshape(-1, 3)
     view_lengths = grid_thw.prod(axis=1)
-    visual_counts = [int((example.slots >= 0).sum()) for example in examples]
+    visual_counts = [_num_encoded(example) for example in examples]
     visual_starts = np.cumsum([0, *visual_counts[:-1]])
     if label_names is None:
         label_names = sorted({name for example in examples for name in example.patch_labels})
@@ -243,11 +245,11 @@ def pack(
         positions=_padded([e.positions.T for e in examples], t).T.copy(),
         visual_index=_padded(
             [
-                np.where(e.slots >= 0, e.slots + start, -1).astype(np.int32)
+                np.where(e.slots >= 0, e.slots + start, e.slots).astype(np.int32)
                 for e, start in zip(examples, visual_starts, strict=True)
             ],
             t,
-            fill=-1,
+            fill=TEXT,
         ),
         targets=_padded([_shifted(e.tokens) for e in examples], t),
         loss_mask=_padded([_shifted(e.loss_mask) for e in examples], t),
@@ -255,6 +257,11 @@ def pack(
             name: _padded([_labels(e, name) for e in examples], p, fill=-1) for name in label_names
         },
         still=still,
+        patch_arrays={
+            name: _padded([e.patch_arrays[name] for e in examples], p)
+            for name in examples[0].patch_arrays
+        },
+        canvases=fill_canvases([c for e in examples for c in e.canvases], rung),
         **_for_the_tower(examples, p),
     )
 
@@ -274,23 +281,7 @@ def _for_the_tower(examples: Sequence[Example], num_patches: int) -> dict[str, A
 
 def empty_pack(rung: Rung, spec: ProcessorSpec, *, label_names: Sequence[str] = ()) -> Pack:
     """Returns a pack of padding alone, as other packs for the model are built."""
-    p, t = rung.max_patches, rung.max_tokens
-    no_taps = Taps(np.zeros((p, 4), np.int32), np.zeros((p, 4), np.float32))
-    return Pack(
-        patches=np.zeros((p, spec.patch_row_size), np.uint8),
-        patch_positions=np.zeros((p, 2), np.int32),
-        patch_segment_ids=np.zeros(p, np.int32),
-        grid_thw=np.zeros((rung.max_views, 3), np.int32),
-        tokens=np.zeros(t, np.int32),
-        segment_ids=np.zeros(t, np.int32),
-        positions=np.zeros((3, t), np.int32),
-        visual_index=np.full(t, -1, np.int32),
-        targets=np.zeros(t, np.int32),
-        loss_mask=np.zeros(t, bool),
-        patch_labels={name: np.full(p, -1, np.int32) for name in label_names},
-        windows=None if spec.window_side is None else pack_windows([], p),
-        taps=None if spec.position_side is None else no_taps,
-    )
+    return pack([blank_example(spec)], rung, label_names=label_names)
 
 
 def example_slices(segment_ids: np.ndarray) -> list[slice]:
@@ -341,6 +332,12 @@ def _patch_rows(
     rows = [widen(e.patches, row_size) if e.still is None else e.patches for e in examples]
     still = [np.ones(len(e.patches), bool) if e.still is None else e.still for e in examples]
     return rows, _padded([*still, np.ones(length - sum(map(len, still)), bool)], length)
+
+
+def _num_encoded(example: Example) -> int:
+    if example.num_encoded is not None:
+        return example.num_encoded
+    return int((example.slots >= 0).sum())
 
 
 def _padded(parts: Sequence[np.ndarray], length: int, *, fill: int = 0) -> np.ndarray:

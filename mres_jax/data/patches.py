@@ -38,12 +38,19 @@ def patchify(
             f"patchify: a view of {width} x {height} px is not whole visual tokens of {stride} px "
             f"(patch_size={patch_size}, merge_size={merge_size}). Choose its size with fit_size."
         )
+    grid = Grid(1, height // patch_size, width // patch_size)
+    patches = patch_rows(image, patch_size=patch_size, merge_size=merge_size)
+    return patches, block_positions(grid, merge_size=merge_size)
+
+
+def patch_rows(image: np.ndarray, *, patch_size: int, merge_size: int) -> np.ndarray:
+    """Cuts `[H W 3]` of any dtype and a size that fits into patch rows `[p r]` in block order."""
+    height, width = image.shape[:2]
+    stride = patch_size * merge_size
     blocks = image.reshape(
         height // stride, merge_size, patch_size, width // stride, merge_size, patch_size, 3
     )
-    patches = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(-1, 3 * patch_size**2)
-    grid = Grid(1, height // patch_size, width // patch_size)
-    return patches, block_positions(grid, merge_size=merge_size)
+    return blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(-1, 3 * patch_size**2)
 
 
 def patchify_frames(

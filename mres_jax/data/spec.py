@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from mres_jax.geometry import ClipSize, Grid
+from mres_jax.geometry import ClipSize, Grid, Size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,11 +23,24 @@ class ChatTemplate:
     clip_close: str = ""  # after them
     frame_open: str = ""  # before each of its views; `{seconds}` is the view's time
     frame_close: str = ""  # after each
+    start: str = ""  # before everything, even in a template without turns
+    answer_open: str = ""  # before the assistant's text, and part of it
+    roles: tuple[tuple[str, str, str], ...] = ()  # (role, open, close) instead of the turn_* fields
+    is_joined: bool = False  # neighbouring texts are encoded as one, as released code does
 
     @property
     def parts_frames(self) -> bool:
         """Whether the views of a clip stand apart, with text between them."""
         return bool(self.frame_open or self.frame_close)
+
+    def opening(self, role: str) -> str:
+        """What opens a turn."""
+        by_role = {name: text for name, text, _ in self.roles}
+        return by_role[role] if role in by_role else self.turn_open.format(role=role)
+
+    def closing(self, role: str) -> str:
+        """What closes a turn."""
+        return {name: text for name, _, text in self.roles}.get(role, self.turn_close)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,6 +80,39 @@ class VideoSpec:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PositionTable:
+    """Learned positions of a square grid, resized to the grid of each view.
+
+    `bicubic_antialias` is torch's with antialias, as timm and LLaVA-HR resize; `bicubic` the one
+    without, as `transformers` does; `none` takes views of the table's own grid only.
+    """
+
+    side: int  # rows and columns
+    resize: Literal["none", "bicubic", "bicubic_antialias"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TileRule:
+    """How a model that was trained on tiles takes them; see `mres_jax.data.tiles`."""
+
+    side: int  # of a tile, pixels
+    canvases: tuple[Size, ...]  # that pictures are fitted into, in order of preference, pixels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CanvasRule:
+    """A second pathway that sees each view at its full size, on a canvas.
+
+    The patches of the first pathway then show the view smaller: one patch for each `stride`
+    pixels of a side, but never fewer than `min_patches`.
+    """
+
+    stride: int  # pixels of the view
+    min_patches: int  # a side
+    shapes: tuple[Size, ...]  # of canvases, pixels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ProcessorSpec:
     """How pictures and text become the input of one model."""
 
@@ -84,22 +130,35 @@ class ProcessorSpec:
     template: ChatTemplate
     position_rule: str  # a name in `mres_jax.data.positions.POSITION_RULES`
     coord_frame: Literal["relative_1000", "relative_1", "resized_px"]
-    accepts: frozenset[str] = frozenset({"image"})  # kinds of views, see `View.kind`
+    accepts: frozenset[str] = frozenset({"image", "tile"})  # kinds of views, see `View.kind`
     video: VideoSpec | None = None  # None where the model takes no clips
     image_size: int | None = None  # side of the only square a fixed tower takes, pixels
     resize_rule: Literal["fit", "hf"] = "fit"  # native sizes: ours, or exactly Hugging Face's
     window_side: int | None = None  # of attention windows, visual tokens; None: no windows
     position_side: int | None = None  # of a learned table of positions; None: no such table
+    default_policy: str = "native"  # where neither user nor checkpoint name one
+    background: tuple[int, int, int] = (128, 128, 128)  # of canvases of views, RGB
+    pad_first: bool = False  # a view's canvas is filled before the picture is resized
+    positions: PositionTable | None = None  # None: positions need no arrays of the host
+    tiles: TileRule | None = None  # None: tiles are pictures like any other
+    canvas: CanvasRule | None = None  # None: one pathway
 
     @property
     def stride(self) -> int:
-        """Side of one visual token, pixels."""
-        return self.patch_size * self.merge_size
+        """Side of one visual token, pixels of a view."""
+        return self.canvas.stride if self.canvas else self.patch_size * self.merge_size
 
     @property
     def patch_row_size(self) -> int:
         """Values of one still patch row."""
         return 3 * self.patch_size**2
+
+    def grid(self, size: Size) -> Grid:
+        """Patch counts of a still view of `size` px."""
+        if self.canvas is None:
+            return Grid(1, size.height // self.patch_size, size.width // self.patch_size)
+        rows, columns = (max(side // self.canvas.stride, self.canvas.min_patches) for side in size)
+        return Grid(1, rows, columns)
 
     def num_visual_tokens(self, grid: Grid) -> int:
         """Visual tokens of one view."""

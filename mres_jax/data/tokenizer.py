@@ -70,6 +70,11 @@ class Tokenizer:
         """Ids of a user's text: control tokens written in it stay text."""
         return self._plain.encode(text, add_special_tokens=False).ids
 
+    def encode_text_with_starts(self, text: str) -> tuple[list[int], list[int]]:
+        """`encode_text`, and the character of `text` that each token begins with."""
+        encoded = self._plain.encode(text, add_special_tokens=False)
+        return encoded.ids, [start for start, _ in encoded.offsets]
+
     def count_text(self, texts: Sequence[str]) -> list[int]:
         """Lengths of `encode_text` of many texts, counted together."""
         encoded = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
@@ -85,13 +90,17 @@ class Tokenizer:
         Raises:
           CheckpointError: the vocabulary does not have it.
         """
-        token_id = self._trusted.token_to_id(name)
+        token_id = self.find(name)
         if token_id is None:
             raise CheckpointError(
                 f"tokenizer: no token {name!r} among {self.vocab_size}. Is this {FILE} of another "
                 "model?"
             )
         return token_id
+
+    def find(self, name: str) -> int | None:
+        """Id of one token, or None where the vocabulary does not have it."""
+        return self._trusted.token_to_id(name)
 
     @property
     def vocab_size(self) -> int:

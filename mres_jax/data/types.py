@@ -10,6 +10,8 @@ from mres_jax.data.taps import Taps
 from mres_jax.data.windows import Windows
 from mres_jax.geometry import Grid, View
 
+TEXT, NEWLINE = -1, -2  # slots without a visual token of a view
+
 
 class ExampleSize(NamedTuple):
     """What an example takes of a pack."""
@@ -25,7 +27,7 @@ class Example:
 
     Attributes:
       tokens: `int32 [t]`, image placeholders expanded, one per visual token.
-      slots: `int32 [t]`, index of the visual token that stands there, or -1 for text.
+      slots: `int32 [t]`, index of the visual token that stands there, `TEXT` or `NEWLINE`.
       positions: `int32 [3 t]`, rotary positions (t, h, w); three equal rows under the plain rule.
       loss_mask: `bool [t]`, tokens that are to be predicted (all False in a prompt).
       patches: `uint8 [p r]`, rows of all views in block order; rows of several frames where the
@@ -38,6 +40,9 @@ class Example:
       taps: for towers with a table of positions, see `ProcessorSpec.position_side`.
       still: `bool [p]`, which rows are of pictures and have only their first frame; None where the
         example has no clip, and rows of one frame.
+      patch_arrays: `[p ...]` arrays by name that the model's family asks for.
+      canvases: `uint8 [H W 3]`, one per view, where the model has a second pathway.
+      num_encoded: visual tokens that its views give; None where `slots` name each of them once.
     """
 
     tokens: np.ndarray
@@ -52,6 +57,14 @@ class Example:
     windows: Windows | None = None
     taps: Taps | None = None
     still: np.ndarray | None = None
+    patch_arrays: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    canvases: tuple[np.ndarray, ...] = ()
+    num_encoded: int | None = None
+
+    @property
+    def num_visual_tokens(self) -> int:
+        """Positions of the decoder that are no text."""
+        return int((self.slots != TEXT).sum())
 
     @property
     def size(self) -> ExampleSize:
@@ -72,6 +85,21 @@ class Rung:
     max_tokens: int
     max_views: int
     max_examples: int
+    canvases: tuple[tuple[int, int], ...] = ()  # height and width, px; `max_views` of each
+
+
+class Canvases(NamedTuple):
+    """Views of one canvas shape, for a convolutional pathway.
+
+    Attributes:
+      pixels: `uint8 [n H W 3]`, each view in the upper left corner, zeros around it.
+      sizes: `int32 [n 2]`, height and width of the view, px; 0 for an unused canvas.
+      views: `int32 [n]`, the view's place in the pack, 1..n as in `patch_segment_ids`; 0 = unused.
+    """
+
+    pixels: Any
+    sizes: Any
+    views: Any
 
 
 class Pack(NamedTuple):
@@ -85,7 +113,7 @@ class Pack(NamedTuple):
       tokens: `int32 [t]`.
       segment_ids: `int32 [t]`, 1..s per example, 0 = padding.
       positions: `int32 [3 t]`.
-      visual_index: `int32 [t]`, packed visual token that stands there, or -1.
+      visual_index: `int32 [t]`, packed visual token that stands there, `TEXT` or `NEWLINE`.
       targets: `int32 [t]`, the token that follows in the same example, 0 where none does.
       loss_mask: `bool [t]`, True where `targets` counts.
       patch_labels: `int32 [p]` by name, -1 = unlabelled.
@@ -94,6 +122,8 @@ class Pack(NamedTuple):
       still: None in a pack of pictures, whose rows have one frame. In a pack with clips rows have
         as many frames as the encoder takes at a time, and this is `bool [p]`: True where a row is a
         picture's, with its first frame alone.
+      patch_arrays: `[p ...]` by name, what the model's family asks for.
+      canvases: one `Canvases` per shape of the rung.
     """
 
     patches: Any
@@ -110,3 +140,5 @@ class Pack(NamedTuple):
     windows: Windows | None = None
     taps: Taps | None = None
     still: Any = None
+    patch_arrays: Mapping[str, Any] = {}
+    canvases: tuple[Canvases, ...] = ()

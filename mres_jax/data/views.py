@@ -12,38 +12,68 @@ from mres_jax.geometry import Box, Size, View
 
 
 def render_view(
-    image: Pixels, view: View, *, background: tuple[int, int, int] = (128, 128, 128)
+    image: Pixels,
+    view: View,
+    *,
+    background: tuple[int, int, int] = (128, 128, 128),
+    pad_first: bool = False,
 ) -> np.ndarray:
     """Returns what `view` shows of a picture.
 
     The crop is cut out first, so that nothing outside it is seen, then resized with Pillow's
     bicubic filter (as Hugging Face's PIL processors do), then centred on the canvas if there is
-    one. A crop that has its size already is not resampled: its pixels are unchanged.
+    one, of which a window may be cut. A crop that has its size already is not resampled: its
+    pixels are unchanged.
 
     Args:
       image: upright: `uint8 [h w 3]` of `decode_image`, or what `decode_pillow` returns, which is
         quicker.
       view: crop and sizes.
       background: colour of the canvas, RGB 0..255.
+      pad_first: centre the crop on the smallest square around it, then resize that to the canvas,
+        as LLaVA does: the edge of the picture is smoothed into the background.
 
     Returns:
       `uint8 [H W 3]`; it may share memory with `image`.
 
     Raises:
-      MresError: not such an array; a crop that leaves the picture; a size that leaves the canvas.
+      MresError: not such an array; a crop that leaves the picture; a size that leaves the canvas;
+        a window that leaves both.
     """
     _check_view(check_pixels(image, where="view"), view)
+    return cut_window(_whole(image, view, background, pad_first=pad_first), view)
+
+
+def cut_window(pixels: np.ndarray, view: View) -> np.ndarray:
+    """Returns the window of a view out of all that its crop became."""
+    if view.window is not None:
+        top, left, bottom, right = view.window
+        pixels = pixels[top:bottom, left:right]
+    return np.ascontiguousarray(pixels)
+
+
+def _whole(
+    image: Pixels, view: View, background: tuple[int, int, int], *, pad_first: bool
+) -> np.ndarray:
+    """The resized crop on its canvas."""
     crop, size, canvas = view.crop, view.size, view.canvas
+    if canvas is not None and pad_first:
+        side = max(crop.size)
+        padded = _centred(np.asarray(_cut(image, crop)), Size(side, side), background)
+        return np.asarray(_resized(Image.fromarray(padded), canvas))
     if isinstance(image, Image.Image) or crop.size != size:
         pixels = np.asarray(_resized(_cut(image, crop), size))
     else:
         pixels = image[crop.top : crop.bottom, crop.left : crop.right]
-    if canvas is None:
-        return np.ascontiguousarray(pixels)
+    return pixels if canvas is None else _centred(pixels, canvas, background)
+
+
+def _centred(pixels: np.ndarray, canvas: Size, background: tuple[int, int, int]) -> np.ndarray:
     out = np.empty((*canvas, 3), np.uint8)
     out[:] = background
-    top, left = ((outer - inner) // 2 for outer, inner in zip(canvas, size, strict=True))
-    out[top : top + size.height, left : left + size.width] = pixels
+    height, width = pixels.shape[:2]
+    top, left = (canvas.height - height) // 2, (canvas.width - width) // 2
+    out[top : top + height, left : left + width] = pixels
     return out
 
 
@@ -80,4 +110,11 @@ def _check_view(picture: Size, view: View) -> None:
         raise MresError(
             f"view: picture {view.item} at {view.size.width} x {view.size.height} px does not fit "
             f"its canvas of {view.canvas.width} x {view.canvas.height} px."
+        )
+    top, left, bottom, right = view.window or Box(0, 0, 1, 1)
+    outer = view.canvas or view.size
+    if not (0 <= top < bottom <= outer.height and 0 <= left < right <= outer.width):
+        raise MresError(
+            f"view: the window of picture {view.item} spans rows {top} to {bottom} and columns "
+            f"{left} to {right}, but there are {outer.height} rows and {outer.width} columns."
         )

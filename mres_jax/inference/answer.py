@@ -61,7 +61,7 @@ class LocalAnswerer:
         spec: ProcessorSpec,
         tokenizer: Tokenizer,
         *,
-        policy: str = "native",
+        policy: str | None = None,
         ladder: Sequence[Rung] | None = None,
         max_context: int | None = None,
         rows: Sequence[int] = ROWS,
@@ -72,12 +72,13 @@ class LocalAnswerer:
           model: an assembled model; its weights are read anew at every call.
           spec: the model's processor.
           tokenizer: the model's.
-          policy: for requests that name none.
+          policy: for requests that name none; the model's own when None.
           ladder: static lengths of the packs; chosen for the model when None.
           max_context: tokens of prompt and answer together; the model's own when None.
           rows: sizes of the caches, ascending.
         """
-        self.model, self.spec, self.tokenizer, self.policy = model, spec, tokenizer, policy
+        self.model, self.spec, self.tokenizer = model, spec, tokenizer
+        self.policy = policy or spec.default_policy
         self.generator = Generator(model, spec, max_context=max_context, rows=rows)
         limit = self.generator.max_context
         self.ladders = Ladders.of(ladder) if ladder else default_ladders(spec, limit)
@@ -281,7 +282,7 @@ class LocalAnswerer:
         self, prompt: "_Prompt", completion: Completion, text: str, ms: dict[str, float]
     ) -> Answer:
         example, config = prompt.example, self.model.config
-        visual_tokens = int((example.slots >= 0).sum())
+        visual_tokens = example.num_visual_tokens
         num_tokens, new_tokens = len(example.tokens), len(completion.token_ids)
         flops = (
             prompt.look_flops

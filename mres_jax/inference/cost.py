@@ -21,6 +21,8 @@ def encoder_flops(config: Any, grids: Sequence[Grid], *, moving: int = 0) -> flo
       grids: one per view.
       moving: of their patches, those of clips, whose rows hold several frames.
     """
+    if hasattr(config, "encoder_flops"):
+        return config.encoder_flops([grid.num_patches for grid in grids])
     vision: TowerConfig = config.vision_config
     total = sum(grid.num_patches for grid in grids)
     pairs = sum(vision.attended_pairs(grid) for grid in grids)

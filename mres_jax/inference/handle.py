@@ -199,7 +199,7 @@ def to_pixels(picture: Picture, *, name: str) -> np.ndarray:
 
 def from_loaded(name: str, loaded: LoadedModel, **options: Any) -> VLM:
     """Returns the handle of a model in memory; `options` are `LocalAnswerer`'s."""
-    options = {"policy": loaded.policy or "native"} | options
+    options = {"policy": loaded.policy or loaded.spec.default_policy} | options
     answerer = LocalAnswerer(loaded.model, loaded.spec, loaded.tokenizer, **options)
     return VLM(name, answerer, loaded.extra)
 

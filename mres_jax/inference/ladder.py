@@ -1,11 +1,13 @@
 """The static lengths that answering uses when nobody gives others."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from mres_jax.data.packing import PackPlan, plan_packs
-from mres_jax.data.spec import ProcessorSpec
+from mres_jax.data.spec import CanvasRule, ProcessorSpec
 from mres_jax.data.types import ExampleSize, Rung
+from mres_jax.ops import ROW_MULTIPLE
 
 TEXT = 96  # decoder positions of a question beside its visual tokens; sizes rungs, limits nothing
 MAX_VIEWS = 512  # a clip of 768 frames has 384
@@ -57,9 +59,14 @@ class Ladders(NamedTuple):
 
 
 def default_ladders(spec: ProcessorSpec, max_context: int) -> Ladders:
-    """Returns ladders that hold any prompt of up to `max_context` tokens; lengths grow fourfold."""
+    """Returns ladders that hold any prompt of up to `max_context` tokens; lengths grow fourfold.
+
+    Where a second pathway convolves, a rung has canvases for as many views as its tokens allow.
+    """
 
     def picture_rung(visual: int, examples: int) -> Rung:
+        if spec.canvas is not None:
+            return _canvas_rung(spec.canvas, visual, examples)
         return Rung(
             max_patches=visual * spec.merge_size**2,
             max_tokens=visual + TEXT * examples,
@@ -81,6 +88,21 @@ def default_ladders(spec: ProcessorSpec, max_context: int) -> Ladders:
             length = min(4 * length, top)
             rungs.append(make(length, examples))
     return Ladders(tuple(pictures), tuple(text), (len(PICTURE_RUNGS), len(TEXT_RUNGS)))
+
+
+def _canvas_rung(rule: CanvasRule, visual: int, examples: int) -> Rung:
+    """About `visual` tokens, as whole views of the largest canvas."""
+    largest = max(rule.shapes, key=lambda shape: shape.area)
+    view = math.prod(max(side // rule.stride, rule.min_patches) for side in largest)
+    views = max(1, visual // view)
+    patches = -(-views * view // ROW_MULTIPLE) * ROW_MULTIPLE
+    return Rung(
+        max_patches=patches,
+        max_tokens=-(-(patches + TEXT * examples) // ROW_MULTIPLE) * ROW_MULTIPLE,
+        max_views=views,
+        max_examples=examples,
+        canvases=tuple((shape.height, shape.width) for shape in rule.shapes),
+    )
 
 
 def _plan(

@@ -23,6 +23,7 @@ from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.device import free_memory, stored_bytes
 from mres_jax.inference.doctor import Check
 from mres_jax.models.registry import family_of
+from mres_jax.models.tower_config import TowerConfig
 from mres_jax.resolution.policies import parse_policy
 
 TOLERANCE = 1e-3  # of the largest logit, float32: rounding over some thirty layers stays far below
@@ -60,6 +61,8 @@ def _why_not(directory: pathlib.Path, model: Any) -> str | None:
         if importlib.util.find_spec(name) is None:
             return f"{name} is not installed; `pip install mres-jax[hf]` lets logits be compared"
     transformers: Any = importlib.import_module("transformers")
+    if not isinstance(model.config.vision_config, TowerConfig):
+        return f"pixels of {type(model).__name__} are made another way; tests/parity compares it"
     if not hasattr(transformers, family_of(model.config).architecture):
         return f"transformers has no {type(model).__name__}; tests/parity compares its parts"
     if any(leaf.dtype != np.float32 for leaf in jax.tree.leaves(nnx.state(model, nnx.Param))):

@@ -47,7 +47,7 @@ def show_views(
 
 
 def _show(image: np.ndarray, view: View, spec: ProcessorSpec, stem: str) -> dict[str, bytes]:
-    pixels = render_view(image, view)
+    pixels = _rendered(image, view, spec)
     return {
         f"{stem}-view.png": png(pixels),
         f"{stem}-tokens.png": png(draw_token_grid(pixels, spec.stride)),
@@ -63,8 +63,12 @@ def _show_frames(clip: Clip, view: View, spec: ProcessorSpec, stem: str) -> dict
         if i == 0:
             files |= _show(clip.frames[i], view, spec, name)
         else:
-            files[f"{name}-view.png"] = png(render_view(clip.frames[i], view))
+            files[f"{name}-view.png"] = png(_rendered(clip.frames[i], view, spec))
     return files
+
+
+def _rendered(image: np.ndarray, view: View, spec: ProcessorSpec) -> np.ndarray:
+    return render_view(image, view, background=spec.background, pad_first=spec.pad_first)
 
 
 def file_stem(text: str) -> str:

@@ -9,7 +9,7 @@ from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import FILE as TOKENIZER, Tokenizer
 from mres_jax.errors import CheckpointError
 from mres_jax.models._detect import Kind, checkpoint_directory, detect
-from mres_jax.models._families import Family, family_named
+from mres_jax.models._families import Family, family_in
 from mres_jax.models.checkpoint_io import read_assets
 from mres_jax.models.files import check_local, parse_json, read_json, read_small
 from mres_jax.models.hf_fields import Fields
@@ -86,7 +86,7 @@ def describe(directory: str | os.PathLike[str]) -> tuple[Kind, Any, Description]
 
 def _describe_huggingface(directory: pathlib.Path) -> Description:
     content = read_json(directory / CONFIG)
-    family = family_named(content.get("model_type"), directory / CONFIG)
+    family = family_in(content, directory / CONFIG)
     paths = {name: directory / name for name in (*ASSETS, CONFIG, TRAITS)}
     assets = {name: read_small(path) for name, path in paths.items() if path.is_file()}
     said = Fields(_json(directory, assets, TRAITS), f"{directory}/{TRAITS}")
@@ -103,7 +103,7 @@ def _describe_huggingface(directory: pathlib.Path) -> Description:
 
 def _describe_orbax(directory: Any) -> Description:
     manifest, assets = read_manifest(directory), read_assets(directory)
-    family = family_named(manifest.config.get("model_type"), directory)
+    family = family_in(manifest.config, directory)
     config = family.config_from_hf(manifest.config)  # has what the image processor sets
     traits = {"policy": manifest.policy, "step": manifest.step, "extra": manifest.extra}
     preprocessor = image_processor(directory, assets)

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ from etils import epath
 from flax import nnx
 from jax.typing import DTypeLike
 
+from mres_jax.data.conversations import ROLES
 from mres_jax.data.spec import ChatTemplate, ProcessorSpec, VideoSpec
 from mres_jax.models._description import (
     CONFIG,
@@ -37,9 +38,11 @@ from mres_jax.models.weights import write_weights
 
 # One view per picture; `after_images` stands after the last picture of a turn if text follows it.
 _JINJA = (
+    "{{- @START@ }}",
     "{%- for message in messages %}",
     "{%- if loop.first and message['role'] != 'system' %}{{- @SYSTEM@ }}{%- endif %}",
     "{{- @ROLE@ }}",
+    "{%- if message['role'] == 'assistant' %}{{- @OPEN@ }}{%- endif %}",
     "{%- if message['content'] is string %}{{- message['content'] }}{%- else %}",
     "{%- set turn = namespace(last=-1) %}",
     "{%- for part in message['content'] %}",
@@ -180,19 +183,30 @@ def _placeholder(loaded: LoadedModel) -> str:
 
 def chat_template(template: ChatTemplate, image: str) -> str:
     """Our template as Jinja, for `apply_chat_template`; `image` is the placeholder of one view."""
-    role = _quoted(template.turn_open).replace("{role}", "' + message['role'] + '")
-    answer = _quoted(template.turn_open.replace("{role}", "assistant"))
-    system = template.turn_open.replace("{role}", "system") + str(template.system)
+    opening = _quoted(template.turn_open).replace("{role}", "' + message['role'] + '")
+    closing = _quoted(template.turn_close)
+    if template.roles:
+        opening, closing = _by_role(template.opening), _by_role(template.closing)
+    system = template.opening("system") + str(template.system) + template.closing("system")
     words = {
-        "ROLE": role,
-        "ANSWER": answer,
-        "SYSTEM": _quoted(system + template.turn_close),
+        "START": template.start and _quoted(template.start),
+        "ROLE": opening,
+        "OPEN": template.answer_open and _quoted(template.answer_open),
+        "ANSWER": _quoted(template.opening("assistant")),
+        "SYSTEM": template.system is not None and _quoted(system),
         "VIEW": _quoted(template.image_open + image + template.image_close),
         "AFTER": _quoted(template.after_images),
-        "CLOSE": _quoted(template.turn_close),
+        "CLOSE": closing,
     }
-    parts = [part for part in _JINJA if template.system is not None or "SYSTEM" not in part]
-    return re.sub(r"@(\w+)@", lambda match: words[match[1]], "".join(parts)) + "\n"
+    absent = [f"@{name}@" for name, text in words.items() if not text]
+    parts = [part for part in _JINJA if not any(name in part for name in absent)]
+    return re.sub(r"@(\w+)@", lambda match: str(words[match[1]]), "".join(parts)) + "\n"
+
+
+def _by_role(text: Callable[[str], str]) -> str:
+    """A Jinja expression for what depends on the role of a message."""
+    table = ", ".join(f"'{role}': {_quoted(text(role))}" for role in ROLES)
+    return f"{{{table}}}[message['role']]"
 
 
 def _config(loaded: LoadedModel, dtype: str) -> dict[str, Any]:
@@ -210,8 +224,14 @@ def _config(loaded: LoadedModel, dtype: str) -> dict[str, Any]:
 
 
 def _preprocessors(assets: Mapping[str, bytes], loaded: LoadedModel) -> dict[str, dict[str, Any]]:
-    """The files that hold pixel limits, or a new one, with the limits of the model."""
+    """The files that hold pixel limits, or a new one, with the limits of the model.
+
+    Models with squares of their own say so in `config.json`: a file that came with them stays.
+    """
     spec = loaded.spec
+    if spec.positions is not None:
+        made = loaded.family.preprocessor_to_hf(spec)
+        return {} if {PROCESSOR, PREPROCESSOR} & assets.keys() else {PREPROCESSOR: made}
     held = {
         name: parse_json(assets[name], name) for name in (PROCESSOR, PREPROCESSOR) if name in assets
     }

@@ -40,6 +40,10 @@ class Family:
         """See `make_spec` of the family's processor."""
         return self._module("processor").make_spec(config, *args, **kwargs)
 
+    def preprocessor_to_hf(self, spec: ProcessorSpec) -> dict[str, Any]:
+        """Contents of a `preprocessor_config.json`, of families that make squares of pictures."""
+        return self._module("processor").preprocessor_to_hf(spec)
+
     def config_from_hf(
         self, content: Mapping[str, Any], preprocessor: Mapping[str, Any] | None = None
     ) -> Any:
@@ -89,6 +93,9 @@ FAMILIES: Mapping[str, Family] = {
             "NativeResLlava",
             "NativeResLlavaConfig",
         ),
+        Family("llava", "mres_jax.models.llava", "Llava", "LlavaConfig"),
+        Family("llava_next", "mres_jax.models.llava_next", "LlavaNext", "LlavaNextConfig"),
+        Family("llava_hr", "mres_jax.models.llava_hr", "LlavaHR", "LlavaHRConfig"),
     )
 }
 
@@ -99,6 +106,20 @@ def family_of(config: Any) -> Family:
         if type(config).__name__ == family.config_name:
             return family
     raise CheckpointError(f"{type(config).__name__} is not the configuration of a known family.")
+
+
+def family_in(content: Mapping[str, Any], where: Any) -> Family:
+    """The family of the contents of a `config.json`.
+
+    LLaVA-HR calls itself `llava`, as LLaVA does; its own fields tell them apart.
+
+    Raises:
+      CheckpointError: there is none; names the nearest.
+    """
+    name = content.get("model_type")
+    if name in ("llava", "llava_llama"):
+        name = "llava_hr" if content.get("is_multipath_encoder") else "llava"
+    return family_named(name, where)
 
 
 def family_named(model_type: Any, where: Any) -> Family:

@@ -121,3 +121,18 @@ class Fields:
                 "changes the model, its answers are wrong.",
                 stacklevel=2,
             )
+
+
+def pixel_values(
+    own: Fields, pixels: Fields, name: str, default: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    """Mean or std per colour channel: from the image processor, else from a field of ours."""
+    value = pixels.get(name, own.get(name, list(default), list), list)
+    if len(value) != 3 or not all(isinstance(v, int | float) for v in value):
+        raise CheckpointError(f"{pixels.where}: {name} is {value!r}, not three numbers.")
+    return float(value[0]), float(value[1]), float(value[2])
+
+
+def as_checkpoint_error(error: ValueError) -> CheckpointError:
+    """A constructor's complaint about a file's values."""
+    return error if isinstance(error, CheckpointError) else CheckpointError(f"config.json: {error}")

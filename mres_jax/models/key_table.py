@@ -67,6 +67,25 @@ class Key:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Beside:
+    """A part whose tensors may lie in a folder of the model's directory instead.
+
+    Attributes:
+      name: what messages call it.
+      folder: name of the folder, which holds safetensors.
+      prefix: of the part's rows.
+      renames: from the folder's naming to the rows' without their prefix.
+      ignored: patterns of keys in the folder that are not of the part.
+    """
+
+    name: str
+    folder: str
+    prefix: str
+    renames: Sequence[tuple[str, str]] = ()
+    ignored: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class KeyTable:
     """All rows of a family.
 
@@ -81,6 +100,7 @@ class KeyTable:
       partial: whether a file may hold more than is asked for.
       modules: (pattern, replacement) pairs that turn the rows' naming into that of the modules of
         `transformers`, which adapters of `peft` are named after.
+      beside: parts that may lie in folders of their own.
     """
 
     keys: Sequence[Key]
@@ -89,6 +109,7 @@ class KeyTable:
     tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
     partial: bool = False
     modules: Sequence[tuple[str, str]] = ()
+    beside: Sequence[Beside] = ()
 
     def module(self, name: str) -> str:
         """The name of a key among the modules of `transformers`."""
@@ -124,6 +145,8 @@ def match(
     """
     tensors, clashes = _by_canonical_name(open_tensors(directory), table)
     expected = expected_shapes(leaves, table)
+    for part in table.beside:
+        tensors |= _lying_beside(directory, part, tensors, expected)
     repeated = [
         name
         for name, original in table.tied.items()
@@ -147,6 +170,26 @@ def match(
         for key in table.keys
         if key.ours in leaves
     }
+
+
+def _lying_beside(
+    directory: pathlib.Path, part: Beside, tensors: Mapping[str, Stored], expected: Iterable[str]
+) -> dict[str, Stored]:
+    """Tensors of a part that the main files lack, by the rows' names."""
+    needed = [name for name in expected if name.startswith(part.prefix)]
+    if not needed or any(name in tensors for name in needed):
+        return {}
+    folder = directory / part.folder
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{directory}: {part.name} is missing: none of its {len(needed)} tensors "
+            f"({part.prefix}...) is in the files. Put its safetensors into {folder}."
+        )
+    table = KeyTable(keys=(), renames=part.renames, ignored=part.ignored)
+    found, clashes = _by_canonical_name(open_tensors(folder), table)
+    if clashes:
+        raise CheckpointError(f"{folder}: {'; '.join(clashes)}.")
+    return {part.prefix + name: tensor for name, tensor in found.items()}
 
 
 def expected_shapes(leaves: Mapping[str, Any], table: KeyTable) -> dict[str, tuple[int, ...]]:

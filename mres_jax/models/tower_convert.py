@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mres_jax.errors import CheckpointError
-from mres_jax.models.hf_fields import MAX_LAYERS, Fields
+from mres_jax.models.hf_fields import MAX_LAYERS, Fields, pixel_values
 from mres_jax.models.key_table import Key
+from mres_jax.models.layers import linear_keys, norm_keys
 from mres_jax.models.tower_config import TowerConfig
 
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh", "silu")
@@ -37,8 +38,8 @@ def shared_tower_fields(
         "spatial_merge_size": fields.size("spatial_merge_size", defaults.spatial_merge_size),
         "temporal_patch_size": _side(fields, "temporal_patch_size", defaults.temporal_patch_size),
         "in_channels": channels,
-        "image_mean": _channels(fields, pixels, "image_mean", defaults.image_mean),
-        "image_std": _channels(fields, pixels, "image_std", defaults.image_std),
+        "image_mean": pixel_values(fields, pixels, "image_mean", defaults.image_mean),
+        "image_std": pixel_values(fields, pixels, "image_std", defaults.image_std),
     }
 
 
@@ -101,19 +102,6 @@ def tower_keys(
     ]
 
 
-def linear_keys(hf: str, ours: str) -> tuple[Key, Key]:
-    """Weight and bias of a linear layer."""
-    return (
-        Key(hf=f"{hf}.weight", ours=f"{ours}.kernel", transform="transpose"),
-        Key(hf=f"{hf}.bias", ours=f"{ours}.bias"),
-    )
-
-
-def norm_keys(hf: str, ours: str) -> tuple[Key, Key]:
-    """Weight and bias of a norm."""
-    return Key(hf=f"{hf}.weight", ours=f"{ours}.scale"), Key(hf=f"{hf}.bias", ours=f"{ours}.bias")
-
-
 def _side(fields: Fields, name: str, default: int) -> int:
     """A size that some files write as a pair of equal numbers."""
     value = fields.get(name, default, (int, list))
@@ -121,14 +109,3 @@ def _side(fields: Fields, name: str, default: int) -> int:
     if not sides or any(type(side) is not int or side != sides[0] or side < 1 for side in sides):
         raise CheckpointError(f"{fields.where}: {name} is {value!r}, not one size.")
     return sides[0]
-
-
-def _channels(
-    vision: Fields, pixels: Fields, name: str, default: tuple[float, float, float]
-) -> tuple[float, float, float]:
-    """Mean or std per colour channel: from the preprocessor, else from our own field."""
-    own = vision.get(name, list(default), list)
-    value = pixels.get(name, own, list)
-    if len(value) != 3 or not all(isinstance(v, int | float) for v in value):
-        raise CheckpointError(f"{pixels.where}: {name} is {value!r}, not three numbers.")
-    return float(value[0]), float(value[1]), float(value[2])

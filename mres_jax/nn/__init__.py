@@ -2,9 +2,19 @@
 
 from mres_jax.nn.attention import (
     DecoderAttention as DecoderAttention,
+    EncoderAttention as EncoderAttention,
     VisionAttention as VisionAttention,
 )
 from mres_jax.nn.cache import KVCache as KVCache
+from mres_jax.nn.canvas import (
+    Cells as Cells,
+    DepthwiseConv as DepthwiseConv,
+    Map as Map,
+    Mask as Mask,
+    Resize as Resize,
+    canvas_mask as canvas_mask,
+)
+from mres_jax.nn.class_rows import ClassRows as ClassRows
 from mres_jax.nn.embed import Embed as Embed
 from mres_jax.nn.lora import (
     LORA_FACTORS as LORA_FACTORS,
@@ -19,6 +29,10 @@ from mres_jax.nn.lora import (
 )
 from mres_jax.nn.merger import AveragePooling as AveragePooling, PatchMerger as PatchMerger
 from mres_jax.nn.mlp import MLP as MLP, GatedMLP as GatedMLP
+from mres_jax.nn.mr_adapter import (
+    MRAdapter as MRAdapter,
+    MRAdapterOptions as MRAdapterOptions,
+)
 from mres_jax.nn.norms import LayerNorm as LayerNorm, RMSNorm as RMSNorm
 from mres_jax.nn.patch_embed import PatchEmbed as PatchEmbed
 from mres_jax.nn.position_table import PositionTable as PositionTable
@@ -40,6 +54,7 @@ from mres_jax.nn.rotary import (
 from mres_jax.nn.stack import (
     Remat as Remat,
     scan_layers as scan_layers,
+    slice_layers as slice_layers,
     stack_layers as stack_layers,
     unstack_layers as unstack_layers,
 )

@@ -32,6 +32,20 @@ class VisionAttention(nnx.Module):
         return self.proj(rearrange(ops.varlen_attention(q, k, v, plan), "p h k -> p (h k)"))
 
 
+class EncoderAttention(nnx.Module):
+    """Bidirectional attention inside each view, q, k and v apart, no rotary positions."""
+
+    def __init__(self, size: int, *, num_heads: int, dtype: DTypeLike, rngs: nnx.Rngs):
+        linear = functools.partial(nnx.Linear, size, size, dtype=dtype, rngs=rngs)
+        self.num_heads = num_heads
+        self.q, self.k, self.v, self.o = linear(), linear(), linear(), linear()
+
+    def __call__(self, x: Float[Array, "p d"], plan: ops.Plan) -> Float[Array, "p d"]:
+        heads = functools.partial(rearrange, pattern="p (h k) -> p h k", h=self.num_heads)
+        out = ops.varlen_attention(heads(self.q(x)), heads(self.k(x)), heads(self.v(x)), plan)
+        return self.o(rearrange(out, "p h k -> p (h k)"))
+
+
 class DecoderAttention(nnx.Module):
     """Causal grouped-query attention, over a pack or against a cache.
 

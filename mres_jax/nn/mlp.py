@@ -32,7 +32,7 @@ class MLP(nnx.Module):
         self.fc1 = nnx.Linear(size, intermediate_size, dtype=dtype, rngs=rngs)
         self.fc2 = nnx.Linear(intermediate_size, size, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "p d"]) -> Float[Array, "p d"]:
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
         return self.fc2(ACTIVATIONS[self.activation](self.fc1(x)))
 
 

@@ -23,6 +23,12 @@ def stack_layers(make: Callable[[nnx.Rngs], Block], num_layers: int, rngs: nnx.R
     return create(rngs)
 
 
+def slice_layers(layers: Block, start: int, stop: int) -> Block:
+    """Returns the layers from `start` to before `stop` of a stack, as a stack."""
+    graphdef, state = nnx.split(layers)
+    return nnx.merge(graphdef, jax.tree.map(lambda x: x[start:stop], state))
+
+
 def unstack_layers(layers: nnx.Module) -> nnx.Module:
     """Returns the layers of a stack one by one, an `nnx.List`, for `scan_layers`.
 

@@ -9,12 +9,23 @@ from mres_jax.resolution.allocator.policy import AllocatorPolicy
 from mres_jax.resolution.clips import video_of
 from mres_jax.resolution.policy import Policy, split
 from mres_jax.resolution.task_policy import TaskPolicy
+from mres_jax.resolution.tiles import Tiles
 from mres_jax.resolution.uniform import Budget, Fixed, Native, Scale
 from mres_jax.resolution.zoom.policies import Window, Zoom
 
 POLICIES: dict[str, type[Policy]] = {
     policy.name: policy
-    for policy in (Native, Fixed, Scale, Budget, Window, Zoom, TaskPolicy, AllocatorPolicy)
+    for policy in (
+        Native,
+        Fixed,
+        Tiles,
+        Scale,
+        Budget,
+        Window,
+        Zoom,
+        TaskPolicy,
+        AllocatorPolicy,
+    )
 }
 
 

@@ -36,7 +36,7 @@ def shrink_views_to(views: Sequence[View], *, max_patches: int, spec: ProcessorS
       PolicyError: not even one visual token per view fits, or a view has a fixed canvas.
     """
     merge = spec.merge_size**2
-    before = [spec.num_visual_tokens(view.grid(spec.patch_size)) for view in views]
+    before = [spec.num_visual_tokens(spec.grid(view.encoded_size)) for view in views]
     budget = max_patches // merge
     if sum(before) <= budget:
         return Shrunk(list(views), sum(before) * merge, sum(before) * merge)
@@ -51,14 +51,14 @@ def shrink_views_to(views: Sequence[View], *, max_patches: int, spec: ProcessorS
         fits = sum(min(n, level) for n in before) <= budget
         low, high = (level, high) if fits else (low, level - 1)
     after = [_shrink(view, n, low, spec) for view, n in zip(views, before, strict=True)]
-    total = sum(spec.num_visual_tokens(view.grid(spec.patch_size)) for view in after)
+    total = sum(spec.num_visual_tokens(spec.grid(view.encoded_size)) for view in after)
     return Shrunk(after, sum(before) * merge, total * merge)
 
 
 def _shrink(view: View, tokens: int, level: int, spec: ProcessorSpec) -> View:
     if tokens <= level:
         return view
-    if view.canvas is not None or spec.image_size is not None:
+    if view.canvas or view.window or spec.image_size is not None or spec.tiles is not None:
         raise PolicyError(
             f"shrink: the view of picture {view.item} has a fixed size of {tokens} visual tokens, "
             f"but only {level} are left for it. Give fewer pictures, or raise `max_patches`."

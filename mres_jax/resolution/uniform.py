@@ -18,10 +18,13 @@ from mres_jax.resolution.policy import Policy
 def native_size(size: Extent, spec: ProcessorSpec) -> Size:
     """Returns what the model's own rule makes of a picture or of each frame of a clip, pixels.
 
-    The rule is ours (`resize_rule="fit"`: never above `max_pixels`) or exactly Hugging Face's.
+    The rule is ours (`resize_rule="fit"`: never above `max_pixels`) or exactly Hugging Face's; a
+    model that takes only one size has no other.
     """
     if isinstance(size, ClipSize):
         return native_clip_size(size, spec)
+    if spec.image_size is not None:
+        return Size(spec.image_size, spec.image_size)
     return fit_size(
         size.height,
         size.width,
@@ -146,9 +149,11 @@ class Scale(Uniform):
 class Fixed(Uniform):
     """Every picture at one cost.
 
-    `fixed:336` squashes it into a square of 336 px; `mode=pad` keeps the ratio and pads with grey;
-    `mode=keep` keeps the ratio at about the same number of pixels. `fixed,tokens=182` keeps the
-    ratio at about 182 visual tokens, as the fixed rows of NativeRes-LLaVA do ("378 x 378"). Sides
+    `fixed:336` squashes it into a square of 336 px; `mode=pad` keeps the ratio and pads with the
+    model's background (grey unless it was trained with another); `mode=crop` fits the shorter side
+    and keeps the middle; `mode=keep` keeps the ratio at about the same number of pixels.
+    `fixed,tokens=182` keeps the ratio at about 182 visual tokens, as the fixed rows of
+    NativeRes-LLaVA do ("378 x 378"). Sides
     are those of each frame of a clip, tokens those of all its frames.
     """
 
@@ -160,7 +165,7 @@ class Fixed(Uniform):
     tokens: int | None = None
 
     def __post_init__(self):
-        modes = ("squash", "pad", "keep")
+        modes = ("squash", "pad", "crop", "keep")
         if (self.side is None) == (self.tokens is None):
             raise PolicyError(
                 "policy fixed: give a side in pixels (fixed:336) or visual tokens "
@@ -217,6 +222,9 @@ class Fixed(Uniform):
         self.check(spec)
         views = []
         for item, extent in enumerate(sizes):
+            if self.mode == "crop":
+                views.append(self._middle(item, extent))
+                continue
             target = self.target(extent, spec)
             is_padded = self.mode == "pad" and target.height != target.width
             canvas = Size(self.side or 0, self.side or 0) if is_padded else None
@@ -247,6 +255,19 @@ class Fixed(Uniform):
             max_pixels=pixels,
             hf_compat=spec.resize_rule == "hf",
         )
+
+    def _middle(self, item: int, size: Extent) -> View:
+        """The middle square of a picture whose shorter side becomes `side`."""
+        if isinstance(size, ClipSize):
+            raise PolicyError(f"policy {self}: mode=crop is for pictures, item {item} is a clip.")
+        side, short = self.side or 0, min(size)
+        inner = Size(*(side if extent == short else int(side * extent / short) for extent in size))
+        view = whole_view(item, size, inner)
+        if inner == (side, side):
+            return view
+        top, left = ((extent - side) // 2 for extent in inner)
+        window = Box(top, left, top + side, left + side)
+        return dataclasses.replace(view, window=window)
 
 
 def within_budget(size: Size, target: Size, tokens: int, spec: ProcessorSpec) -> Size:

@@ -86,7 +86,7 @@ def looked_at(views: Iterable[View], policy: str, spec: ProcessorSpec) -> dict[s
                 "item": view.item,
                 "crop_px": list(view.crop),
                 "size_px": list(view.encoded_size),
-                "tokens": spec.num_visual_tokens(view.grid(spec.patch_size)),
+                "tokens": spec.num_visual_tokens(spec.grid(view.encoded_size)),
             }
             for view in views
         ],

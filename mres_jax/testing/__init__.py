@@ -22,3 +22,11 @@ from mres_jax.testing.tiny import (
     tiny_tokenizer as tiny_tokenizer,
     tiny_vision_config as tiny_vision_config,
 )
+from mres_jax.testing.tiny_llava import (
+    tiny_clip_config as tiny_clip_config,
+    tiny_dual_config as tiny_dual_config,
+    tiny_llama_config as tiny_llama_config,
+    tiny_llava as tiny_llava,
+    tiny_llava_hr as tiny_llava_hr,
+    tiny_llava_next as tiny_llava_next,
+)

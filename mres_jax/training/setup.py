@@ -16,6 +16,7 @@ from mres_jax.data.tokenizer import FILE as TOKENIZER_FILE, Tokenizer
 from mres_jax.errors import ConfigError
 from mres_jax.models.manifest import ASSETS, list_steps
 from mres_jax.models.registry import checkpoint_directory, detect, family_of, resolve
+from mres_jax.models.tower_config import TowerConfig
 from mres_jax.ops import ROW_MULTIPLE
 from mres_jax.training.initial import init_local_attention
 from mres_jax.training.input.documents import PATCH_CLASSES, document_tokenizer
@@ -110,11 +111,15 @@ def _find_tokenizer(run: Run, checkpoints: pathlib.Path) -> Tokenizer:
 
 
 def _check_tokenizer(model: Any, tokenizer: Tokenizer) -> None:
-    rows, image = model.text_config.vocab_size, tokenizer.token_id("<|image_pad|>")
-    if tokenizer.vocab_size > rows or image != model.image_token_id:
+    rows, expected = model.text_config.vocab_size, model.image_token_id
+    has_own = 0 <= expected < rows  # else pictures stand where no token does
+    image = tokenizer.find("<|image_pad|>")
+    if image is None:
+        image = tokenizer.find("<image>")
+    if tokenizer.vocab_size > rows or (has_own and image != expected):
         raise ConfigError(
             f"run: the tokenizer has {tokenizer.vocab_size} tokens and <|image_pad|> at {image}, "
-            f"the model has {rows} rows and image_token_id={model.image_token_id}: make them agree."
+            f"the model has {rows} rows and image_token_id={expected}: make them agree."
         )
 
 
@@ -153,7 +158,7 @@ def set_up(run: Run, schedule: Schedule, *, with_start: bool = True) -> Setup:
         loss_chunk=run.loss_chunk,
         rngs=rngs,
     )
-    if with_start:
+    if with_start and isinstance(run.model.vision_config, TowerConfig):
         init_local_attention(learner.model.vision)
     if run.peft is not None:
         adapt(learner.model, run.peft, rngs=rngs)

@@ -154,7 +154,7 @@ def test_models_and_policies_of_pictures_alone_refuse_clips():
             return []
 
     one = clip(64, 64, 4)
-    with pytest.raises(PolicyError, match="the model takes image, no clips"):
+    with pytest.raises(PolicyError, match="the model takes image, tile, no clips"):
         check_extents(POLICIES["native"](), [one], STILLS)
     with pytest.raises(PolicyError, match=r"takes pictures, no clips\. Use native, fixed, scale"):
         check_extents(OfPictures(), [one], SPEC)

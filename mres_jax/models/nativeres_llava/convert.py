@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mres_jax.errors import CheckpointError
-from mres_jax.models.hf_fields import Fields
+from mres_jax.models.hf_fields import Fields, as_checkpoint_error
 from mres_jax.models.key_table import KeyTable
+from mres_jax.models.layers import linear_keys
 from mres_jax.models.nativeres_llava.config import NativeResLlavaConfig
 from mres_jax.models.qwen2.convert import (
     IGNORED,
@@ -22,12 +23,10 @@ from mres_jax.models.qwen2.convert import (
 )
 from mres_jax.models.qwen2_vl.config import VisionConfig
 from mres_jax.models.qwen2_vl.convert import (
-    as_checkpoint_error,
     vision_config_from_hf,
     vision_config_to_hf,
     vision_keys,
 )
-from mres_jax.models.tower_convert import linear_keys
 
 MODEL_TYPE, ARCHITECTURE = "llava_qwen", "LlavaQwenForCausalLM"
 PROCESSOR = "Qwen2VLProcessor"  # of its pictures; its own code has none

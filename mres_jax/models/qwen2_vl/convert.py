@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from mres_jax.errors import CheckpointError
-from mres_jax.models.hf_fields import Fields
+from mres_jax.models.hf_fields import Fields, as_checkpoint_error
 from mres_jax.models.key_table import Key, KeyTable
 from mres_jax.models.qwen2.convert import (
     IGNORED,
@@ -154,8 +154,3 @@ def vision_config_to_hf(config: VisionConfig) -> dict[str, Any]:
         "spatial_patch_size": config.patch_size,
         "in_chans": config.in_channels,
     }
-
-
-def as_checkpoint_error(error: ValueError) -> CheckpointError:
-    """A constructor's complaint about a file's values."""
-    return error if isinstance(error, CheckpointError) else CheckpointError(f"config.json: {error}")

@@ -1,0 +1,85 @@
+"""Views -> what the encoder gets of them: patch rows, their places, canvases.
+
+Axes: p patches, r values of a patch row.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mres_jax.data._pixels import Pixels
+from mres_jax.data.low_resolution import low_resolution_rows
+from mres_jax.data.patches import block_positions, patchify, patchify_frames, widen
+from mres_jax.data.spec import ProcessorSpec
+from mres_jax.data.views import cut_window, render_view
+from mres_jax.geometry import Grid, View
+from mres_jax.protocols import Clip
+
+
+class Shown(NamedTuple):
+    """What the encoder gets of all views, one after the other; fields as of `Example`."""
+
+    patches: np.ndarray
+    positions: np.ndarray
+    still: np.ndarray | None
+    canvases: tuple[np.ndarray, ...]
+
+
+def show(
+    images: Sequence[Pixels | Clip],
+    views: Sequence[View],
+    grids: Sequence[Grid],
+    spec: ProcessorSpec,
+) -> Shown:
+    """Renders and cuts all views; rows have several frames where there is a clip."""
+    has_clip = any(view.frames for view in views)
+    row_size = spec.patch_row_size * (spec.temporal_patch_size if has_clip else 1)
+    rows = [np.zeros((0, row_size), np.uint8 if spec.canvas is None else np.float32)]
+    places, still = [np.zeros((0, 2), np.int32)], [np.zeros(0, bool)]
+    canvases = []
+    for view, grid, pixels in zip(views, grids, _rendered(images, views, spec), strict=True):
+        if spec.canvas is not None:
+            (picture,) = pixels
+            patches = low_resolution_rows(picture, grid, spec)
+            positions = block_positions(grid, merge_size=spec.merge_size)
+            canvases.append(picture)
+        elif view.frames:
+            patches, positions = patchify_frames(
+                pixels, patch_size=spec.patch_size, merge_size=spec.merge_size
+            )
+        else:
+            patches, positions = patchify(
+                pixels[0], patch_size=spec.patch_size, merge_size=spec.merge_size
+            )
+        rows.append(patches if patches.shape[1] == row_size else widen(patches, row_size))
+        places.append(positions)
+        still.append(np.full(len(patches), not view.frames))
+    return Shown(
+        np.concatenate(rows),
+        np.concatenate(places),
+        np.concatenate(still) if has_clip else None,
+        tuple(canvases),
+    )
+
+
+def _rendered(
+    images: Sequence[Pixels | Clip], views: Sequence[View], spec: ProcessorSpec
+) -> Iterator[list[np.ndarray]]:
+    """Pixels of each view, one array a frame; windows of one picture share its canvas."""
+    last, whole = None, np.zeros(0)
+    for view in views:
+        item = images[view.item]
+        if isinstance(item, Clip):
+            frames = {i: _render(item.frames[i], view, spec) for i in dict.fromkeys(view.frames)}
+            yield [frames[i] for i in view.frames]
+            continue
+        uncut = dataclasses.replace(view, window=None, tile=None)
+        if uncut != last:
+            whole, last = _render(item, uncut, spec), uncut
+        yield [whole if view.window is None else cut_window(whole, view)]
+
+
+def _render(pixels: Pixels, view: View, spec: ProcessorSpec) -> np.ndarray:
+    return render_view(pixels, view, background=spec.background, pad_first=spec.pad_first)

@@ -1,0 +1,1 @@
+"""ConvNeXt: the high-resolution tower of LLaVA-HR."""

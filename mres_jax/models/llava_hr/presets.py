@@ -1,0 +1,63 @@
+"""Sizes of released models, and what to leave of them for a look on a CPU."""
+
+from typing import Literal
+
+from mres_jax.models.convnext.config import convnext_large, convnext_xxlarge
+from mres_jax.models.llama.config import vicuna
+from mres_jax.models.llava_hr.config import DualConfig, LlavaHRConfig
+
+
+def llava_hr(
+    size: Literal["7b", "13b", "7b-x", "13b-x"],
+    *,
+    side: int = 1_024,
+    num_adapters: int = 3,
+    image_aspect_ratio: Literal["pad", "square"] = "pad",
+) -> LlavaHRConfig:
+    """LLaVA-HR with Vicuna 7B or 13B: 7.3, 13.6, 7.9 and 14.2 B parameters; `-x` is LLaVA-HR-X.
+
+    Args:
+      size: of the decoder, and which ConvNeXt.
+      side: of the large picture, pixels; the released models have 1,024.
+      num_adapters: 0 in the first stage of training.
+      image_aspect_ratio: `square` in the first stage, whose pictures are not padded.
+
+    Reference:
+      Luo et al., 2024, "Feast Your Eyes", arXiv:2403.03003, section 4.
+    """
+    decoder, _, larger = size.partition("-")
+    return LlavaHRConfig(
+        vision_config=DualConfig(
+            high=convnext_xxlarge() if larger else convnext_large(),
+            input_image_size=side,
+            num_adapters=num_adapters,
+        ),
+        text_config=vicuna(decoder),
+        image_aspect_ratio=image_aspect_ratio,
+    )
+
+
+# Overrides of a run file that leave little of such a model, for a look at the run on a CPU.
+SMOKE = {
+    "model.vision_config.low.hidden_size": "32",
+    "model.vision_config.low.intermediate_size": "64",
+    "model.vision_config.low.num_hidden_layers": "4",
+    "model.vision_config.low.num_attention_heads": "2",
+    "model.vision_config.low.image_size": "56",
+    "model.vision_config.high.depths": "1,1,1,1",
+    "model.vision_config.high.hidden_sizes": "8,16,24,32",
+    "model.vision_config.input_image_size": "128",
+    "model.text_config.vocab_size": "512",
+    "model.text_config.hidden_size": "32",
+    "model.text_config.intermediate_size": "64",
+    "model.text_config.num_hidden_layers": "2",
+    "model.text_config.num_attention_heads": "2",
+    "model.text_config.num_key_value_heads": "2",
+    "model.image_token_index": "451",  # of the tokenizer that a run without `init` has
+    "init": "none",
+    "dtype": "float32",
+    "num_workers": "0",
+    "accumulation": "1",
+    "schedule.epochs": "none",
+    "schedule.num_steps": "2",
+}
