@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mres_jax.cli import main
-from mres_jax.testing import Reply, serve
+from mres_jax.testing import Reply, serve_script
 
 CANDIDATES = [word for n in (16, 64, 256) for word in ("-p", f"budget:{n}")]
 QUICK = ["--perturbations", "1", "--complexity", "gradient"]
@@ -35,7 +35,7 @@ def script(received):
 
 
 def resolution(task, out, *words: str) -> int:
-    with serve(script) as server:
+    with serve_script(script) as server:
         where = ["--task", str(task), "-m", server.address, "--out", str(out)]
         return main(["resolution", *where, *CANDIDATES, *QUICK, *words])
 
@@ -53,7 +53,7 @@ def test_a_sweep_prints_its_table_and_writes_the_file_that_the_policy_takes(tmp_
         assert curve.width > 500
     # and `mres ask` follows it
     file = f"task,file={tmp_path / 'out/pale.json'}"
-    with serve(script) as server:
+    with serve_script(script) as server:
         picture = str(task / "0.png")
         assert main(["ask", picture, "-q", "x", "-m", server.address, "-p", file, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["visual_tokens"] == 63
@@ -105,7 +105,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
 
 def test_a_server_without_log_probabilities_fails_in_one_line(tmp_path, capsys):
     task = write_task(tmp_path / "t", contrast=80)
-    with serve(lambda received: Reply(text="yes", probabilities=None)) as server:
+    with serve_script(lambda received: Reply(text="yes", probabilities=None)) as server:
         words = ["--task", str(task), "-m", server.address, "--out", str(tmp_path / "out")]
         assert main(["resolution", *words, *CANDIDATES, *QUICK]) == 1
     assert "it sent no log-probabilities" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mres_jax.cli import main
-from mres_jax.testing import Reply, serve
+from mres_jax.testing import Reply, serve_script
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def script(received):
 
 def test_a_zoom_tells_both_passes_their_cost_and_saves_the_window(picture, tmp_path, capsys):
     words = ["-p", "zoom,coarse=20", "-p", "budget:20", "--json", "--save", str(tmp_path / "saw")]
-    with serve(script) as server:
+    with serve_script(script) as server:
         assert main(["ask", picture, "-q", "What?", "-m", server.address, *words]) == 0
     zoomed, plain = json.loads(capsys.readouterr().out)["rows"]
     assert zoomed["answer"] == "B"
@@ -44,7 +44,7 @@ def test_a_zoom_tells_both_passes_their_cost_and_saves_the_window(picture, tmp_p
 
 
 def test_a_zoom_that_found_nothing_says_so(picture, capsys):
-    with serve(lambda received: "there") as server:
+    with serve_script(lambda received: "there") as server:
         assert main(["ask", picture, "-q", "What?", "-m", server.address, "-p", "zoom"]) == 0
     captured = capsys.readouterr()
     assert "no window: no box and no point in 'there'; the whole picture was taken" in captured.err
@@ -59,7 +59,7 @@ def test_a_zoom_that_found_nothing_says_so(picture, capsys):
     ],
 )
 def test_a_zoom_that_cannot_be_is_one_line(policy, message, picture, capsys):
-    with serve(lambda received: "there") as server:
+    with serve_script(lambda received: "there") as server:
         assert main(["ask", picture, "-q", "What?", "-m", server.address, "-p", policy]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

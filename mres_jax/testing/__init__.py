@@ -4,7 +4,7 @@ from mres_jax.testing.chat_server import (
     ChatServer as ChatServer,
     Received as Received,
     Reply as Reply,
-    serve as serve,
+    serve_script as serve_script,
 )
 from mres_jax.testing.runs import tiny_run as tiny_run
 from mres_jax.testing.tiny import (

@@ -105,7 +105,7 @@ class ChatServer:
 
 
 @contextlib.contextmanager
-def serve(script: Callable[[Received], Reply | str]) -> Iterator[ChatServer]:
+def serve_script(script: Callable[[Received], Reply | str]) -> Iterator[ChatServer]:
     """A server for a while; `script` says what it answers to each request."""
     with ChatServer(script) as server:
         yield server

@@ -19,7 +19,7 @@ from mres_jax.inference.remote import (
 )
 from mres_jax.protocols import Answerer, Request, Sampling
 from mres_jax.resolution.policies import parse_policy
-from mres_jax.testing import Reply, serve
+from mres_jax.testing import Reply, serve_script
 
 
 def picture(seed: int = 0, size=(90, 160)) -> np.ndarray:
@@ -36,7 +36,7 @@ def quick(monkeypatch):
 
 
 def answer(script, *requests: Request, n: int = 1, sampling: Sampling | None = None, **options):
-    with serve(script) as server:
+    with serve_script(script) as server:
         answerer = RemoteAnswerer(server.address, **{"retries": 1, "timeout": 5.0} | options)
         answers = answerer.answer(list(requests) or [request()], n=n, sampling=sampling, seed=3)
     return answers, server

@@ -34,7 +34,7 @@ from mres_jax.resolution.task import (
 from mres_jax.resolution.task.candidates import in_order
 from mres_jax.resolution.task.formula import snap
 from mres_jax.resolution.task_policy import choice_file
-from mres_jax.testing import Reply, serve
+from mres_jax.testing import Reply, serve_script
 
 SPEC = remote_spec()
 BUDGETS = [candidate_of(f"budget:{16 * 4**i}", SPEC) for i in range(4)]  # 112 to 896 px
@@ -274,7 +274,7 @@ def test_the_whole_procedure_runs_against_a_server_and_sends_the_pixels_of_each_
         return Reply(text="yes" if good else "no", probabilities=(0.97,) if good else (0.5, 0.5))
 
     task = task_of(3)
-    with serve(script) as server:
+    with serve_script(script) as server:
         result = measure_task(
             RemoteAnswerer(server.address), task, BUDGETS, perturbations=1, complexity="entropy"
         )

@@ -23,7 +23,7 @@ from mres_jax.resolution.zoom import (
 )
 from mres_jax.resolution.zoom.passes import ZoomAnswerer
 from mres_jax.scoring import COORD_FRAMES, from_picture, to_picture
-from mres_jax.testing import Received, Reply, serve
+from mres_jax.testing import Received, Reply, serve_script
 
 PICTURE = Size(2160, 3840)
 WHOLE = View(item=0, crop=Box(0, 0, *PICTURE), size=Size(644, 1148))
@@ -255,7 +255,7 @@ def same(received: Received, pixels: list[np.ndarray]) -> bool:
 
 def test_both_passes_send_exactly_their_pixels_and_map_the_answer_back():
     image = screen()
-    with serve(lambda r: "(800, 900)" if "centre" in r.text else "(500, 250)") as server:
+    with serve_script(lambda r: "(800, 900)" if "centre" in r.text else "(500, 250)") as server:
         policy = "zoom,window=256,coarse=100"
         request = Request(id="a", images=[image], question="Where is Save?", policy=policy)
         ((answer,),) = RemoteAnswerer(server.address).answer([request])
@@ -282,7 +282,7 @@ def ask(script, policy: str, *, image: np.ndarray | None = None, **options):
     request = Request(
         id="a", images=[screen() if image is None else image], question="What?", policy=policy
     )
-    with serve(script) as server:
+    with serve_script(script) as server:
         ((answer,),) = RemoteAnswerer(server.address, **options).answer([request])
     return answer, server.received
 
@@ -333,7 +333,7 @@ def test_further_candidates_are_drawn_where_the_first_answer_names_too_few():
 
 
 def test_extractor_and_predictor_may_be_two_models():
-    with serve(lambda r: "(100, 100)") as finder, serve(lambda r: "B") as reader:
+    with serve_script(lambda r: "(100, 100)") as finder, serve_script(lambda r: "B") as reader:
         answerer = ZoomAnswerer(RemoteAnswerer(finder.address), RemoteAnswerer(reader.address))
         request = Request(id="a", images=[screen()], question="What?")
         ((answer,),) = answerer.answer([request])
@@ -343,7 +343,7 @@ def test_extractor_and_predictor_may_be_two_models():
 def test_windows_by_chance_follow_the_seed_lie_everywhere_and_ask_no_model():
     image, policy = screen(), "zoom,source=random"
     requests = [Request(id=f"{i}", images=[image], question="What?") for i in range(24)]
-    with serve(lambda r: "B") as server:
+    with serve_script(lambda r: "B") as server:
         answerer = RemoteAnswerer(server.address, policy=policy)
         crops = [[a.views[0].crop for (a,) in answerer.answer(requests, seed=s)] for s in (0, 0, 1)]
         released = answerer.policy = policy + ",compat=release"
@@ -379,7 +379,7 @@ def test_plain_and_zoom_requests_share_a_call_and_keep_their_order():
         Request(id="1", images=[image], question="q1", policy="zoom"),
         Request(id="2", images=[image], question="q2", policy="budget:32"),
     ]
-    with serve(lambda r: "(500, 500)" if "centre" in r.text else r.text) as server:
+    with serve_script(lambda r: "(500, 500)" if "centre" in r.text else r.text) as server:
         answers = RemoteAnswerer(server.address).answer(requests)
     assert [answer.text for (answer,) in answers] == ["q0", "q1", "q2"]
     assert [len(answer.passes) for (answer,) in answers] == [0, 2, 0]

@@ -168,7 +168,7 @@ def test_a_client_that_leaves_or_dawdles_is_noticed_while_it_waits_and_stalls_no
     backend = LocalBackend(vlm, name="tiny", rule=PolicyRule("native", False), limits=limits)
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"
     with serving(backend, limits=limits) as served, contextlib.ExitStack() as stack:
-        with generate._ONE_AT_A_TIME:
+        with generate.ONE_AT_A_TIME:
             dawdler = socket.create_connection(("127.0.0.1", served.port))
             stack.enter_context(dawdler).sendall(head)
             leave(served.port, chat(picture(0), "what"))

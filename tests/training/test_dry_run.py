@@ -9,6 +9,7 @@ import pytest
 from mres_jax import testing
 from mres_jax.cli import main
 from mres_jax.config import LoRA, Schedule
+from mres_jax.data.types import Rung
 from mres_jax.testing import tiny_run
 from mres_jax.training.dry_run import dry_run
 from mres_jax.training.input.documents import document_tokenizer
@@ -93,7 +94,8 @@ def test_the_command_prints_it_and_writes_nothing(tmp_path, capsys):
 def test_models_with_windows_and_deepstack_take_adapters_on_all_layers(tmp_path, family):
     config = testing.tiny_config(family, document_tokenizer())
     peft = LoRA(targets=("vision.blocks", "text.layers"), rank=2)
-    report = dry_run(tiny_run(tmp_path, model=config, peft=peft))
+    rung = Rung(max_patches=16_384, max_tokens=8_192, max_views=32, max_examples=16)
+    report = dry_run(tiny_run(tmp_path, model=config, peft=peft, ladder=(rung,)))
     (use,) = report.rungs
     assert use.temporary_bytes
     assert all(report.parameters[part]["trained"] for part in ("vision", "text"))
