@@ -40,7 +40,7 @@ def fill_canvases(pictures: Sequence[np.ndarray], rung: Rung) -> tuple[Canvases,
         canvases.sizes[place] = height, width
         canvases.views[place] = number + 1
         used[shape] += 1
-    return tuple(filled[tuple(shape)] for shape in rung.canvases)
+    return tuple(filled[height, width] for height, width in rung.canvases)
 
 
 def _empty(shape: tuple[int, int], count: int) -> Canvases:

@@ -19,11 +19,11 @@ from mres_jax.inference.allocators import Allocators
 from mres_jax.inference.generate import ROWS, Completion, Generator
 from mres_jax.inference.ladder import Ladders, default_ladders
 from mres_jax.inference.text_stream import TextStream
-from mres_jax.protocols import Answer, Cost, Request, Sampling, extent_of
+from mres_jax.protocols import Answer, Clip, Cost, Request, Sampling, extent_of
 from mres_jax.resolution.allocator.policy import AllocatorPolicy
 from mres_jax.resolution.cost import retention_ratio
 from mres_jax.resolution.policies import check_extents, check_policy, parse_policy
-from mres_jax.resolution.policy import Policy
+from mres_jax.resolution.policy import Policy, stills
 from mres_jax.resolution.zoom.passes import answer_in_passes
 from mres_jax.resolution.zoom.policies import Zoom
 
@@ -208,10 +208,11 @@ class LocalAnswerer:
         """The views of a policy, and the FLOPs and ms of those that look before they decide."""
         if not isinstance(policy, AllocatorPolicy) or not sizes:
             return policy(sizes, request.question, self.spec), 0.0, 0.0
+        pictures = [item for item in request.images if not isinstance(item, Clip)]
         look = self.allocators.open(policy.weights).look(
-            policy, request.images, request.question, self.spec
+            policy, pictures, request.question, self.spec
         )
-        return look.allocation.views(sizes), look.flops, look.ms
+        return look.allocation.views(stills(policy, sizes)), look.flops, look.ms
 
     def _answer_window(
         self,

@@ -17,14 +17,14 @@ import numpy as np
 
 from mres_jax.data.spec import ChatTemplate, ProcessorSpec
 from mres_jax.data.views import render_view
-from mres_jax.errors import ConfigError, MresError, RunError
+from mres_jax.errors import ConfigError, MresError, PromptError, RunError
 from mres_jax.geometry import Size, View
 from mres_jax.inference.http import Server
 from mres_jax.inference.show import png
-from mres_jax.protocols import Answer, Cost, Request, Sampling
+from mres_jax.protocols import Answer, Clip, Cost, Request, Sampling, extent_of
 from mres_jax.resolution.cost import retention_ratio, visual_tokens
 from mres_jax.resolution.policies import check_policy, parse_policy
-from mres_jax.resolution.policy import Policy
+from mres_jax.resolution.policy import Policy, stills
 from mres_jax.resolution.zoom.passes import answer_in_passes
 
 TOP_LOGPROBS = 20  # the most that OpenAI's own server tells
@@ -188,7 +188,7 @@ class RemoteAnswerer:
         self, request: Request, policy: Policy, n: int, sampling: Sampling, seed: int
     ) -> list[Answer]:
         start = time.perf_counter()
-        sizes = [Size(*image.shape[:2]) for image in request.images]
+        sizes = stills(policy, [extent_of(item) for item in request.images])
         try:
             views = policy(sizes, request.question, self.spec)
         except MresError as error:
@@ -262,10 +262,17 @@ class _Facts(NamedTuple):
     usage: tuple[int, int]  # tokens of the prompt and of all completions
 
 
+def _picture(request: Request, view: View) -> np.ndarray:
+    item = request.images[view.item]
+    if isinstance(item, Clip):
+        raise PromptError(f"request {request.id!r}: item {view.item} is a clip; send pictures.")
+    return item
+
+
 def chat_messages(request: Request, views: Sequence[View]) -> list[dict[str, Any]]:
     """Returns a request in OpenAI's form: views as PNG in prompt order, then the question."""
     parts: list[dict[str, Any]] = [
-        {"type": "image_url", "image_url": {"url": data_url(request.images[view.item], view)}}
+        {"type": "image_url", "image_url": {"url": data_url(_picture(request, view), view)}}
         for view in sorted(views, key=lambda view: view.item)
     ]
     turns = [*request.history, ("user", request.question)]

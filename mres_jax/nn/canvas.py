@@ -81,12 +81,12 @@ class Cells(NamedTuple):
     """Where the patches of a pack stand on maps of one shape.
 
     Attributes:
-      index: `int32 [p]`, cell of each patch, row by row of canvas by canvas; past the end for
+      cells: `int32 [p]`, cell of each patch, row by row of canvas by canvas; past the end for
         patches that are on none of these canvases.
       shape: canvases, rows and columns; static.
     """
 
-    index: Int[Array, " p"]
+    cells: Int[Array, " p"]
     shape: tuple[int, int, int]
 
     @classmethod
@@ -121,21 +121,21 @@ class Cells(NamedTuple):
         """The patches on their canvases; zeros elsewhere."""
         count, height, width = self.shape
         out = jnp.zeros((count * height * width, x.shape[1]), x.dtype)
-        out = out.at[self.index].set(x, mode="drop")
+        out = out.at[self.cells].set(x, mode="drop")
         return out.reshape(count, height, width, -1)
 
     def gather(self, x: Float[Array, "n y x d"]) -> Float[Array, "p d"]:
         """The cells of the patches; zeros for patches that are on none of these canvases."""
         flat = x.reshape(-1, x.shape[-1])
-        return flat.at[self.index].get(mode="fill", fill_value=0)
+        return flat.at[self.cells].get(mode="fill", fill_value=0)
 
     def has(self) -> Bool[Array, " p"]:
         """Which patches are on one of these canvases."""
         count, height, width = self.shape
-        return self.index < count * height * width
+        return self.cells < count * height * width
 
     def mask(self) -> Mask:
         """Which cells hold a patch."""
         count, height, width = self.shape
-        out = jnp.zeros(count * height * width, bool).at[self.index].set(True, mode="drop")
+        out = jnp.zeros(count * height * width, bool).at[self.cells].set(True, mode="drop")
         return out.reshape(self.shape)

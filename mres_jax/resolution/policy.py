@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import PolicyError, suggest
-from mres_jax.geometry import Extent, View
+from mres_jax.geometry import ClipSize, Extent, Size, View
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,6 +98,14 @@ class Policy(abc.ABC):
             elif content != field.default:
                 options.append(f"{field.name}={_spell(content)}")
         return ",".join([head, *options])
+
+
+def stills(policy: Policy, extents: Sequence[Extent]) -> list[Size]:
+    """Returns the sizes of pictures; raises `PolicyError` where one of them is a clip."""
+    sizes = [extent for extent in extents if not isinstance(extent, ClipSize)]
+    if len(sizes) < len(extents):
+        raise PolicyError(f"policy {policy}: takes pictures, no clips. Use native or budget.")
+    return sizes
 
 
 def split(text: str) -> tuple[str, str | None, dict[str, str]]:

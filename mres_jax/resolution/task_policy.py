@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import PolicyError
-from mres_jax.geometry import Size, View
+from mres_jax.geometry import Extent, View
 from mres_jax.resolution.policy import Policy
 
 VERSION = 1
@@ -34,7 +34,7 @@ class TaskPolicy(Policy):
         """Raises `PolicyError` if the chosen policy cannot serve the model."""
         self.chosen.check(spec)
 
-    def __call__(self, sizes: Sequence[Size], question: str, spec: ProcessorSpec) -> list[View]:
+    def __call__(self, sizes: Sequence[Extent], question: str, spec: ProcessorSpec) -> list[View]:
         """Returns the views of the chosen policy."""
         return self.chosen(sizes, question, spec)
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 from mres_jax.data.spec import ProcessorSpec, TileRule
 from mres_jax.data.tiles import best_canvas, tile_views
 from mres_jax.errors import PolicyError
-from mres_jax.geometry import Box, Size, View, fit_size
-from mres_jax.resolution.policy import Policy
+from mres_jax.geometry import Box, Extent, Size, View, fit_size
+from mres_jax.resolution.policy import Policy, stills
 from mres_jax.resolution.uniform import whole_view
 
 SIDE, MOST = 336, 4  # of a model without tiles of its own: pixels, tiles
@@ -68,10 +68,14 @@ class Tiles(Policy):
                 f"{spec.max_pixels}."
             )
 
-    def __call__(self, sizes: Sequence[Size], question: str, spec: ProcessorSpec) -> list[View]:
+    def __call__(self, sizes: Sequence[Extent], question: str, spec: ProcessorSpec) -> list[View]:
         """Returns the whole and the tiles of each picture."""
         self.check(spec)
-        return [view for i, size in enumerate(sizes) for view in self._views(i, size, spec)]
+        return [
+            view
+            for i, size in enumerate(stills(self, sizes))
+            for view in self._views(i, size, spec)
+        ]
 
     def _views(self, item: int, size: Size, spec: ProcessorSpec) -> list[View]:
         if spec.tiles is not None:

@@ -24,7 +24,7 @@ from mres_jax.data.views import render_view
 from mres_jax.files import write_together
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.show import show_views
-from mres_jax.protocols import Answer, Sampling
+from mres_jax.protocols import Answer, Clip, Sampling
 from mres_jax.scoring import anls, exact_match
 from mres_jax.training.input.held_out import Question, open_held_out
 from mres_jax.training.learner import Share, TrainState
@@ -150,7 +150,10 @@ class Evaluator:
             sample = _sample(question, answer) | {"pictures": list(shown)}
             files |= shown
             lines.append(json.dumps(sample) + "\n")
-            pixels = render_view(request.images[views[0].item], views[0]) if views else None
+            first = request.images[views[0].item] if views else None
+            pixels = None
+            if first is not None and not isinstance(first, Clip):
+                pixels = render_view(first, views[0])
             writers.sample(step, f"{number:02d}", pixels, _caption(sample))
         if lines and writers.writers:
             files["samples.jsonl"] = "".join(lines).encode()

@@ -168,7 +168,7 @@ def test_retention_is_one_when_native_and_above_one_when_enlarged():
     [
         (
             "nativ",
-            r"unknown policy 'nativ' \(did you mean native\?\); have native, fixed, scale, b",
+            r"unknown policy 'nativ' \(did you mean native\?\); have native, fixed, tiles, scale, b",
         ),
         ("xyz:3", r"unknown policy 'xyz'; have native"),
         ("", r"write name\[:value\]"),
@@ -187,7 +187,10 @@ def test_retention_is_one_when_native_and_above_one_when_enlarged():
         ("fixed", r"give a side in pixels .* got neither"),
         ("fixed:336,tokens=4", r"give a side in pixels .* got both"),
         ("fixed:336,mod=pad", r"unknown option 'mod' \(did you mean mode\?\); have mode, tokens"),
-        ("fixed:336,mode=padd", r"unknown mode 'padd' \(did you mean pad\?\); have squash, pad, k"),
+        (
+            "fixed:336,mode=padd",
+            r"unknown mode 'padd' \(did you mean pad\?\); have squash, pad, crop, k",
+        ),
         ("fixed,tokens=182,mode=pad", r"tokens keeps the ratio, so mode=pad cannot be"),
         ("fixed:336,mode", r"'mode' is not key=value"),
         ("fixed:336,mode=pad,mode=keep", r"mode is given twice"),

@@ -59,6 +59,7 @@ def clip_spec(
     template, end, pad = template_for(token_id)
     # Released files without a token for pictures write an id that has no embedding.
     has_row = 0 <= image_token_id < rows
+    red, green, blue = vision.image_mean
     return ProcessorSpec(
         patch_size=vision.patch_size,
         merge_size=1,
@@ -74,7 +75,7 @@ def clip_spec(
         template=template,
         position_rule="plain",
         coord_frame="relative_1000",
-        background=tuple(int(255 * x) for x in vision.image_mean),
+        background=(int(255 * red), int(255 * green), int(255 * blue)),
         pad_first=True,
         positions=PositionTable(side=vision.table_side, resize=vision.position_resize),
     )

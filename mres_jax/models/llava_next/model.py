@@ -31,6 +31,7 @@ class LlavaNext(Llava):
 
     def _inputs(self, pack: Pack, visual: Visual | None):
         """Of the decoder; each row of tiles ends with a learned vector."""
-        x, *others = super()._inputs(pack, visual)
+        x, positions, plan, extra = super()._inputs(pack, visual)
         ends = (pack.visual_index == NEWLINE)[:, None]
-        return jnp.where(ends, self.image_newline[...].astype(x.dtype)[None], x), *others
+        x = jnp.where(ends, self.image_newline[...].astype(x.dtype)[None], x)
+        return x, positions, plan, extra

@@ -74,7 +74,7 @@ def make_spec(
         template=TEMPLATE,
         position_rule="mrope" if config.text_config.mrope_section else "plain",
         coord_frame="relative_1000",
-        accepts=frozenset({"image", "frame"} if takes_clips else {"image"}),
+        accepts=frozenset({"image", "tile", "frame"} if takes_clips else {"image", "tile"}),
         video=video_spec(
             (preprocessor or {}).get("video_processor") or {},
             token_id=config.video_token_id,

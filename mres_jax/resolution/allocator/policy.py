@@ -13,7 +13,7 @@ import numpy as np
 
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import PolicyError
-from mres_jax.geometry import Size, View
+from mres_jax.geometry import Extent, Size, View
 from mres_jax.resolution.allocator.budget import (
     Allocation,
     allocate,
@@ -52,7 +52,7 @@ class AllocatorPolicy(Policy):
         if self.top is not None and self.top < 1:
             raise PolicyError(f"policy allocator: top={self.top} must keep at least 1 picture.")
 
-    def __call__(self, sizes: Sequence[Size], question: str, spec: ProcessorSpec) -> list[View]:
+    def __call__(self, sizes: Sequence[Extent], question: str, spec: ProcessorSpec) -> list[View]:
         """Refuses: sizes alone do not tell, unless there is no picture."""
         if not sizes:
             return []

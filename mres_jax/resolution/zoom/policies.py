@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import PolicyError, suggest
-from mres_jax.geometry import Box, Size, View
-from mres_jax.resolution.policy import Policy
+from mres_jax.geometry import Box, Extent, Size, View
+from mres_jax.resolution.policy import Policy, stills
 from mres_jax.resolution.uniform import native_size, whole_view, within_budget
 
 _BOX = re.compile(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
@@ -54,17 +54,18 @@ class Window(Policy):
         if "image" not in spec.accepts:
             super().check(spec)
 
-    def __call__(self, sizes: Sequence[Size], question: str, spec: ProcessorSpec) -> list[View]:
+    def __call__(self, sizes: Sequence[Extent], question: str, spec: ProcessorSpec) -> list[View]:
         """Returns the views of the parts, then those of the other pictures, whole."""
-        if not sizes:
+        pictures = stills(self, sizes)
+        if not pictures:
             raise PolicyError(f"policy {self}: there is no picture to take a part of.")
         parts = [Box(*map(int, part.split("."))) for part in self.boxes.split("+")]
         whole = [
-            whole_view(i, size, _fitted(size, self.coarse, spec)) for i, size in enumerate(sizes)
+            whole_view(i, size, _fitted(size, self.coarse, spec)) for i, size in enumerate(pictures)
         ]
         views = whole[:1] if self.context == "both" else []
         for box in parts:
-            self._check_inside(box, sizes[0])
+            self._check_inside(box, pictures[0])
             views.append(View(item=0, crop=box, size=_fitted(box.size, self.fine, spec)))
         return views + whole[1:]
 
@@ -136,7 +137,7 @@ class Zoom(Policy):
         if "image" not in spec.accepts:
             super().check(spec)
 
-    def __call__(self, sizes: Sequence[Size], question: str, spec: ProcessorSpec) -> list[View]:
+    def __call__(self, sizes: Sequence[Extent], question: str, spec: ProcessorSpec) -> list[View]:
         """Raises `PolicyError`: its views follow from what a model says."""
         raise PolicyError(
             f"policy {self}: a model has to find its window, so it answers questions (mres ask, "

@@ -14,8 +14,7 @@ from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.data.types import Pack
 from mres_jax.errors import BadRowError, ConfigError, MresError
-from mres_jax.geometry import Size
-from mres_jax.protocols import Request
+from mres_jax.protocols import Request, extent_of
 from mres_jax.resolution.policies import check_policy, parse_policy
 from mres_jax.training.input.documents import DocumentExamples
 from mres_jax.training.input.rows import RowExamples
@@ -177,7 +176,7 @@ class _Fits:
 
     def __call__(self, question: Question) -> bool:
         request = question.request
-        sizes = [Size(*image.shape[:2]) for image in request.images]
+        sizes = [extent_of(item) for item in request.images]
         messages = prompt_messages(request.question, num_images=len(sizes), history=request.history)
         try:
             views = self.policy(sizes, request.question, self.spec)
