@@ -91,7 +91,7 @@ def test_clips_are_answered_beside_pictures_with_their_cost(answerer):
 def test_a_clip_is_refused_where_the_model_or_its_frames_cannot_be(makers, answerer):
     clip = tiny_clip(1, 20, 30)
     stills = LocalAnswerer(*makers["nativeres_llava"].tiny, ladder=LADDER, rows=(1,))
-    with pytest.raises(PolicyError, match="the model takes image, no clips"):
+    with pytest.raises(PolicyError, match="the model takes image, tile, no clips"):
         stills.answer([request(0, images=[clip])], sampling=SHORT)
     with pytest.raises(PolicyError, match=r"4 frames has 2 views, which need at least 2 visual"):
         answerer.answer([request(0, images=[clip], policy="budget:1")], sampling=SHORT)
