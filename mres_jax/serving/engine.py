@@ -168,7 +168,7 @@ class Engine:
                 ticket.begin_anew()
                 self._answer([ticket])
             return
-        self.num_answered += len(tickets)
+        self.num_answered += sum(not ticket.is_cancelled for ticket in tickets)
         for ticket, some in zip(tickets, answers, strict=True):
             ticket.finish(Done(some))
 
