@@ -19,6 +19,25 @@ _CHUNK_BYTES = 64 * 2**20  # of a file: chunks are written, and later read, by s
 _PART = "state"  # what orbax calls the tree that `partial.save` adds to
 
 
+class _Held:
+    """Counts bytes that orbax has read and may still hold, in cycles of references.
+
+    Collecting them looks at every object of the process, so it is done once for many small arrays.
+    """
+
+    def __init__(self) -> None:
+        self._num_bytes = 0
+
+    def add(self, num_bytes: int) -> None:
+        self._num_bytes += num_bytes
+        if self._num_bytes >= _BATCH_BYTES:
+            self._num_bytes = 0
+            gc.collect()
+
+
+_held = _Held()
+
+
 def save_arrays(path: epath.Path, trees: Mapping[str, Mapping[str, Any]]) -> None:
     """Saves trees of arrays by name.
 
@@ -53,7 +72,7 @@ def open_array(path: epath.Path, tree: str, name: str, struct: jax.ShapeDtypeStr
         context.pytree_options.loading.partial_load = True
         with context:
             array = np.asarray(ocp.load_checkpointables(path, {tree: {name: host}})[tree][name])
-        gc.collect()  # as below: else the array outlives its use
+        _held.add(array.nbytes)
         return array
 
     host = jax.ShapeDtypeStruct(struct.shape, struct.dtype, sharding=_host())

@@ -101,11 +101,25 @@ def test_no_batch_is_held_while_the_next_is_read(theirs, tmp_path, monkeypatch):
     assert all(count <= place for count, place in zip(counts, places, strict=True)), counts
 
 
-def test_no_parameter_is_held_while_the_next_is_read(ours, tmp_path):
+def test_no_parameter_is_held_while_the_next_is_read(ours, tmp_path, monkeypatch):
+    monkeypatch.setattr(orbax_arrays, "_BATCH_BYTES", 1)
     opened = _loading.open_model(ours)
     counts = watch(opened)
     export_hf(opened, tmp_path / "theirs", max_shard_bytes=20_000)
     assert counts == [0] * len(parameters(opened))
+
+
+def test_what_orbax_holds_is_collected_once_a_batch_not_once_a_parameter(
+    ours, tmp_path, monkeypatch
+):
+    """A collection takes as long as the process has objects, 0.2 s and more."""
+    sweeps = []
+    monkeypatch.setattr(orbax_arrays.gc, "collect", lambda: sweeps.append(1))
+    opened = _loading.open_model(ours)
+    sizes = [leaf.nbytes for leaf in parameters(opened).values()]
+    monkeypatch.setattr(orbax_arrays, "_BATCH_BYTES", sum(sizes) // 3)
+    export_hf(opened, tmp_path / "theirs")
+    assert 2 <= len(sweeps) <= 4 < len(sizes)
 
 
 def test_opening_reads_nothing(theirs, ours):
