@@ -6,7 +6,7 @@ READY_PARITY = $(VENV)-parity/.ready
 READY_AOT = $(VENV)-aot/.ready
 READY_CUDA = $(VENV)-aot-cuda/.ready
 JOBS = 2
-HERE = not gpu and not tpu and not parity
+HERE = not gpu and not tpu and not parity and not slow
 
 # Compiled programs are kept between runs: quicker, and nothing else changes without them.
 export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/.cache/jax

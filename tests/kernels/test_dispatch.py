@@ -26,6 +26,17 @@ def test_an_unknown_name_is_refused_with_those_that_exist():
         dispatch("op", {"b": accept, "a": decline}, "x", "call")
 
 
+def test_the_environment_names_one_where_the_call_does_not(monkeypatch):
+    both = {"a": accept, "b": decline}
+    monkeypatch.setenv("MRES_OP", "b")
+    assert dispatch("op", both, "a", "call") == "accepted call"
+    with pytest.raises(NotImplementedError, match="no call here"):
+        dispatch("op", both, None, "call")
+    monkeypatch.setenv("MRES_OP", "x")
+    with pytest.raises(ValueError, match=r"unknown implementation 'x' in MRES_OP; have"):
+        dispatch("op", both, None, "call")
+
+
 def test_all_refusals_are_told_at_once():
     with pytest.raises(ExceptionGroup, match="op: no implementation accepts this call") as caught:
         dispatch("op", {"a": decline, "b": decline}, None, "call")

@@ -45,7 +45,8 @@ def decode_attention(
       values: likewise.
       lengths: cached positions of each row, 0 to `max_len`.
       scale: factor of the scores; `k ** -0.5` when None.
-      implementation: a name of `IMPLEMENTATIONS`; the best that accepts the call when None.
+      implementation: a name of `IMPLEMENTATIONS`. When None that of the environment's
+        `MRES_DECODE_ATTENTION`, else the first that accepts the call.
 
     Returns:
       Attention output in `q.dtype`.

@@ -40,12 +40,13 @@ def _pallas_triton(*args: Any, **kwargs: Any) -> Any:
     return module.varlen_attention(*args, **kwargs)
 
 
-# In order of preference. Triton before Mosaic until the latter has run on a GPU.
+# In order of preference. `xla` accepts every call, so what stands behind it is used by name only:
+# the kernels for GPUs, until their numbers have been seen on one.
 IMPLEMENTATIONS = {
     "pallas_tpu": _pallas_tpu,
+    "xla": xla.varlen_attention,
     "pallas_triton": _pallas_triton,
     "pallas_gpu": _pallas_gpu,
-    "xla": xla.varlen_attention,
 }
 
 
@@ -97,7 +98,8 @@ def varlen_attention(
       v: values.
       plan: from `make_plan`, of the same length.
       scale: factor of the scores; `k ** -0.5` when None.
-      implementation: a name of `IMPLEMENTATIONS`; the best that accepts the call when None.
+      implementation: a name of `IMPLEMENTATIONS`. When None that of the environment's
+        `MRES_VARLEN_ATTENTION`, else the first that accepts the call.
       return_lse: whether to give the natural logarithms of the softmax denominators too, `-inf`
         where the interval is empty. Gradients flow through them as well: results over parts of
         the keys can be put together.
