@@ -47,7 +47,10 @@ def same_numbers(left, right):
     np.testing.assert_allclose(left.entropies, right.entropies, atol=1e-4)
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, HOT], ids=["greedy", "sampled"])
+@pytest.mark.parametrize(
+    "sampling",
+    [pytest.param(GREEDY, id="greedy", marks=pytest.mark.slow), pytest.param(HOT, id="sampled")],
+)
 def test_cached_decoding_equals_reading_the_whole_sequence_again(maker, sampling):
     check_cached_decoding(maker, sampling)
 
@@ -198,7 +201,8 @@ def test_scores_that_are_no_numbers_are_an_error_and_not_an_answer(qwen):
         run(maker, [qwen.prompt(1)], ["a"])
 
 
-def test_a_thousand_mixes_of_sizes_compile_no_more_than_the_rungs_touched(qwen):
+@pytest.mark.parametrize("number", [100, pytest.param(1_000, marks=pytest.mark.slow)])
+def test_mixes_of_sizes_compile_no_more_than_the_rungs_touched(qwen, number):
     """By the log of compiles, in which whatever else the path may compile would stand too."""
     ladder = [
         Rung(max_patches=64, max_tokens=80, max_views=4, max_examples=2),
@@ -214,7 +218,7 @@ def test_a_thousand_mixes_of_sizes_compile_no_more_than_the_rungs_touched(qwen):
     generator = Generator(qwen.tiny.model, qwen.tiny.spec, rows=(4,))
     touched, mixes = set(), set()
     with compiles() as compiled:
-        while len(mixes) < 1_000:
+        while len(mixes) < number:
             some = rng.choice(60, 4)
             for plan in plan_packs([examples[i].size for i in some], ladder):
                 chosen = [examples[some[i]] for i in plan.indices]
@@ -230,8 +234,9 @@ def test_a_thousand_mixes_of_sizes_compile_no_more_than_the_rungs_touched(qwen):
     assert len(touched) == 3
     per_rung = ("jit(_encode)", "jit(_prefill)", "jit(_start)")
     assert {name: compiled.pop(name) for name in per_rung} == dict.fromkeys(per_rung, 3)
-    assert set(compiled) <= {"jit(_decode)"}  # all caches have 256 positions
-    assert compiled["jit(_decode)"] <= 1  # other tests may have compiled it before
+    # All caches have 256 positions; the lambda asks, once a process, what options XLA knows.
+    assert set(compiled) <= {"jit(_decode)", "jit(<lambda>)"}
+    assert max(compiled.values(), default=0) <= 1  # 0 where another test came first
 
 
 def flat(answers):

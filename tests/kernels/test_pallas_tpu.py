@@ -79,7 +79,10 @@ def plan_of(*lengths, **options):
     ],
     ids=["images", "causal", "grouped_window", "one_huge_in_parts"],
 )
-@pytest.mark.parametrize("split", [False, True], ids=["fused", "split"])
+@pytest.mark.parametrize(
+    "split",
+    [pytest.param(False, id="fused"), pytest.param(True, id="split", marks=pytest.mark.slow)],
+)
 def test_the_kernels_are_the_reference(
     split, lengths, heads, width, dtype, options, tiles, backward_tiles, monkeypatch
 ):

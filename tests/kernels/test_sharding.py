@@ -51,7 +51,10 @@ print("done")
 """
 
 
-@pytest.mark.parametrize("implementation", ["xla", "pallas_tpu", "pallas_triton"])
+@pytest.mark.parametrize(
+    "implementation",
+    ["xla", "pallas_tpu", pytest.param("pallas_triton", marks=pytest.mark.slow)],
+)
 def test_shards_are_the_whole(implementation):
     command = [sys.executable, "-c", PROGRAM, str(KERNELS), implementation]
     settings = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}

@@ -50,7 +50,9 @@ def conversation(tiny: testing.TinyModel, num_images: int = 2, *, views: int = 3
     return jax.tree.map(jnp.asarray, pack([example], rung(SIDE, views, 16)))
 
 
-@pytest.mark.parametrize("direction", ["high_to_low", "low_to_high"])
+@pytest.mark.parametrize(
+    "direction", ["high_to_low", pytest.param("low_to_high", marks=pytest.mark.slow)]
+)
 def test_a_fresh_tower_is_the_one_without_adapters_bit_for_bit(direction):
     packed = conversation(testing.tiny_llava_hr())
     config = testing.tiny_dual_config(direction=direction)
@@ -87,7 +89,10 @@ def test_a_picture_among_others_is_what_it_is_alone():
 # The picture: integers 0 to 255, `[side side 3]`, generator seeded with `side`, normalised with
 # CLIP's mean and std. Kept: 16 rows of the output at equal distances, first and last among them.
 # `384_frozen` is the tower of the first stage, without adapters.
-@pytest.mark.parametrize("name", ["384", "768", "1024", "384_frozen"])
+@pytest.mark.parametrize(
+    "name",
+    ["384", "384_frozen", *(pytest.param(n, marks=pytest.mark.slow) for n in ("768", "1024"))],
+)
 def test_the_tower_is_the_released_one(name):
     side = int(name.partition("_")[0])
     low = ClipConfig(

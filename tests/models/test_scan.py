@@ -137,7 +137,10 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize(
     ("part", "remat"),
-    [(part, "full") for part in PARTS] + [(part, "dots") for part in PARTS[:2]],
+    [
+        *((part, "full") for part in PARTS),
+        *(pytest.param(part, "dots", marks=pytest.mark.slow) for part in PARTS[:2]),
+    ],
     indirect=["part"],
 )
 def test_recomputing_changes_neither_output_nor_gradient(part, kept, remat):

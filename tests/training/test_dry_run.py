@@ -42,7 +42,13 @@ def test_it_tells_steps_fullness_and_flops_as_the_run_measures_them(tmp_path):
     assert measured == pytest.approx(report.flops_per_step, rel=0.3)  # of the first packs alone
 
 
-@pytest.mark.parametrize("peft", [None, LoRA(rank=2)], ids=["whole", "adapters"])
+@pytest.mark.parametrize(
+    "peft",
+    [
+        pytest.param(None, id="whole", marks=pytest.mark.slow),
+        pytest.param(LoRA(rank=2), id="adapters"),
+    ],
+)
 def test_the_abstract_state_is_that_of_the_run(tmp_path, peft):
     run = tiny_run(tmp_path, peft=peft)
     whole, abstract = set_up(run, run.schedule).state, set_up_abstractly(run, run.schedule).state
@@ -65,6 +71,7 @@ def test_temporaries_hold_the_gradients_at_least(tmp_path):
     assert report.peak_bytes == sum(report.state_bytes.values()) + use.temporary_bytes
 
 
+@pytest.mark.slow
 def test_packs_of_a_step_are_counted(tmp_path):
     report = dry_run(tiny_run(tmp_path, accumulation=2, schedule=EPOCH))
     assert report.steps == report.packs // 2
@@ -90,6 +97,7 @@ def test_the_command_prints_it_and_writes_nothing(tmp_path, capsys):
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
 def test_models_with_windows_and_deepstack_take_adapters_on_all_layers(tmp_path, family):
     config = testing.tiny_config(family, document_tokenizer())

@@ -116,6 +116,7 @@ def test_the_best_step_outlives_newer_ones_and_loads(tmp_path, monkeypatch):
     assert (folder / "best").resolve().name == "step_00000001"
 
 
+@pytest.mark.slow
 def test_a_signal_is_heard_in_an_evaluation_which_is_made_up_for(tmp_path, monkeypatch):
     losses = Evaluator._losses
 

@@ -295,7 +295,10 @@ def abstract_pack(patches: int, tokens: int) -> Pack:
     return jax.tree.map(shape, packed)
 
 
-@pytest.mark.parametrize("tied", [False, True], ids=["untied", "tied"])
+@pytest.mark.parametrize(
+    "tied",
+    [pytest.param(False, id="untied", marks=pytest.mark.slow), pytest.param(True, id="tied")],
+)
 def test_no_array_of_tokens_by_vocabulary_exists(tied):
     """Forward and backward of 4,096 tokens over 151,936 words, compiled and not run."""
     tokens, vocabulary, chunk = 4_096, 151_936, 256

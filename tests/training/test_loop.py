@@ -53,10 +53,10 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"policies": {"native": 3}}, None),  # 3.0 before, which is the same
         ({"policies": {"native": 3.0, "scale:0.5": 1.0}}, r"policies.scale:0.5: absent -> 1.0"),
-        ({"fill": 0}, "fill: -1 -> 0"),
-        ({"seed": 8}, "seed: 0 -> 8"),
+        pytest.param({"policies": {"native": 3}}, None, marks=pytest.mark.slow),  # 3.0, the same
+        pytest.param({"fill": 0}, "fill: -1 -> 0", marks=pytest.mark.slow),
+        pytest.param({"seed": 8}, "seed: 0 -> 8", marks=pytest.mark.slow),
     ],
     ids=str,
 )
@@ -94,6 +94,7 @@ def test_a_directory_with_another_model_s_run_is_refused_with_the_difference(tmp
     assert (tmp_path / "a" / "run.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_run_needs_what_it_started_from_only_once_and_keeps_to_it(tmp_path):
     first = train(tiny_run(tmp_path / "a", steps=2), log=quiet)
     start = tiny_run(tmp_path / "b", steps=2, init=str(tmp_path / "a" / "checkpoints"))

@@ -291,6 +291,7 @@ def test_another_choice_of_parts_is_refused_with_the_difference(adapted):
         train(other, log=quiet)
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_merged_model_of_another_with_fresh_adapters(adapted, tmp_path):
     run, trained, _ = adapted
     at_rest = OptimizerConfig(learning_rate=1e-30)

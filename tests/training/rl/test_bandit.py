@@ -6,6 +6,8 @@ import pytest
 
 from mres_jax.testing.bandit import Bandit, Learning, learn
 
+pytestmark = pytest.mark.slow
+
 BANDIT = Bandit()
 
 
