@@ -66,6 +66,20 @@ def rotary_positions(rule: str, runs: Sequence[Run], *, merge_size: int) -> np.n
     return POSITION_RULES[rule](runs, merge_size)
 
 
+def next_position(positions: np.ndarray, *, ends_in_text: bool) -> int:
+    """Returns the rotary position of the token behind a prompt.
+
+    Behind text it is one more, which is where training places an answer: a clip may reach further
+    in time than the text that follows it. Behind a picture it is one more than all.
+
+    Args:
+      positions: `int32 [3 t]`, of the prompt.
+      ends_in_text: whether its last token is text.
+    """
+    last = positions[:, -1:] if ends_in_text else positions
+    return int(last.max(initial=-1)) + 1
+
+
 def plain(runs: Sequence[Run], merge_size: int) -> np.ndarray:
     """Counts every token, visual or text: three equal rows."""
     length = sum(run if isinstance(run, int) else run.num_visual_tokens(merge_size) for run in runs)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mres_jax.data.positions import next_position
 from mres_jax.data.taps import Taps
 from mres_jax.data.windows import Windows
 from mres_jax.geometry import Grid, View
@@ -74,7 +75,8 @@ class Example:
     @property
     def next_position(self) -> int:
         """Rotary position of the first generated token."""
-        return int(self.positions.max(initial=-1)) + 1
+        ends_in_text = bool((self.slots[-1:] == TEXT).all())
+        return next_position(self.positions, ends_in_text=ends_in_text)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, order=True)

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 import jax
 import numpy as np
 
+from mres_jax.data.positions import next_position
 from mres_jax.data.spec import ProcessorSpec
-from mres_jax.data.types import Pack, Rung
+from mres_jax.data.types import TEXT, Pack, Rung
 from mres_jax.errors import PromptError, RunError
 from mres_jax.inference import sampling as draws
 from mres_jax.inference.programs import Out, Rows, Rules, arrange
@@ -78,9 +79,14 @@ class Prompts(NamedTuple):
     def of(cls, pack: Pack) -> "Prompts":
         """Reads them off the segment ids of a pack on the host."""
         segment_ids, positions = np.asarray(pack.segment_ids), np.asarray(pack.positions)
+        is_text = np.asarray(pack.visual_index) == TEXT
         lengths = np.bincount(segment_ids, minlength=1)[1:]
-        starts = np.cumsum(lengths) - lengths
-        after = [positions[:, a : a + n].max() + 1 for a, n in zip(starts, lengths, strict=True)]
+        ends = np.cumsum(lengths)
+        starts = ends - lengths
+        after = [
+            next_position(positions[:, start:end], ends_in_text=bool(is_text[end - 1]))
+            for start, end in zip(starts, ends, strict=True)
+        ]
         return cls(*(np.asarray(x, np.int32) for x in (starts, lengths, after)))
 
 

@@ -124,6 +124,22 @@ def test_older_releases_go_on_behind_the_largest_position_of_a_clip(views, step,
         assert (old[:, -3] == old[:, :-3].max() + 1).all()
 
 
+@pytest.mark.parametrize("spec", [SPEC, BLOCKS], ids=["one run", "blocks"])
+@pytest.mark.parametrize("seconds", [0.5, 40.0])
+def test_what_is_sampled_stands_where_training_places_the_answer(spec, seconds):
+    """Even behind a clip that reaches further in time than the text behind it."""
+    clip = dataclasses.replace(tiny_clip(3, 16, 24, frames=8), frame_seconds=seconds)
+    views = clip_views_of(clip, [Size(8, 8)] * 4)
+    asked = Message(role="user", parts=(0, "what"))
+    prompt = assemble([clip], views, [asked], spec, TOKENIZER, generation_prompt=True)
+    answered = [asked, Message(role="assistant", parts=("the total is red",))]
+    whole = assemble([clip], views, answered, spec, TOKENIZER)
+    length = len(prompt.tokens)
+    np.testing.assert_array_equal(whole.tokens[:length], prompt.tokens)
+    expected = prompt.next_position + np.arange(len(whole.tokens) - length)
+    np.testing.assert_array_equal(whole.positions[:, length:], np.tile(expected, (3, 1)))
+
+
 def test_blocks_refuse_a_clip_in_one_run():
     with pytest.raises(PromptError, match="mrope_blocks takes the 2 views of a clip one by one"):
         rotary_positions("mrope_blocks", [ClipGrids((Grid(1, 2, 2),) * 2)], merge_size=2)
