@@ -94,7 +94,9 @@ def visual_runs(views: Sequence[View], spec: ProcessorSpec, frame_seconds: float
     if spec.template.parts_frames:
         yield from (Run(visual=grid, placeholder=video.token_id) for grid in grids)
         return
-    step = video.tokens_per_second * spec.temporal_patch_size * frame_seconds
+    # In float32, as torch multiplies them: the time of a view may fall on an edge.
+    seconds = np.float32(spec.temporal_patch_size * frame_seconds)
+    step = float(np.float32(video.tokens_per_second) * seconds)
     yield Run(visual=ClipGrids(grids, step), placeholder=video.token_id)
 
 

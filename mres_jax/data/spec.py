@@ -57,6 +57,7 @@ class VideoSpec:
       total_pixels: with `limits="frame"`, what two frames of each group share out between them: a
         frame gets `total_pixels * temporal_patch_size / frames` at most; None sets no limit.
       limits: what the pixel limits are of.
+      frame_pixels: with `limits="clip"`, what a frame may have at most; None leaves it to the clip.
       fps: frames that are looked at, per second of video.
       min_frames: at least so many, if the video has them.
       max_frames: at most so many.
@@ -71,6 +72,7 @@ class VideoSpec:
     max_pixels: int
     total_pixels: int | None = None
     limits: Literal["frame", "clip"] = "frame"
+    frame_pixels: int | None = None
     fps: float = 2.0
     min_frames: int = 4
     max_frames: int = 768

@@ -173,6 +173,10 @@ def _parts(content: Any, where: str, urls: list[str]) -> Iterator[str | int]:
 
 def _text(part: Any, where: str) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
+    if isinstance(kind, str) and "video" in kind:
+        raise PromptError(
+            f"{where} has a clip ({kind}); send its frames in order, each as an image_url."
+        )
     if kind != "text":
         raise PromptError(f"{where} has a part of type {kind!r}; have text, image_url.")
     text = part.get("text")

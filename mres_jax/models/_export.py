@@ -2,9 +2,8 @@
 
 import json
 import os
-import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,8 +12,8 @@ from etils import epath
 from flax import nnx
 from jax.typing import DTypeLike
 
-from mres_jax.data.conversations import ROLES
-from mres_jax.data.spec import ChatTemplate, ProcessorSpec, VideoSpec
+from mres_jax.data.spec import ProcessorSpec, VideoSpec
+from mres_jax.models._chat_template import chat_template
 from mres_jax.models._description import (
     CONFIG,
     PREPROCESSOR,
@@ -34,26 +33,8 @@ from mres_jax.models.files import (
     parse_json,
     write_json,
 )
+from mres_jax.models.qwen2_vl.processor import CLIP_SHARE
 from mres_jax.models.weights import write_weights
-
-# One view per picture; `after_images` stands after the last picture of a turn if text follows it.
-_JINJA = (
-    "{{- @START@ }}",
-    "{%- for message in messages %}",
-    "{%- if loop.first and message['role'] != 'system' %}{{- @SYSTEM@ }}{%- endif %}",
-    "{{- @ROLE@ }}",
-    "{%- if message['role'] == 'assistant' %}{{- @OPEN@ }}{%- endif %}",
-    "{%- if message['content'] is string %}{{- message['content'] }}{%- else %}",
-    "{%- set turn = namespace(last=-1) %}",
-    "{%- for part in message['content'] %}",
-    "{%- if part['type'] == 'image' %}{%- set turn.last = loop.index0 %}{%- endif %}{%- endfor %}",
-    "{%- for part in message['content'] %}",
-    "{%- if part['type'] == 'image' %}{{- @VIEW@ }}",
-    "{%- if loop.index0 == turn.last and not loop.last %}{{- @AFTER@ }}{%- endif %}",
-    "{%- else %}{{- part['text'] }}{%- endif %}{%- endfor %}{%- endif %}",
-    "{{- @CLOSE@ }}{%- endfor %}",
-    "{%- if add_generation_prompt %}{{- @ANSWER@ }}{%- endif %}",
-)
 
 
 def convert(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Kind:
@@ -164,49 +145,27 @@ def complete_assets(loaded: LoadedModel) -> dict[str, bytes]:
     for name, content in made.items():
         assets.setdefault(name, _json_bytes(content))
     if not {"chat_template.jinja", "chat_template.json"} & assets.keys():
-        assets["chat_template.jinja"] = chat_template(spec.template, _placeholder(loaded)).encode()
+        text = chat_template(spec.template, *_placeholders(loaded))
+        assets["chat_template.jinja"] = text.encode()
     if spec.video is not None and not {PROCESSOR, PREPROCESSOR} & assets.keys():
-        assets.setdefault(VIDEO_PREPROCESSOR, _json_bytes(_video_preprocessor(spec, spec.video)))
+        content = _video_preprocessor(spec, spec.video, loaded.family.processor_class)
+        assets.setdefault(VIDEO_PREPROCESSOR, _json_bytes(content))
     for name, content in _preprocessors(assets, loaded).items():
         if name not in assets or parse_json(assets[name], name) != content:
             assets[name] = _json_bytes(content)
     return assets
 
 
-def _placeholder(loaded: LoadedModel) -> str:
-    """Text of a picture's token; LLaVA's mark where the vocabulary has none for it."""
-    spec = loaded.spec
+def _placeholders(loaded: LoadedModel) -> tuple[str, str | None]:
+    """Texts of a picture's token and of a clip's, if any.
+
+    LLaVA's mark stands for a picture's where the vocabulary has none for it.
+    """
+    spec, tokenizer = loaded.spec, loaded.tokenizer
+    clip = spec.video and tokenizer.decode([spec.video.token_id], skip_special=False)
     if spec.image_token_id not in spec.reserved_token_ids:
-        return "<image>"
-    return loaded.tokenizer.decode([spec.image_token_id], skip_special=False) or "<image>"
-
-
-def chat_template(template: ChatTemplate, image: str) -> str:
-    """Our template as Jinja, for `apply_chat_template`; `image` is the placeholder of one view."""
-    opening = _quoted(template.turn_open).replace("{role}", "' + message['role'] + '")
-    closing = _quoted(template.turn_close)
-    if template.roles:
-        opening, closing = _by_role(template.opening), _by_role(template.closing)
-    system = template.opening("system") + str(template.system) + template.closing("system")
-    words = {
-        "START": template.start and _quoted(template.start),
-        "ROLE": opening,
-        "OPEN": template.answer_open and _quoted(template.answer_open),
-        "ANSWER": _quoted(template.opening("assistant")),
-        "SYSTEM": template.system is not None and _quoted(system),
-        "VIEW": _quoted(template.image_open + image + template.image_close),
-        "AFTER": _quoted(template.after_images),
-        "CLOSE": closing,
-    }
-    absent = [f"@{name}@" for name, text in words.items() if not text]
-    parts = [part for part in _JINJA if not any(name in part for name in absent)]
-    return re.sub(r"@(\w+)@", lambda match: str(words[match[1]]), "".join(parts)) + "\n"
-
-
-def _by_role(text: Callable[[str], str]) -> str:
-    """A Jinja expression for what depends on the role of a message."""
-    table = ", ".join(f"'{role}': {_quoted(text(role))}" for role in ROLES)
-    return f"{{{table}}}[message['role']]"
+        return "<image>", clip
+    return tokenizer.decode([spec.image_token_id], skip_special=False) or "<image>", clip
 
 
 def _config(loaded: LoadedModel, dtype: str) -> dict[str, Any]:
@@ -271,11 +230,19 @@ def _preprocessor(content: dict[str, Any], spec: ProcessorSpec) -> dict[str, Any
     return out
 
 
-def _video_preprocessor(spec: ProcessorSpec, video: VideoSpec) -> dict[str, Any]:
+def _video_preprocessor(
+    spec: ProcessorSpec, video: VideoSpec, processor_class: str
+) -> dict[str, Any]:
     """`video_preprocessor_config.json` of a model that was made here."""
+    is_of_clips, token_area = video.limits == "clip", spec.stride**2
+    tokens = None  # that a clip, or a frame of it, may have
+    if video.total_pixels is not None:
+        tokens = round(video.total_pixels / (CLIP_SHARE * token_area))
+    elif video.frame_pixels is not None:
+        tokens = video.frame_pixels // token_area
     content = {
-        "video_processor_type": "Qwen2VLVideoProcessor",
-        "processor_class": "Qwen2VLProcessor",
+        "video_processor_type": f"Qwen{3 if is_of_clips else 2}VLVideoProcessor",
+        "processor_class": processor_class,
         "image_mean": list(spec.mean),
         "image_std": list(spec.std),
         "patch_size": spec.patch_size,
@@ -286,11 +253,9 @@ def _video_preprocessor(spec: ProcessorSpec, video: VideoSpec) -> dict[str, Any]
         "fps": video.fps,
         "min_frames": video.min_frames,
         "max_frames": video.max_frames,
-        "cap_pixels_per_frame": video.total_pixels is not None,
+        "cap_pixels_per_frame": tokens is not None,
     }
-    if video.total_pixels is not None:
-        content["max_video_tokens"] = round(video.total_pixels / (0.9 * spec.stride**2))
-    return content
+    return content if tokens is None else content | {"max_video_tokens": tokens}
 
 
 def _main_dtype(state: Any, dtype: DTypeLike | None) -> str:
@@ -305,8 +270,3 @@ def _main_dtype(state: Any, dtype: DTypeLike | None) -> str:
 
 def _json_bytes(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _quoted(text: str) -> str:
-    """A Jinja string literal."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"

@@ -48,7 +48,7 @@ def native_clip_size(clip: ClipSize, spec: ProcessorSpec) -> Size:
             group=spec.temporal_patch_size,
             stride=spec.stride,
             min_pixels=video.min_pixels,
-            max_pixels=video.max_pixels,
+            max_pixels=_most_clip_pixels(num_frames, video),
         )
     smallest, largest = frame_limits(num_frames, spec)
     return fit_size(
@@ -76,7 +76,8 @@ def frame_limits(num_frames: int, spec: ProcessorSpec) -> tuple[int, int]:
     """
     video = video_of(spec)
     if video.limits == "clip":
-        smallest, largest = -(-video.min_pixels // num_frames), video.max_pixels // num_frames
+        smallest = -(-video.min_pixels // num_frames)
+        largest = _most_clip_pixels(num_frames, video) // num_frames
     else:
         smallest, largest = video.min_pixels, video.max_pixels
         if video.total_pixels is not None:
@@ -88,6 +89,18 @@ def frame_limits(num_frames: int, spec: ProcessorSpec) -> tuple[int, int]:
             f"visual token of {spec.stride} x {spec.stride} px. Look at fewer frames."
         )
     return smallest, largest
+
+
+def _most_clip_pixels(num_frames: int, video: VideoSpec) -> int:
+    """The largest clip under `limits="clip"`, where each of its frames may be capped too.
+
+    Reference:
+      `Qwen3VLVideoProcessor.resize` of `transformers` 5.23 with `cap_pixels_per_frame`.
+    """
+    if video.frame_pixels is None:
+        return video.max_pixels
+    share = min(video.frame_pixels, video.max_pixels // num_frames)
+    return num_frames * max(share, int(video.min_pixels * 1.05))
 
 
 def fit_clip_size(

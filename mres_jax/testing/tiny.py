@@ -23,7 +23,7 @@ from mres_jax.models.vlm import PackedVLM
 from mres_jax.protocols import Clip
 
 WORDS = ("what", "is", "the", "total", "colour", "red", "blue", "invoice", "user", "assistant")
-LIMITS = {  # 2 to 48 visual tokens a picture, 1 to 24 for two frames
+LIMITS = {  # 2 to 48 visual tokens a picture, 1 to 24 for two frames (Qwen3-VL: for a clip)
     "min_pixels": 2 * 8 * 8,
     "max_pixels": 48 * 8 * 8,
     "video_processor": {"min_pixels": 8 * 8, "max_pixels": 24 * 8 * 8},

@@ -12,7 +12,7 @@ from mres_jax.data.conversations import (
     tokenize_messages,
 )
 from mres_jax.data.tokenizer import Tokenizer
-from mres_jax.models._export import chat_template
+from mres_jax.models._chat_template import chat_template
 from mres_jax.models.llava.templates import VICUNA_V1, template_for
 
 SYSTEM = (

@@ -90,6 +90,7 @@ def test_damaged_base64_is_named(content):
         ([{"role": "user", "content": ""}], "turn 0 (user) is empty"),
         ([user({"type": "input_audio"})], "part of type 'input_audio'; have text, image_url"),
         ([user("x")], "part of type None"),
+        ([user({"type": "video_url"})], "has a clip (video_url); send its frames in order"),
         ([user({"type": "text"})], "a text part without a text"),
         ([user({"type": "image_url"})], "a picture without address"),
         ([user({"type": "image_url", "image_url": {"url": 3}})], "a picture without address"),

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import jinja2
 import numpy as np
 import pytest
 
@@ -12,10 +13,13 @@ from mres_jax.data.conversations import prompt_messages
 from mres_jax.data.packing import example_slices, pack
 from mres_jax.data.types import Rung
 from mres_jax.errors import CheckpointError
-from mres_jax.models.qwen2_vl.processor import make_spec
+from mres_jax.models._chat_template import chat_template
+from mres_jax.models.qwen2_vl.processor import TEMPLATE as QWEN2, make_spec
+from mres_jax.models.qwen3_vl.processor import TEMPLATE as QWEN3, TEMPLATE_V5
+from mres_jax.models.registry import FAMILIES
 from mres_jax.protocols import Clip, extent_of
 from mres_jax.resolution.policies import parse_policy
-from mres_jax.testing import tiny_clip, tiny_qwen2_vl
+from mres_jax.testing import tiny_clip, tiny_config, tiny_qwen2_vl, tiny_tokenizer
 
 RUNG = Rung(max_patches=192, max_tokens=160, max_views=8, max_examples=4)
 
@@ -101,6 +105,60 @@ def test_settings_for_clips_come_from_the_video_processor_s_file(tiny):
     assert (told.min_pixels, told.max_pixels, told.total_pixels) == (640, 6_400, None)
     assert (told.fps, told.max_frames) == (1.0, 64)
     assert usual.token_id in spec_of(tiny).reserved_token_ids  # never drawn
+
+
+def made_here(family, **settings):
+    """The processor of a later generation."""
+    tokenizer = tiny_tokenizer()
+    config = tiny_config(family, tokenizer)
+    preprocessor = {"video_processor": settings}
+    make_spec = FAMILIES[family].make_spec
+    return config, make_spec(config, tokenizer.token_id, preprocessor=preprocessor)
+
+
+def test_qwen2_5_vl_takes_clips_as_qwen2_vl_and_counts_their_seconds(tiny):
+    config, spec = made_here("qwen2_5_vl")
+    assert spec.position_rule == "mrope_seconds"
+    assert spec.video.tokens_per_second == config.vision_config.tokens_per_second
+    assert dataclasses.replace(spec.video, tokens_per_second=1.0) == spec_of(tiny).video
+    assert spec.accepts >= {"frame"}
+
+
+def test_qwen3_vl_limits_whole_clips_and_writes_times_before_their_views():
+    _, spec = made_here("qwen3_vl")
+    assert spec.position_rule == "mrope_blocks"
+    video = spec.video
+    assert (video.limits, video.min_pixels, video.max_pixels) == ("clip", 4_096, 25_165_824)
+    assert (video.spread, video.multiple, video.frame_pixels) == ("ends", 1, None)
+    assert spec.template.frame_open.format(seconds=1.25) == "<1.2 seconds><|vision_start|>"
+    _, capped = made_here(
+        "qwen3_vl", cap_pixels_per_frame=True, fps=1, size={"longest_edge": 9_999}
+    )
+    assert capped.video.frame_pixels == 768 * capped.stride**2
+    assert (capped.video.max_pixels, capped.video.fps) == (9_999, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("template", "clip"),
+    [
+        (QWEN2, "<|vision_start|><|video_pad|><|vision_end|>"),
+        (QWEN3, "<|video_pad|>"),  # its processor writes the marks, about each view
+        (TEMPLATE_V5, "<|vision_start|><|video_pad|><|vision_end|>"),
+    ],
+)
+def test_an_exported_chat_template_has_a_place_for_clips(template, clip):
+    content = [{"type": "video", "video": "a.mp4"}, {"type": "text", "text": "what"}]
+    messages = [{"role": "user", "content": content}]
+    text = chat_template(template, "<|image_pad|>", "<|video_pad|>")
+    said = jinja2.Template(text).render(messages=messages)
+    assert said.endswith(f"<|im_start|>user\n{clip}what<|im_end|>\n")
+    stills = jinja2.Template(chat_template(template, "<|image_pad|>"))
+    with pytest.raises(RuntimeError, match="no place for a part of type video"):
+        stills.render(messages=messages, raise_exception=refuse)
+
+
+def refuse(message):
+    raise RuntimeError(message)
 
 
 @pytest.mark.parametrize(

@@ -1,48 +1,34 @@
-"""Qwen2-VL asked about clips, against live `transformers`: logits and greedy text.
-
-Frames are cut into patches by their own image processor, one at a time, and joined to rows of two;
-their video processor needs torchvision. Grids, positions and segments are their own.
-"""
+"""Qwen models asked about clips, against live `transformers`: logits, greedy text, positions."""
 
 import dataclasses
 import functools
-import json
-import math
 import warnings
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from clip_peers import KINDS, NEW_TOKENS, ROOM, STRIDE, Inputs, Peer
 from flax import nnx
 from PIL import Image
 
-from mres_jax import testing
 from mres_jax.data.assemble import assemble
 from mres_jax.data.conversations import Message
 from mres_jax.data.packing import example_slices, pack
 from mres_jax.data.types import Example, Pack, Rung
 from mres_jax.data.video import FrameSampling, clip_of
-from mres_jax.inference import load
+from mres_jax.geometry import Size
 from mres_jax.inference.generate import Generator
-from mres_jax.protocols import Clip, Item, Request, Sampling, extent_of
+from mres_jax.protocols import Item, Request, Sampling, extent_of
 from mres_jax.resolution.policies import parse_policy
 
 pytestmark = pytest.mark.parity
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-pil_processing = pytest.importorskip(
-    "transformers.models.qwen2_vl.image_processing_pil_qwen2_vl", reason="needs transformers 5.x"
-)
 
 TOLERANCE = 2e-4  # of logits up to about 10 in float32, through up to six layers
 VISIBLE = 50 * TOLERANCE  # what a clip must change, so that agreement says something
 CLEAR = 1e-4  # gap of the two best scores
-NEW_TOKENS = 16
-PATCH, MERGE = 4, 2
-STRIDE = PATCH * MERGE
+RATES = (0.7, 2.0, 5.0)  # frames per second
 ASK = "what is the total?"
 
 Part = str | tuple[int, ...]  # text; a picture (rows, columns); a clip (frames, rows, columns)
@@ -61,151 +47,12 @@ MIXES: dict[str, list[list[Part]]] = {
     "extreme aspect ratios": [[(4, 1, 20), ASK], [(6, 16, 1), (1, 24), "what is blue"]],
     "more steps of time than of space": [[(24, 1, 2), ASK, (2, 2)]],
 }
-ROOM = (1_024, 384)  # patches and tokens of a pack come in multiples of these
 
 
-class Inputs(NamedTuple):
-    """One prompt as `transformers` takes it."""
-
-    tokens: Any
-    kinds: Any  # 0 text, 1 picture, 2 clip
-    visual: dict[str, Any]
-
-
-class Peer:
-    """A model of `transformers`, and ours out of the files it wrote."""
-
-    def __init__(self, directory):
-        vocabulary = testing.tiny_tokenizer()
-        ids = {
-            f"{name}_token_id": vocabulary.token_id(f"<|{token}|>")
-            for name, token in (
-                ("image", "image_pad"),
-                ("video", "video_pad"),
-                ("vision_start", "vision_start"),
-                ("vision_end", "vision_end"),
-            )
-        }
-        text = {
-            "vocab_size": vocabulary.vocab_size,
-            "hidden_size": 64,
-            "intermediate_size": 96,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 1_024,
-            "rope_parameters": {
-                "rope_type": "default",
-                "rope_theta": 5_000.0,
-                "mrope_section": [2, 3, 3],
-            },
-        }
-        vision = {
-            "depth": 3,
-            "embed_dim": 32,
-            "num_heads": 2,
-            "mlp_ratio": 3,
-            "hidden_size": 64,
-            "patch_size": PATCH,
-            "spatial_merge_size": MERGE,
-        }
-        config = transformers.Qwen2VLConfig(text_config=text, vision_config=vision, **ids)
-        self.model = spread(transformers.Qwen2VLForConditionalGeneration(config))
-        limits = {"min_pixels": STRIDE**2, "max_pixels": 64 * STRIDE**2}
-        self.processor = pil_processing.Qwen2VLImageProcessorPil(
-            patch_size=PATCH, merge_size=MERGE, **limits
-        )
-        directory.mkdir()
-        self.model.save_pretrained(directory)
-        self.processor.save_pretrained(directory)
-        (directory / "tokenizer.json").write_bytes(vocabulary.to_bytes())
-        (directory / "video_preprocessor_config.json").write_text(json.dumps(limits))
-        rung = Rung(max_patches=ROOM[0], max_tokens=ROOM[1], max_views=32, max_examples=4)
-        self.ours = load(directory, ladder=[rung], rows=(4,)).answerer
-
-    def inputs(self, example: Example, items: Sequence[Item]) -> Inputs:
-        spec = self.ours.spec
-        video = spec.video
-        assert video is not None
-        tokens = torch.from_numpy(example.tokens[None].astype(np.int64))
-        kinds = (tokens == spec.image_token_id).int() + 2 * (tokens == video.token_id).int()
-        pictures = [self._rows([item]) for item in items if not isinstance(item, Clip)]
-        clips = [self._rows(item.frames) for item in items if isinstance(item, Clip)]
-        visual = {}
-        for name, grid, parts in (
-            ("pixel_values", "image_grid_thw", pictures),
-            ("pixel_values_videos", "video_grid_thw", clips),
-        ):
-            if parts:
-                visual[name] = torch.from_numpy(np.concatenate([rows for rows, _ in parts]))
-                visual[grid] = torch.tensor([grid for _, grid in parts])
-        return Inputs(tokens, kinds, visual)
-
-    def _rows(self, frames: Sequence[np.ndarray]) -> tuple[np.ndarray, list[int]]:
-        """Rows of two frames, and the grid of all of them; an odd last frame is shown twice."""
-        rows, height, width = [], 0, 0
-        for frame in frames:
-            out = self.processor(images=[Image.fromarray(frame)], return_tensors="np")
-            _, height, width = (int(n) for n in out["image_grid_thw"][0])
-            rows.append(out["pixel_values"].reshape(-1, 3, 2, PATCH**2))
-        rows += rows[-1:] * (len(rows) % 2)
-        pairs = [
-            np.concatenate([first[:, :, :1], second[:, :, :1]], axis=2)
-            for first, second in zip(rows[::2], rows[1::2], strict=True)
-        ]
-        flat = np.concatenate(pairs).reshape(-1, 3 * 2 * PATCH**2)
-        return flat, [len(pairs), height, width]
-
-    def arguments(self, inputs: Inputs) -> dict[str, Any]:
-        return {
-            "input_ids": inputs.tokens,
-            "attention_mask": torch.ones_like(inputs.tokens),
-            "mm_token_type_ids": inputs.kinds,
-            **inputs.visual,
-        }
-
-    @torch.no_grad()
-    def logits(self, inputs: Inputs) -> np.ndarray:
-        return self.model(**self.arguments(inputs)).logits[0].numpy()
-
-    @torch.no_grad()
-    def greedy(self, inputs: Inputs, stop_ids: Sequence[int]) -> tuple[list[int], float]:
-        """Generated tokens, and the smallest gap between the two best scores of a step."""
-        spec = self.ours.spec
-        out = self.model.generate(
-            **self.arguments(inputs),
-            generation_config=transformers.GenerationConfig(
-                do_sample=False,
-                max_new_tokens=NEW_TOKENS,
-                eos_token_id=list(stop_ids),
-                pad_token_id=spec.pad_token_id,
-                suppress_tokens=list(spec.reserved_token_ids),
-                output_scores=True,
-                return_dict_in_generate=True,
-            ),
-        )
-        best = torch.stack(out.scores)[:, 0].topk(2).values
-        gap = float((best[:, 0] - best[:, 1]).min())
-        return out.sequences[0, inputs.tokens.shape[1] :].tolist(), gap
-
-
-def spread(model: Any) -> Any:
-    """Draws all parameters so that what a model says depends on all of them and on its pictures."""
-    draw = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=draw)
-            if parameter.ndim > 1:
-                parameter.copy_(1.5 * noise / math.sqrt(parameter[0].numel()))
-            else:  # scales about one, biases about zero
-                parameter.copy_(0.3 * noise + float(name.endswith("weight")))
-    return model.eval()
-
-
-@pytest.fixture(scope="module")
-def peer(tmp_path_factory) -> Peer:
+@pytest.fixture(scope="module", params=KINDS)
+def peer(request, tmp_path_factory) -> Peer:
     with warnings.catch_warnings(action="ignore"):
-        return Peer(tmp_path_factory.mktemp("peer") / "model")
+        return Peer(KINDS[request.param], tmp_path_factory.mktemp("peer") / "model")
 
 
 @pytest.fixture(autouse=True)
@@ -217,7 +64,8 @@ def _chatter():
 
 def photograph(rng: np.random.Generator, rows: int, columns: int, count: int) -> list[np.ndarray]:
     """Frames of smooth colours and noise, of a size that is rounded to such visual tokens."""
-    height, width = (n * STRIDE + int(rng.integers(-1, 2)) for n in (rows, columns))
+    # Thinner than a visual token it would be enlarged, by other rules for frames than for clips.
+    height, width = (n * STRIDE + int(rng.integers(-(n > 1), 2)) for n in (rows, columns))
     frames = []
     for _ in range(count):
         coarse = rng.integers(0, 256, (height // 3 + 1, width // 3 + 1, 3), dtype=np.uint8)
@@ -230,7 +78,7 @@ def photograph(rng: np.random.Generator, rows: int, columns: int, count: int) ->
 def draw_item(rng: np.random.Generator, part: tuple[int, ...]) -> Item:
     if len(part) == 2:
         return photograph(rng, *part, 1)[0]
-    return clip_of(photograph(rng, *part[1:], part[0]), fps=2.0)
+    return clip_of(photograph(rng, *part[1:], part[0]), fps=float(rng.choice(RATES)))
 
 
 class Prompts(NamedTuple):
@@ -354,3 +202,59 @@ def test_answers_about_clips_are_theirs_from_the_raw_frames(peer):
     )
     expected, _ = peer.greedy(peer.inputs(example, [clip, picture]), ours.spec.eos_token_ids)
     assert list(answer.token_ids) == expected
+
+
+@pytest.mark.parametrize("sizes", [((1, 2), (3, 1), (2, 2)), ((4, 4), (1, 1), (2, 5))], ids=str)
+def test_views_of_different_sizes_in_one_clip_are_scored_as_theirs(peer, sizes):
+    """Theirs gets each view as a clip of its own: the same tower, tokens and decoder.
+
+    Qwen3-VL places them by itself then. For the two others a clip of several sizes is none that
+    theirs can place, and our positions are given.
+    """
+    rng, ours = np.random.default_rng(6), peer.ours
+    clip = clip_of(photograph(rng, 3, 4, 6), fps=0.7)
+    picture = photograph(rng, 2, 3, 1)[0]
+    targets = [Size(rows * STRIDE, columns * STRIDE) for rows, columns in sizes]
+    (moving, still) = (
+        parse_policy("native")([extent_of(item)], "", ours.spec) for item in (clip, picture)
+    )
+    views = [
+        dataclasses.replace(view, size=target) for view, target in zip(moving, targets, strict=True)
+    ]
+    views.append(dataclasses.replace(still[0], item=1, group=1))
+    messages = [Message(role="user", parts=(0, "red", 1, ASK))]
+    example = assemble(
+        [clip, picture], views, messages, ours.spec, ours.tokenizer, generation_prompt=True
+    )
+    inputs = peer.inputs(example, [clip, picture], apart=True)
+    own = None if ours.spec.position_rule == "mrope_blocks" else example.positions.astype(np.int64)
+    theirs = peer.logits(inputs, own)
+    rung = Rung(max_patches=ROOM[0], max_tokens=ROOM[1], max_views=32, max_examples=4)
+    packed = jax.tree.map(jnp.asarray, pack([example], rung))
+    assert np.abs(scores(ours.model, packed)[: len(theirs)] - theirs).max() <= TOLERANCE
+
+
+def test_positions_of_assembled_prompts_are_theirs_over_200_prompts(peer):
+    """Pictures, clips of any rate and length, and text, from pixels to positions."""
+    rng, ours = np.random.default_rng(3), peer.ours
+    moving = 0
+    for _ in range(200):
+        parts, items = [], []
+        for _ in range(rng.integers(1, 5)):
+            rows, columns = rng.integers(1, 9, 2).tolist()
+            count = int(rng.integers(2, 16)) if rng.integers(2) else 1
+            frames = list(np.zeros((count, rows * STRIDE, columns * STRIDE, 3), np.uint8))
+            fps = float(rng.uniform(0.1, 8.0))
+            parts += [len(items), "red" * int(rng.integers(0, 4))]
+            items.append(frames[0] if count == 1 else clip_of(frames, fps=fps))
+            moving += count > 1
+        messages = [Message(role="user", parts=(*(part for part in parts if part != ""), ASK))]
+        views = parse_policy("native")([extent_of(item) for item in items], "", ours.spec)
+        example = assemble(
+            items, views, messages, ours.spec, ours.tokenizer, generation_prompt=True
+        )
+        positions = peer.positions(example, items)
+        np.testing.assert_array_equal(example.positions, positions)
+        # Where their generate goes on; their delta counts from the largest position of all.
+        assert example.next_position == positions[0, -1] + 1
+    assert moving > 150

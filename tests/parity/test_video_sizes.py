@@ -6,18 +6,20 @@ The processors import torchvision, which is not needed for either: a stand-in is
 import dataclasses
 import importlib
 import sys
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 
-from mres_jax.data.spec import VideoSpec
+from mres_jax.data.runs import texts_around
 from mres_jax.data.video import FrameSampling
 from mres_jax.errors import BadVideoError
 from mres_jax.geometry import ClipSize, Size
-from mres_jax.resolution.clips import native_clip_size
-from mres_jax.testing import tiny_spec, tiny_tokenizer
+from mres_jax.models.qwen3_vl.processor import TEMPLATE_V5, make_spec
+from mres_jax.resolution.clips import clip_views, native_clip_size
+from mres_jax.testing import tiny_config, tiny_spec, tiny_tokenizer
 
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
@@ -88,8 +90,6 @@ def test_sizes_of_frames_are_theirs_over_500_clips(family, processor, is_capped)
     factor = FACTORS[family]
     edges = processor.size
     if family == "qwen3_vl":
-        if is_capped:
-            pytest.skip("released without the cap; its limits are of the whole clip")
         edges = {"shortest_edge": 4_096, "longest_edge": 25_165_824}  # of the released files
     spec = _spec(family, edges, is_capped)
     sizes = importlib.import_module("transformers.image_utils").SizeDict(**edges)
@@ -108,14 +108,65 @@ def test_sizes_of_frames_are_theirs_over_500_clips(family, processor, is_capped)
 
 def _spec(family: str, edges: Any, is_capped: bool) -> Any:
     factor = FACTORS[family]
-    total = int(128_000 * factor**2 * 0.9) if is_capped else None
-    video = VideoSpec(
-        token_id=1,
-        min_pixels=edges["shortest_edge"],
-        max_pixels=edges["longest_edge"],
-        total_pixels=total,
-        limits="frame" if family == "qwen2_vl" else "clip",
+    module = importlib.import_module(f"mres_jax.models.{family}.processor")
+    video = module.video_spec(
+        {"size": edges, "cap_pixels_per_frame": is_capped}, token_id=1, stride=factor, group=2
     )
     tiny = tiny_spec(tiny_tokenizer())
     sizes = {"patch_size": factor // 2, "temporal_patch_size": 2}
     return dataclasses.replace(tiny, **sizes, video=video, resize_rule="hf")
+
+
+def test_texts_of_times_are_theirs_over_200_videos():
+    """Times of the frames that are looked at, and the blocks about them; sampled as the model does.
+
+    Their chat template puts marks around all blocks, which 4.57 takes away again: `TEMPLATE_V5`
+    has them, `TEMPLATE` has not.
+    """
+    processing = importlib.import_module("transformers.models.qwen3_vl.processing_qwen3_vl")
+    metadata = importlib.import_module("transformers.video_utils").VideoMetadata
+    theirs = object.__new__(processing.Qwen3VLProcessor)
+    theirs.video_processor = SimpleNamespace(merge_size=2, temporal_patch_size=2)
+    theirs.video_token, theirs.vision_start_token = "<|video_pad|>", "<|vision_start|>"
+    theirs.vision_end_token = "<|vision_end|>"
+    rng, sampling = np.random.default_rng(4), FrameSampling(multiple=1, spread="ends")
+    spec = tiny_qwen3_spec()
+    for _ in range(200):
+        total, rate = int(rng.integers(2, 4_000)), float(rng.choice([12.5, 24, 25, 30, 60]))
+        chosen = sampling.choose(total, rate, name="a")
+        clip = ClipSize(Size(16, 8), tuple(i / rate for i in chosen.tolist()))
+        views = clip_views(0, clip, Size(16, 8), spec)
+        inputs = {
+            "video_grid_thw": np.array([[len(views), 4, 2]]),
+            "video_metadata": [
+                metadata(total_num_frames=total, fps=rate, frames_indices=chosen.tolist())
+            ],
+        }
+        blocks = list(texts_around(views, spec))
+        pads = "<|video_pad|>" * 2
+        ours = "".join(
+            text + (pads if i % 2 and i < len(blocks) - 1 else "") for i, text in enumerate(blocks)
+        )
+        expected = theirs.replace_video_token(inputs, 0)
+        assert ours == expected
+        marked = dataclasses.replace(spec, template=TEMPLATE_V5)
+        blocks = list(texts_around(views, marked))
+        assert (blocks[0], blocks[-1]) == (theirs.vision_start_token, theirs.vision_end_token)
+
+
+def test_seconds_of_a_view_are_theirs_over_200_videos():
+    """The step of Qwen2.5-VL's clock, to the last bit of float32, for any rate and sampling."""
+    metadata = importlib.import_module("transformers.video_utils").VideoMetadata
+    rng, sampling = np.random.default_rng(5), FrameSampling()
+    for _ in range(200):
+        total, rate = int(rng.integers(8, 4_000)), float(rng.choice([12.5, 24, 25, 30, 60]))
+        chosen = sampling.choose(total, rate, name="a")
+        sampled = metadata(total_num_frames=total, fps=rate, frames_indices=chosen.tolist())
+        ours = total / (rate * len(chosen))  # as `decode_video` has it
+        assert np.float32(2 * ours) == pytest.approx(2 / sampled.sampled_fps, rel=1e-7)
+
+
+def tiny_qwen3_spec() -> Any:
+    vocabulary = tiny_tokenizer()
+    config = tiny_config("qwen3_vl", vocabulary)
+    return make_spec(config, vocabulary.token_id)

@@ -7,13 +7,14 @@ from typing import Any, Literal, cast
 from mres_jax.data.spec import ChatTemplate, ProcessorSpec, VideoSpec
 from mres_jax.errors import CheckpointError
 from mres_jax.models.hf_fields import Fields
-from mres_jax.models.qwen2_vl.config import Qwen2VLConfig, QwenVLConfig
+from mres_jax.models.qwen2_vl.config import QwenVLConfig
 
 # Pixel limits of the released preprocessor_config.json.
 MIN_PIXELS, MAX_PIXELS = 56 * 56, 28 * 28 * 16_384
 # Of clips: limits of a frame and visual tokens of a clip, as Qwen's own tools cap them.
 MIN_FRAME_TOKENS, MAX_FRAME_TOKENS, MAX_CLIP_TOKENS = 128, 768, 128_000
 CLIP_SHARE = 0.9  # of these tokens that a clip may take
+VIDEO_FILE = "video_preprocessor_config.json"
 _MOST = 2**40  # pixels that a file may ask for
 _MOST_FPS = 1_000.0
 
@@ -36,12 +37,58 @@ PLACEHOLDERS = (
 )
 
 
+def video_spec(settings: Mapping[str, Any], *, token_id: int, stride: int, group: int) -> VideoSpec:
+    """Returns how clips are sampled and how large they are looked at, as Qwen2-VL does.
+
+    Args:
+      settings: contents of `video_preprocessor_config.json`, or none of it.
+      token_id: of the placeholder.
+      stride: side of one visual token, pixels.
+      group: frames that are seen together.
+
+    Raises:
+      CheckpointError: a number that cannot be.
+    """
+    fields = Fields(settings, VIDEO_FILE)
+    token_area = stride**2
+    smallest, largest = pixel_limits(
+        settings, MIN_FRAME_TOKENS * token_area, MAX_FRAME_TOKENS * token_area, fields.where
+    )
+    is_capped = fields.get("cap_pixels_per_frame", True, (bool, type(None))) is not False
+    tokens = fields.size("max_video_tokens", MAX_CLIP_TOKENS, most=_MOST)
+    return VideoSpec(
+        token_id=token_id,
+        min_pixels=smallest,
+        max_pixels=largest,
+        total_pixels=int(tokens * token_area * CLIP_SHARE) if is_capped else None,
+        multiple=group,
+        **frame_rates(fields),
+    )
+
+
+def frame_rates(fields: Fields) -> dict[str, Any]:
+    """`fps`, `min_frames` and `max_frames` of a `VideoSpec`.
+
+    Raises:
+      CheckpointError: numbers that cannot be.
+    """
+    fps = float(fields.get("fps", 2.0, (int, float)))
+    least, most = fields.size("min_frames", 4), fields.size("max_frames", 768)
+    if not 0 < fps <= _MOST_FPS or least > most:
+        raise CheckpointError(
+            f"{fields.where}: fps={fps:g}, min_frames={least}, max_frames={most} cannot be."
+        )
+    return {"fps": fps, "min_frames": least, "max_frames": most}
+
+
 def make_spec(
     config: QwenVLConfig,
     token_id: Callable[[str], int],
     *,
     preprocessor: Mapping[str, Any] | None = None,
     limits: tuple[int, int] = (MIN_PIXELS, MAX_PIXELS),
+    make_video: Callable[..., VideoSpec] = video_spec,
+    position_rule: str = "mrope",
 ) -> ProcessorSpec:
     """Returns the processor's description.
 
@@ -52,11 +99,12 @@ def make_spec(
         ones, in either of the two spellings Hugging Face uses. Settings for clips are nested in it
         under `video_processor`.
       limits: smallest and largest view of the released models, pixels.
+      make_video: reads the settings for clips, which differ between generations; takes what
+        `video_spec` does.
+      position_rule: of the generation; a decoder without M-RoPE counts plainly.
     """
     vision = config.vision_config
     smallest, largest = pixel_limits(preprocessor or {}, *limits)
-    # Later generations time the views of a clip in other ways; their processors add `video`.
-    takes_clips = isinstance(config, Qwen2VLConfig)
     return ProcessorSpec(
         patch_size=vision.patch_size,
         merge_size=vision.spatial_merge_size,
@@ -72,55 +120,16 @@ def make_spec(
             token_id, (config.image_token_id, config.video_token_id)
         ),
         template=TEMPLATE,
-        position_rule="mrope" if config.text_config.mrope_section else "plain",
+        position_rule=position_rule if config.text_config.mrope_section else "plain",
         coord_frame="relative_1000",
-        accepts=frozenset({"image", "tile", "frame"} if takes_clips else {"image", "tile"}),
-        video=video_spec(
+        accepts=frozenset({"image", "tile", "frame"}),
+        video=make_video(
             (preprocessor or {}).get("video_processor") or {},
             token_id=config.video_token_id,
             stride=vision.stride,
             group=vision.temporal_patch_size,
-        )
-        if takes_clips
-        else None,
+        ),
         resize_rule=resize_rule(preprocessor or {}, "hf"),
-    )
-
-
-def video_spec(settings: Mapping[str, Any], *, token_id: int, stride: int, group: int) -> VideoSpec:
-    """Returns how clips are sampled and how large they are looked at, as Qwen2-VL does.
-
-    Args:
-      settings: contents of `video_preprocessor_config.json`, or none of it.
-      token_id: of the placeholder.
-      stride: side of one visual token, pixels.
-      group: frames that are seen together.
-
-    Raises:
-      CheckpointError: a number that cannot be.
-    """
-    fields = Fields(settings, "video_preprocessor_config.json")
-    token_area = stride**2
-    smallest, largest = pixel_limits(
-        settings, MIN_FRAME_TOKENS * token_area, MAX_FRAME_TOKENS * token_area, fields.where
-    )
-    is_capped = fields.get("cap_pixels_per_frame", True, (bool, type(None))) is not False
-    tokens = fields.size("max_video_tokens", MAX_CLIP_TOKENS, most=_MOST)
-    fps = float(fields.get("fps", 2.0, (int, float)))
-    least, most = fields.size("min_frames", 4), fields.size("max_frames", 768)
-    if not 0 < fps <= _MOST_FPS or least > most:
-        raise CheckpointError(
-            f"{fields.where}: fps={fps:g}, min_frames={least}, max_frames={most} cannot be."
-        )
-    return VideoSpec(
-        token_id=token_id,
-        min_pixels=smallest,
-        max_pixels=largest,
-        total_pixels=int(tokens * token_area * CLIP_SHARE) if is_capped else None,
-        fps=fps,
-        min_frames=least,
-        max_frames=most,
-        multiple=group,
     )
 
 

@@ -1,0 +1,46 @@
+"""`mres ask` about clips with the later generations, out of directories of tiny random models."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from mres_jax.cli import main
+from mres_jax.models.registry import LoadedModel, export_hf, family_of
+from mres_jax.testing import tiny_clip, tiny_qwen2_5_vl, tiny_qwen3_vl
+from mres_jax.testing.clips import write_video
+
+TIMES = {tiny_qwen2_5_vl: [0.25, 1.25], tiny_qwen3_vl: [0.3, 1.6]}  # of two views in two seconds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", TIMES)
+def test_files_and_folders_are_asked_about_and_bad_ones_are_one_line(make, tmp_path, capsys):
+    pytest.importorskip("av")
+    made = make()
+    config = made.model.config
+    loaded = LoadedModel(
+        model=made.model,
+        config=config,
+        spec=made.spec,
+        tokenizer=made.tokenizer,
+        family=family_of(config),
+    )
+    export_hf(loaded, tmp_path / "model")
+    write_video(tmp_path / "clip.mkv", tiny_clip(0, 16, 24, frames=20).frames)
+    (tmp_path / "frames").mkdir()
+    for i, frame in enumerate(tiny_clip(1, 24, 16, frames=5).frames):
+        Image.fromarray(frame).save(tmp_path / f"frames/{i}.png")
+    words = ["-q", "what is the total", "-m", str(tmp_path / "model"), "--max-new-tokens", "4"]
+    paths = [str(tmp_path / name) for name in ("clip.mkv", "frames")]
+    assert main(["ask", *paths, *words, "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["visual_tokens"] == sum(view["tokens"] for view in content["views"])
+    first, second = ([v for v in content["views"] if v["item"] == item] for item in (0, 1))
+    assert [view["time_s"] for view in first] == pytest.approx(TIMES[make])
+    assert [view["frames"] for view in second] == [[0, 1], [2, 3], [4, 4]]
+    half = (tmp_path / "clip.mkv").read_bytes()[:2_000]
+    (tmp_path / "clip.mkv").write_bytes(half)
+    assert main(["ask", paths[0], *words]) == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert "damaged or truncated" in line
