@@ -32,11 +32,7 @@ class Clip:
     name: str = "given"
 
     def __post_init__(self):
-        if len(self.frames) < 2:
-            raise BadVideoError(
-                f"video {self.name}: {len(self.frames)} frames, but a clip has two or more. Give "
-                "one frame as a picture."
-            )
+        check_num_frames(len(self.frames), self.name)
         for number, frame in enumerate(self.frames):
             self._check_frame(number, frame)
         times = np.asarray(self.times, np.float64)
@@ -69,6 +65,15 @@ class Clip:
     def extent(self) -> ClipSize:
         """Its size and times."""
         return ClipSize(Size(*self.frames[0].shape[:2]), tuple(float(t) for t in self.times))
+
+
+def check_num_frames(count: int, name: str) -> None:
+    """Raises `BadVideoError` unless so many frames make a clip."""
+    if count < 2:
+        raise BadVideoError(
+            f"video {name}: {count} frames, but a clip has two or more. Give one frame as a "
+            "picture."
+        )
 
 
 Item = np.ndarray | Clip  # a picture or a clip

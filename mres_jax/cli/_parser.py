@@ -179,10 +179,12 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("action", choices=("check", "prepare"), help="what is wrong with it / what it costs")
     add("source", metavar="SRC", help="rows: a JSON list or JSON lines")
-    add("--images", metavar="DIR", help="picture folder; default: where SRC is")
+    add("--images", metavar="DIR", help="folder of pictures and clips; default: where SRC is")
     add("-m", "--model", metavar="M", help="for whose template and tokenizer; default: mres-tiny")
     add("-p", "--policy", action="append", metavar="P", help="may be repeated; default: native")
     add("--template", choices=("chat", "plain"), default="chat", help="plain: captions alone")
+    add("--fps", type=float, metavar="X", help="frames per second looked at of a video file")
+    add("--max-frames", type=int, metavar="N", help="of a clip; default: as the model takes them")
     add("--follow-links", action="store_true", help="links may lead out of the picture folder")
     add("--json", action="store_true", help="print one JSON object and nothing else")
 

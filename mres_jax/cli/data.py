@@ -29,6 +29,8 @@ def run(args: argparse.Namespace) -> int:
         images=args.images,
         template=args.template,
         index="rebuild",
+        fps=args.fps,
+        max_frames=args.max_frames,
         follow_links=args.follow_links,
     )
     seconds = time.perf_counter() - start

@@ -51,6 +51,7 @@ class Documents:
         )
 
 
+_MOST_FPS = 1_000.0
 _KNOWN = {
     "kinds": ("page", "invoice", "table", "sign", "screen"),
     "questions": ("rc", "sc", "point"),
@@ -60,20 +61,26 @@ _KNOWN = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Conversations in a file, LLaVA JSON or JSONL, with a folder of pictures."""
+    """Conversations in a file, LLaVA JSON or JSONL, with a folder of pictures and clips."""
 
     path: str
-    images: str  # folder that the rows' picture paths start from
+    images: str  # folder that the rows' paths of pictures and clips start from
     weight: float = 1.0  # times that an epoch has each row; a fraction draws rows anew every epoch
     held_out: int = 0  # rows kept from training, for `Run.evaluate`: the same for all seeds
     template: Literal["chat", "plain"] = "chat"  # plain: pictures, caption, line break
     on_bad: Literal["skip", "raise"] = "skip"  # rows that cannot be read are counted and named
+    fps: float | None = None  # frames per second of video files; None: as the model takes them
+    max_frames: int | None = None  # of a clip; None: as the model takes them
 
     def __post_init__(self):
         require(bool(self.path), "Rows", "path is empty; name a .json or .jsonl file.")
         ok = math.isfinite(self.weight) and self.weight > 0
         require(ok, "Rows", f"weight={self.weight} must be finite and above 0.")
         require(self.held_out >= 0, "Rows", f"held_out={self.held_out} must be at least 0.")
+        ok = self.fps is None or 0 < self.fps <= _MOST_FPS
+        require(ok, "Rows", f"fps={self.fps} must be above 0, and {_MOST_FPS:.0f} at most.")
+        ok = self.max_frames is None or self.max_frames >= 2
+        require(ok, "Rows", f"max_frames={self.max_frames} must be at least 2.")
         for name, known in (("template", ("chat", "plain")), ("on_bad", ("skip", "raise"))):
             value = getattr(self, name)
             require(value in known, "Rows", f"{name}={value!r}; have {', '.join(known)}.")

@@ -95,7 +95,7 @@ def conversation(*turns, **kwargs):
         ({"id": "a"}, "unknown form", "none of conversations, messages, question is in it"),
         ({"conversations": "x"}, "unknown form", "'conversations' is not a list of turns"),
         (LLAVA | {"image": [1]}, "unknown form", "pictures are names of files"),
-        (LLAVA | {"video": "x.mp4"}, "video", "'video' is not read yet"),
+        (LLAVA | {"video": "x.mp4"}, "picture without placeholder", "1 pictures and 1 clips"),
         (chat([{"type": "audio"}]), "unknown form", "a part of a message has type 'audio'"),
         (chat([picture("x")], "y", image="x"), "unknown form", "both in the messages and beside"),
         (conversation(("human", {"a": 1})), "unknown form", "a text is a dict"),

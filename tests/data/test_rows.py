@@ -342,7 +342,7 @@ def test_a_picture_that_is_found_bad_late_names_its_row(opened, folder):
     assert (str(travelled), travelled.kind) == (str(error.value), "bad picture")
     assert travelled.row == "one"
     save(folder / "a.jpg", 41, 56)
-    with pytest.raises(BadRowError, match=r"56 x 41 px, but 56 x 40 in the index") as error:
+    with pytest.raises(BadRowError, match=r"56 x 41 px, but 56 x 40 px in the index") as error:
         rows.example(0, NATIVE)
     assert error.value.kind == "changed"
     (folder / "a.jpg").unlink()

@@ -3,7 +3,24 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mres_jax.data.rows.types import PLACEHOLDER, Fault, Row, shown
+from mres_jax.data.rows.named import (
+    Named,
+    Turns,
+    clips_of,
+    image_names,
+    named_in,
+    place_clips,
+)
+from mres_jax.data.rows.types import (
+    CLIP_PLACEHOLDER,
+    PLACEHOLDER,
+    UNMARKED,
+    UNNAMED,
+    Fault,
+    Row,
+    as_text,
+    shown,
+)
 
 _ROLES = {
     "human": "user",
@@ -13,9 +30,6 @@ _ROLES = {
     "system": "system",
     "developer": "system",
 }
-_MOVING = ("video", "videos", "frames")
-
-Turns = list[tuple[str, str]]
 
 
 def row_id(content: Any, number: int) -> str:
@@ -38,13 +52,11 @@ def parse_row(content: Any, number: int) -> tuple[Row, tuple[str, ...]]:
     """
     if not isinstance(content, Mapping):
         raise Fault("unknown form", f"a row is an object, got {type(content).__name__}")
-    for name in _MOVING:
-        if content.get(name):
-            raise Fault("video", f"{name!r} is not read yet; only pictures are")
     read = next((read for key, read in _FORMS.items() if content.get(key) is not None), None)
     if read is None:
         raise Fault("unknown form", f"none of {', '.join(_FORMS)} is in it")
-    turns, images = read(content, image_names(content))
+    turns, images = read(content, [*image_names(content), *clips_of(content)])
+    turns, images = place_clips(turns, images)
     notes = _check_turns(turns)
     placed = sum(text.count(PLACEHOLDER) for role, text in turns if role == "user")
     if images and not placed:
@@ -52,29 +64,17 @@ def parse_row(content: Any, number: int) -> tuple[Row, tuple[str, ...]]:
         turns[first] = ("user", f"{PLACEHOLDER}\n" * len(images) + turns[first][1])
         notes += () if read is _read_question else ("picture put first",)
     elif placed != len(images):
-        kind = "placeholder without picture" if placed > len(images) else _UNPLACED
+        kind = UNNAMED if placed > len(images) else UNMARKED
         raise Fault(kind, f"{placed} {PLACEHOLDER} placeholders, but {len(images)} pictures")
     return Row(id=row_id(content, number), images=tuple(images), turns=tuple(turns)), notes
 
 
-_UNPLACED = "picture without placeholder"
-
-
-def image_names(content: Mapping[str, Any]) -> list[str]:
-    """Names of a row's pictures, in `images` or `image`; raises `Fault`."""
-    names = content.get("images") or content.get("image") or []
-    names = [names] if isinstance(names, str) else names
-    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise Fault("unknown form", "pictures are names of files: a text or a list of texts")
-    return [as_text(name) for name in names]
-
-
-def _read_conversations(content: Mapping[str, Any], images: list[str]) -> tuple[Turns, list[str]]:
+def _read_conversations(content: Mapping[str, Any], images: Named) -> tuple[Turns, Named]:
     return [(_role(turn, "from"), as_text(turn.get("value"))) for turn in _turns(content)], images
 
 
-def _read_messages(content: Mapping[str, Any], images: list[str]) -> tuple[Turns, list[str]]:
-    named: list[str] = []
+def _read_messages(content: Mapping[str, Any], images: Named) -> tuple[Turns, Named]:
+    named: Named = []
     turns = []
     for turn in _turns(content, "messages"):
         parts = turn.get("content")
@@ -85,21 +85,20 @@ def _read_messages(content: Mapping[str, Any], images: list[str]) -> tuple[Turns
     return turns, named or images
 
 
-def _part(part: Any, named: list[str]) -> str:
-    """Text of one part of a message; the name of its picture, if it has one, is collected."""
+def _part(part: Any, named: Named) -> str:
+    """Text of one part of a message; a picture or clip that it names is collected."""
     kind = part.get("type") if isinstance(part, Mapping) else None
     if kind in ("text", "input_text", "output_text"):
         return as_text(part.get("text"))
-    if kind not in ("image", "image_url", "input_image"):
+    if kind not in ("image", "image_url", "input_image", "video", "video_url", "input_video"):
         raise Fault("unknown form", f"a part of a message has type {shown(kind)!r}")
-    name = part.get("image") or part.get("path") or part.get("image_url") or part.get("url")
-    name = name.get("url") if isinstance(name, Mapping) else name
-    if isinstance(name, str):
-        named.append(as_text(name))
-    return PLACEHOLDER
+    is_clip = "video" in kind
+    if (item := named_in(part, "video" if is_clip else "image")) is not None:
+        named.append(item)
+    return CLIP_PLACEHOLDER if is_clip else PLACEHOLDER
 
 
-def _read_question(content: Mapping[str, Any], images: list[str]) -> tuple[Turns, list[str]]:
+def _read_question(content: Mapping[str, Any], images: Named) -> tuple[Turns, Named]:
     question, answer = as_text(content["question"]), content.get("answer")
     options = content.get("options")
     if isinstance(options, list):
@@ -114,7 +113,7 @@ def with_options(question: str, options: Sequence[str]) -> str:
     return "\n".join([question, *lines])
 
 
-_FORMS: dict[str, Callable[[Mapping[str, Any], list[str]], tuple[Turns, list[str]]]] = {
+_FORMS: dict[str, Callable[[Mapping[str, Any], Named], tuple[Turns, Named]]] = {
     "conversations": _read_conversations,
     "messages": _read_messages,
     "question": _read_question,
@@ -133,21 +132,6 @@ def _role(turn: Mapping[str, Any], key: str) -> str:
     if not isinstance(role, str) or role not in _ROLES:
         raise Fault("unknown role", f"a turn is from {shown(role)!r}; have {', '.join(_ROLES)}")
     return _ROLES[role]
-
-
-def as_text(value: Any) -> str:
-    """A text or a number of a row as text, None as ""; raises `Fault` for anything else."""
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise Fault("unknown form", "a text has half a character, a lone surrogate") from None
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, int | float):
-        return str(value)
-    raise Fault("unknown form", f"a text is a {type(value).__name__}")
 
 
 def _check_turns(turns: Turns) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The index of a data set: where its rows stand and the integers that sizes follow from.
 
-Axes: n rows, m pictures of all usable rows in their order.
+Axes: n rows, m pictures and clips of all usable rows in their order, f frames of the clips.
 """
 
 import array
@@ -21,14 +21,16 @@ from mres_jax.data.conversations import (
     plain_messages,
 )
 from mres_jax.data.rows.forms import parse_row, row_id
-from mres_jax.data.rows.pictures import Headers, PictureFolder
+from mres_jax.data.rows.headers import Headers
+from mres_jax.data.rows.pictures import PictureFolder
 from mres_jax.data.rows.scan import Found, decode_row, scan_rows
 from mres_jax.data.rows.summary import Summary, Tally
-from mres_jax.data.rows.types import BAD_KINDS, Fault, Row
+from mres_jax.data.rows.types import BAD_KINDS, UNNAMED, Fault, Row
 from mres_jax.data.spec import ChatTemplate
 from mres_jax.data.tokenizer import Tokenizer
+from mres_jax.data.video import FrameSampling
 from mres_jax.errors import PromptError
-from mres_jax.geometry import Size
+from mres_jax.geometry import ClipSize, Extent, Size
 
 _CHUNK = 1024  # rows that are looked at together
 
@@ -41,9 +43,11 @@ class Reading:
       template: around turns and pictures.
       is_plain: captions: a picture, its caption and nothing else.
       pictures_first: see `place_images`.
+      sampling: which frames of clips are looked at.
     """
 
     template: ChatTemplate
+    sampling: FrameSampling
     is_plain: bool = False
     pictures_first: bool = True
 
@@ -58,7 +62,7 @@ class Reading:
                 row.turns, num_images=len(row.images), pictures_first=self.pictures_first
             )
         except PromptError as error:
-            raise Fault("placeholder without picture", str(error)) from None
+            raise Fault(UNNAMED, str(error)) from None
         if not self.is_plain:
             return messages
         try:
@@ -77,8 +81,10 @@ class RowIndex:
       checksums: `uint32 [n]`, CRC-32 of these bytes.
       kinds: `uint8 [n]`, 0 for a usable row, else 1 + its place in `BAD_KINDS`.
       text_tokens: `int32 [n]`, tokens that are not visual and not around a view; 0 for a bad row.
-      picture_starts: `int64 [n + 1]`, where the pictures of each row begin.
-      picture_sizes: `int32 [m 2]`, height and width of the upright pictures, px.
+      picture_starts: `int64 [n + 1]`, where the pictures and clips of each row begin.
+      picture_sizes: `int32 [m 2]`, height and width of upright pictures and frames, px.
+      frame_starts: `int64 [m + 1]`, where the frames of each clip begin; a picture has none.
+      frame_times: `float64 [f]`, s, of the frames that are looked at.
       summary: counts and names.
     """
 
@@ -89,6 +95,8 @@ class RowIndex:
     text_tokens: np.ndarray
     picture_starts: np.ndarray
     picture_sizes: np.ndarray
+    frame_starts: np.ndarray
+    frame_times: np.ndarray
     summary: Summary
 
     @property
@@ -96,10 +104,22 @@ class RowIndex:
         """`int64 [usable]`, numbers of the rows that can be used."""
         return np.flatnonzero(self.kinds == 0)
 
-    def sizes(self, number: int) -> tuple[Size, ...]:
-        """Upright sizes of the pictures of one row, px."""
-        start, end = self.picture_starts[number : number + 2]
-        return tuple(Size(*size) for size in self.picture_sizes[start:end].tolist())
+    @property
+    def is_clip(self) -> np.ndarray:
+        """`bool [m]`, which of pictures and clips are clips."""
+        return np.diff(self.frame_starts) > 0
+
+    def sizes(self, number: int) -> tuple[Extent, ...]:
+        """Upright sizes of the pictures of one row, px; of clips, times too."""
+        start, end = self.picture_starts[number : number + 2].tolist()
+        sizes = [Size(*size) for size in self.picture_sizes[start:end].tolist()]
+        frames = self.frame_starts[start : end + 1].tolist()
+        if not sizes or frames[0] == frames[-1]:
+            return tuple(sizes)
+        return tuple(
+            ClipSize(size, tuple(self.frame_times[first:last].tolist())) if last > first else size
+            for size, (first, last) in zip(sizes, itertools.pairwise(frames), strict=True)
+        )
 
     def content(self, path: pathlib.Path, number: int) -> Any:
         """Returns the decoded JSON of one row.
@@ -117,14 +137,14 @@ class RowIndex:
 def build_index(
     path: pathlib.Path, folder: PictureFolder, reading: Reading, tokenizer: Tokenizer
 ) -> RowIndex:
-    """Reads every row and every picture header once.
+    """Reads every row and every header of a picture or clip once.
 
     Raises:
       MresError: the file holds no rows, see `scan_rows`.
     """
     columns, tally = _Columns(), Tally()
     reader, numbers, ids = _Reader(reading, tokenizer), itertools.count(), set()
-    with Headers(folder) as headers:
+    with Headers(folder, reading.sampling) as headers:
         for chunk in _chunks(scan_rows(path)):
             reads = [reader.read(found, next(numbers)) for found in chunk]
             headers.read(name for read in reads if read.row for name in read.row.images)
@@ -142,7 +162,7 @@ class _Read(NamedTuple):
     row: Row | None = None
     texts: tuple[tuple[str, bool], ...] = ()  # (text, is it trusted)
     notes: tuple[str, ...] = ()
-    sizes: tuple[Size, ...] = ()
+    sizes: tuple[Extent, ...] = ()
     fault: Fault | None = None
 
 
@@ -211,6 +231,7 @@ class _Columns:
         self.offsets, self.lengths, self.checksums = (array.array(t) for t in "qqI")
         self.kinds, self.text_tokens = array.array("B"), array.array("q")
         self.counts, self.sizes = array.array("q"), array.array("q")
+        self.frames, self.times = array.array("q"), array.array("d")
 
     def add(self, found: Found, read: _Read, text_tokens: int) -> None:
         self.offsets.append(found.offset)
@@ -219,11 +240,15 @@ class _Columns:
         self.kinds.append(0 if read.fault is None else 1 + BAD_KINDS.index(read.fault.kind))
         self.text_tokens.append(text_tokens)
         self.counts.append(len(read.sizes))
-        for size in read.sizes:
+        for extent in read.sizes:
+            size, times = extent if isinstance(extent, ClipSize) else (extent, ())
             self.sizes.extend(size)
+            self.frames.append(len(times))
+            self.times.extend(times)
 
     def index(self, tally: Tally, name: str) -> RowIndex:
         kinds, counts = np.array(self.kinds, np.uint8), np.array(self.counts, np.int64)
+        frames = np.array(self.frames, np.int64)
         return RowIndex(
             offsets=np.array(self.offsets, np.int64),
             lengths=np.array(self.lengths, np.int32),
@@ -232,11 +257,14 @@ class _Columns:
             text_tokens=np.array(self.text_tokens, np.int32),
             picture_starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             picture_sizes=np.array(self.sizes, np.int32).reshape(-1, 2),
+            frame_starts=np.concatenate([[0], np.cumsum(frames)]).astype(np.int64),
+            frame_times=np.array(self.times, np.float64),
             summary=tally.summary(
                 name,
                 num_rows=len(kinds),
                 num_text_only=int(((kinds == 0) & (counts == 0)).sum()),
-                num_pictures=len(self.sizes) // 2,
+                num_pictures=int((frames == 0).sum()),
+                num_clips=int((frames > 0).sum()),
             ),
         )
 

@@ -17,16 +17,18 @@ from mres_jax.data.rows.cache import (
     save_index,
 )
 from mres_jax.data.rows.forms import parse_row
+from mres_jax.data.rows.headers import read_extent
 from mres_jax.data.rows.index import Reading, RowIndex, build_index
 from mres_jax.data.rows.pictures import PictureFolder
 from mres_jax.data.rows.rowset import RowSet
 from mres_jax.data.rows.types import BAD_KINDS, Fault
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
+from mres_jax.data.video import FrameSampling
 from mres_jax.errors import BadRowError, MresError
 
 _LOOKED_AT_AGAIN = 1_000  # rows whose pictures were missing or bad
-_RELOADABLE = ("missing picture", "bad picture")
+_RELOADABLE = ("missing picture", "bad picture", "missing video", "bad video")
 
 
 def open_rows(
@@ -40,6 +42,8 @@ def open_rows(
     index: Literal["auto", "refuse", "rebuild"] = "auto",
     follow_links: bool = False,
     pictures_first: bool = True,
+    fps: float | None = None,
+    max_frames: int | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> RowSet:
     """Returns a data set with its index, which is made and kept where there is none.
@@ -48,18 +52,21 @@ def open_rows(
       path: a JSON list or JSON lines, of LLaVA's rows, `messages`, or the project's own.
       spec: of the model.
       tokenizer: of the model.
-      images: folder that pictures are named from; the folder of `path` by default.
+      images: folder that pictures and clips are named from; the folder of `path` by default.
       template: `chat`, the model's turns; `plain`, captions, see `plain_template`.
       on_bad: `skip` leaves bad rows out and counts them; `raise` refuses a set that has any.
       index: what to do with one that is older than its data: `auto` makes it again, `refuse` is an
         error. `rebuild` makes it again in any case.
       follow_links: let symbolic links lead out of the picture folder.
       pictures_first: see `place_images`.
+      fps: frames per second that are looked at of a video file, instead of the model's.
+      max_frames: of any clip, instead of the model's.
       log: receives one line of counts, and one where an index was out of date.
 
     Raises:
       BadRowError: the first bad row, with `on_bad="raise"`.
-      MresError: no such file or folder; no rows in it; an index older than its data, if refused.
+      MresError: no such file or folder; no rows in it; an index older than its data, if refused;
+        video files, but no PyAV to read them with.
     """
     file, folder = _located(path, images, follow_links)
     is_plain = template == "plain"
@@ -67,9 +74,10 @@ def open_rows(
         template=plain_template(spec.template) if is_plain else spec.template,
         is_plain=is_plain,
         pictures_first=pictures_first,
+        sampling=FrameSampling.of(spec, fps=fps, max_frames=max_frames),
     )
     name = index_name(file, folder, reading, tokenizer)
-    kept = None if index == "rebuild" else _kept(name, file, folder, index, log)
+    kept = None if index == "rebuild" else _kept(name, file, folder, reading, index, log)
     if kept is None:
         kept = _made(name, file, folder, reading, tokenizer, log)
     log(str(kept.summary))
@@ -104,6 +112,7 @@ def _kept(
     name: str,
     file: pathlib.Path,
     folder: PictureFolder,
+    reading: Reading,
     index: str,
     log: Callable[[str], None],
 ) -> RowIndex | None:
@@ -111,7 +120,7 @@ def _kept(
     try:
         kept = load_index(name, file)
         if kept is not None:
-            _look_again(kept, file, folder)
+            _look_again(kept, file, folder, reading.sampling)
         return kept
     except StaleIndex as stale:
         line = f"rows {file}: the index {stale}"
@@ -121,14 +130,16 @@ def _kept(
         return None
 
 
-def _look_again(index: RowIndex, file: pathlib.Path, folder: PictureFolder) -> None:
-    """Raises `StaleIndex` if a row whose pictures were missing or bad could be used now."""
+def _look_again(
+    index: RowIndex, file: pathlib.Path, folder: PictureFolder, sampling: FrameSampling
+) -> None:
+    """Raises `StaleIndex` if a row whose pictures or clips were bad could be used now."""
     kinds = [1 + BAD_KINDS.index(kind) for kind in _RELOADABLE]
     for number in np.flatnonzero(np.isin(index.kinds, kinds))[:_LOOKED_AT_AGAIN].tolist():
         try:
             row, _ = parse_row(index.content(file, number), number)
             for name in row.images:
-                folder.header(name)
+                read_extent(name, folder, sampling)
         except Fault as fault:
             if fault.kind == "changed":
                 raise StaleIndex("is of other contents") from None

@@ -2,8 +2,6 @@
 
 import os
 import pathlib
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 from mres_jax.data.images import ADDRESS, read_header
 from mres_jax.data.rows.types import Fault, shown
@@ -20,7 +18,6 @@ _EXTENSIONS = {
     ".bmp": "BMP",
     ".gif": "GIF",
 }
-_THREADS = 8  # they wait for a disk, the work itself is done by one at a time
 
 
 class PictureFolder:
@@ -86,36 +83,3 @@ def picture_fault(path: str, error: BadImageError) -> Fault:
     """What a picture that cannot be read is counted under."""
     kind = "bad picture" if os.path.lexists(path) else "missing picture"
     return Fault(kind, str(error).rstrip("."))
-
-
-class Headers:
-    """Headers of pictures by name, each read once, several at a time."""
-
-    def __init__(self, folder: PictureFolder):
-        self._folder = folder
-        self._known: dict[str, tuple[Size, bool] | Fault] = {}
-        self._pool = ThreadPoolExecutor(_THREADS, "headers")
-
-    def __enter__(self) -> "Headers":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-    def read(self, names: Iterable[str]) -> None:
-        """Reads the headers that are not known yet."""
-        new = [name for name in dict.fromkeys(names) if name not in self._known]
-        self._known.update(zip(new, self._pool.map(self._read, new), strict=True))
-
-    def of(self, name: str) -> tuple[Size, bool]:
-        """Returns what was read, see `PictureFolder.header`; raises its `Fault`."""
-        found = self._known[name]
-        if isinstance(found, Fault):
-            raise found
-        return found
-
-    def _read(self, name: str) -> tuple[Size, bool] | Fault:
-        try:
-            return self._folder.header(name)
-        except Fault as fault:
-            return fault

@@ -92,13 +92,17 @@ def report_policy(
 def quantiles(rows: RowSet) -> dict[str, dict[str, float]]:
     """Returns mean and quantiles of what does not depend on a policy, by name.
 
-    Width and height are of all pictures, px; the rest is per usable row.
+    Width and height are of all pictures, px, and frames of all clips; the rest is per usable row,
+    where a clip counts as a picture.
     """
-    index, usable = rows.index, rows.index.usable
-    heights, widths = index.picture_sizes.T
+    index, usable, moving = rows.index, rows.index.usable, rows.index.is_clip
+    heights, widths = index.picture_sizes[~moving].T
     columns = {
         "picture width": widths,
         "picture height": heights,
+        "frame width": index.picture_sizes[moving, 1],
+        "frame height": index.picture_sizes[moving, 0],
+        "frames of a clip": np.diff(index.frame_starts)[moving],
         "pictures of a row": np.diff(index.picture_starts)[usable],
         "text tokens": index.text_tokens[usable],
     }

@@ -11,18 +11,20 @@ from PIL import Image
 from mres_jax.data.assemble import assemble, measure_views
 from mres_jax.data.conversations import Message
 from mres_jax.data.images import decode_pillow
+from mres_jax.data.rows.clips import read_clip
 from mres_jax.data.rows.forms import parse_row, row_id
 from mres_jax.data.rows.index import Reading, RowIndex
 from mres_jax.data.rows.pictures import PictureFolder, picture_fault
 from mres_jax.data.rows.summary import NAMED, Finding, Tally
-from mres_jax.data.rows.types import BAD_KINDS, Fault, Row, shown
+from mres_jax.data.rows.types import BAD_KINDS, Fault, Moving, Row, shown
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.data.types import Example
 from mres_jax.errors import BadImageError, BadRowError, MresError
-from mres_jax.geometry import Size, View
+from mres_jax.geometry import ClipSize, Extent, Size, View
+from mres_jax.protocols import Clip, Item
 
-ToViews = Callable[[Sequence[Size], str, ProcessorSpec], Sequence[View]]  # a policy, for example
+ToViews = Callable[[Sequence[Extent], str, ProcessorSpec], Sequence[View]]  # a policy, for example
 
 
 class Measured(NamedTuple):
@@ -89,13 +91,14 @@ class RowSet:
         """Returns the turns of a row with its pictures placed; raises as `row` does."""
         return self.reading.messages(self.row(i))
 
-    def sizes(self, i: int) -> tuple[Size, ...]:
-        """Returns the upright sizes of a row's pictures, px, from the index."""
+    def sizes(self, i: int) -> tuple[Extent, ...]:
+        """Returns the upright sizes of a row's pictures, px, and of its clips, from the index."""
         return self.index.sizes(int(self._usable[i]))
 
-    def images(self, i: int) -> list[np.ndarray]:
-        """Returns the pictures of a row, `uint8 [h w 3]`; raises as `example` does."""
-        return [np.asarray(picture) for picture in self._pictures(self.row(i), i)]
+    def images(self, i: int) -> list[Item]:
+        """Returns the pictures of a row, `uint8 [h w 3]`, and its clips; raises as `example`."""
+        items = self._items(self.row(i), i)
+        return [item if isinstance(item, Clip) else np.asarray(item) for item in items]
 
     def measure(self, to_views: ToViews) -> Measured:
         """Returns what every row takes of a pack, from integers alone.
@@ -105,7 +108,7 @@ class RowSet:
         Args:
           to_views: a policy.
         """
-        known: dict[tuple[Size, ...], Any] = {}
+        known: dict[tuple[Extent, ...], Any] = {}
         table, refused, tally = np.zeros((len(self), 3), np.int64), [], Tally()
         for i, number in enumerate(self._usable.tolist()):
             sizes = self.index.sizes(number)
@@ -130,10 +133,11 @@ class RowSet:
           label_mask: which tokens are to be predicted, see `tokenize_messages`.
 
         Raises:
-          BadRowError: a picture cannot be decoded, or row or picture changed since the index.
+          BadRowError: a picture or clip cannot be decoded, or it or the row changed since the
+            index.
         """
         row, sizes = self.row(i), self.sizes(i)
-        images = self._pictures(row, i)
+        images = self._items(row, i)
         try:
             messages = self.reading.messages(row)
             views = to_views(sizes, "", self.spec)
@@ -143,34 +147,49 @@ class RowSet:
             raise BadRowError(row.id, str(error), "refused by policy") from None
         return assemble(images, views, messages, self.spec, self.tokenizer, label_mask=label_mask)
 
-    def _pictures(self, row: Row, i: int) -> list[Image.Image]:
+    def _items(self, row: Row, i: int) -> list[Image.Image | Clip]:
         try:
-            return [self._pixels(*each) for each in zip(row.images, self.sizes(i), strict=True)]
+            return [self._item(*each) for each in zip(row.images, self.sizes(i), strict=True)]
         except Fault as fault:
             raise BadRowError(row.id, fault.reason, fault.kind) from None
 
-    def _measure(self, sizes: tuple[Size, ...], to_views: ToViews) -> Any:
+    def _measure(self, sizes: tuple[Extent, ...], to_views: ToViews) -> Any:
         try:
             return measure_views(to_views(sizes, "", self.spec), self.spec, self.tokenizer)
         except MresError as error:
             return Fault("refused by policy", str(error))
 
-    def _pixels(self, name: str, size: Size) -> Image.Image:
-        path = self.folder.path(name)
+    def _item(self, name: str | Moving, extent: Extent) -> Image.Image | Clip:
+        if isinstance(name, Moving):
+            clip = read_clip(name, self.folder, self.reading.sampling)
+            self._check_unchanged(f"video {shown(name.name)}", clip.extent, extent)
+            return clip
         try:
-            pixels = decode_pillow(path, name=shown(name, 300))
+            pixels = decode_pillow(self.folder.path(name), name=shown(name, 300))
         except BadImageError as error:
-            raise picture_fault(path, error) from None
-        if pixels.size != (size.width, size.height):
+            raise picture_fault(self.folder.path(name), error) from None
+        size = Size(pixels.height, pixels.width)
+        self._check_unchanged(f"picture {shown(name)}", size, extent)
+        return pixels
+
+    def _check_unchanged(self, what: str, now: Extent, indexed: Extent) -> None:
+        if now != indexed:
             raise Fault(
                 "changed",
-                f"picture {shown(name)} is {pixels.width} x {pixels.height} px, but "
-                f"{size.width} x {size.height} in the index. Run mres data prepare {self.path}",
+                f"{what} is {_described(now)}, but {_described(indexed)} in the index. Run mres "
+                f"data prepare {self.path}",
             )
-        return pixels
 
     def _name(self, number: int) -> str:
         try:
             return row_id(self.index.content(self.path, number), number)
         except Fault:
             return row_id(None, number)
+
+
+def _described(extent: Extent) -> str:
+    """Of another clip of the same size and frames, the times tell."""
+    if not isinstance(extent, ClipSize):
+        return f"{extent.width} x {extent.height} px"
+    (height, width), times = extent
+    return f"{len(times)} frames of {width} x {height} px up to {times[-1]:.3f} s"

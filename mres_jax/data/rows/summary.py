@@ -51,8 +51,9 @@ class Summary:
     Attributes:
       name: of its file.
       num_rows: bad ones included.
-      num_text_only: usable rows without a picture.
+      num_text_only: usable rows without a picture or clip.
       num_pictures: of usable rows; one that several rows show counts each time.
+      num_clips: the same.
       bad: what was left out.
       notes: what was used, and is worth knowing.
     """
@@ -61,6 +62,7 @@ class Summary:
     num_rows: int
     num_text_only: int
     num_pictures: int
+    num_clips: int
     bad: tuple[Finding, ...]
     notes: tuple[Finding, ...]
 
@@ -71,6 +73,7 @@ class Summary:
 
     def __str__(self) -> str:
         line = f"{self.name}: {self.num_rows:,} rows, {self.num_text_only:,} text only, "
+        line += f"{self.num_clips:,} clips, " if self.num_clips else ""
         line += f"{self.num_bad:,} bad"
         if self.bad:
             line += f": {', '.join(map(str, self.bad))}"
@@ -114,13 +117,11 @@ class Tally:
             if kind in self._counts
         )
 
-    def summary(self, name: str, *, num_rows: int, num_text_only: int, num_pictures: int):
-        """Returns the whole count."""
+    def summary(self, name: str, **counts: int) -> Summary:
+        """Returns the whole count; `counts` are those of `Summary`."""
         return Summary(
             name=name,
-            num_rows=num_rows,
-            num_text_only=num_text_only,
-            num_pictures=num_pictures,
+            **counts,
             bad=self.findings(BAD_KINDS),
             notes=self.findings(NOTE_KINDS),
         )

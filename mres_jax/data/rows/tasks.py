@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from mres_jax.data.images import decode_image, read_size
-from mres_jax.data.rows.forms import as_text, image_names, row_id, with_options
+from mres_jax.data.rows.forms import row_id, with_options
+from mres_jax.data.rows.named import clips_of, image_names
 from mres_jax.data.rows.pictures import PictureFolder, picture_fault
 from mres_jax.data.rows.scan import scan_rows
-from mres_jax.data.rows.types import Fault, shown
+from mres_jax.data.rows.types import Fault, as_text, shown
 from mres_jax.errors import BadImageError, BadRowError, MresError
 from mres_jax.geometry import Box, Size
 from mres_jax.scoring import SCORERS, grade
@@ -156,6 +157,8 @@ def _parse(content: Any, name: str, folder: PictureFolder) -> TaskRow:
         raise content
     if not isinstance(content, Mapping) or not as_text(content.get("question")).strip():
         raise Fault("unknown form", "a row of a task is an object with a question")
+    if clips_of(content):
+        raise Fault("unknown form", "tasks are about pictures; a row with a clip is for training")
     options = _texts(content.get("options"), "options")
     row = TaskRow(
         id=name,

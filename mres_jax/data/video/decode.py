@@ -6,6 +6,7 @@ that FFmpeg knows as well can make it open anything else.
 
 import contextlib
 import importlib
+import importlib.util
 import io
 import os
 import pathlib
@@ -19,8 +20,8 @@ from mres_jax.data.images import ADDRESS, MAX_PIXELS
 from mres_jax.data.video.containers import HEAD, container_of, missing_bytes
 from mres_jax.data.video.sampling import FrameSampling
 from mres_jax.errors import BadVideoError
-from mres_jax.geometry import Size
-from mres_jax.protocols import Clip
+from mres_jax.geometry import ClipSize, Size
+from mres_jax.protocols import Clip, check_num_frames
 
 MAX_CLIP_PIXELS = 1_200_000_000  # of all frames that are kept, 3.6 GB
 MAX_FILE_FRAMES = 2_000_000  # nine hours at 60 frames per second
@@ -72,13 +73,7 @@ def decode_video(
     with _opened(source, name) as (container, stream):
         stamps = _read_index(container, stream)
         header = _header(_coded_size(stream), stamps, stream)
-    chosen = sampling.choose(len(header.times), header.fps, name=name)
-    if header.size.area * len(chosen) > max_clip_pixels:
-        raise BadVideoError(
-            f"video {name}: {len(chosen)} frames of {header.size.width} x {header.size.height} px "
-            f"are more than {max_clip_pixels:.0f} px. Look at fewer frames (fps, max_frames), or "
-            "make the video smaller."
-        )
+    chosen = _choose(header, sampling, name, max_clip_pixels)
     with _opened(source, name) as (container, stream):
         frames = _decode(container, stream, [stamps[i] for i in chosen])
     return Clip(
@@ -87,6 +82,37 @@ def decode_video(
         frame_seconds=len(header.times) / (header.fps * len(chosen)),
         name=name,
     )
+
+
+def _choose(
+    header: VideoHeader, sampling: FrameSampling, name: str, max_clip_pixels: float
+) -> np.ndarray:
+    chosen = sampling.choose(len(header.times), header.fps, name=name)
+    check_num_frames(len(chosen), name)
+    if header.size.area * len(chosen) > max_clip_pixels:
+        raise BadVideoError(
+            f"video {name}: {len(chosen)} frames of {header.size.width} x {header.size.height} px "
+            f"are more than {max_clip_pixels:.0f} px. Look at fewer frames (fps, max_frames), or "
+            "make the video smaller."
+        )
+    return chosen
+
+
+def read_clip_size(
+    source: str | os.PathLike[str] | bytes,
+    sampling: FrameSampling | None = None,
+    *,
+    name: str | None = None,
+) -> ClipSize:
+    """Returns size and times of the clip that `decode_video` makes, of which it takes arguments.
+
+    Raises:
+      BadVideoError: as `decode_video`, but for what only decoding shows.
+    """
+    name = _name(source, name)
+    header = read_video_header(source, name=name)
+    chosen = _choose(header, sampling or FrameSampling(), name, MAX_CLIP_PIXELS)
+    return ClipSize(header.size, tuple(header.times[i] for i in chosen))
 
 
 def read_video_header(
@@ -132,8 +158,8 @@ def _header(size: Size, stamps: tuple[int, ...], stream: Any) -> VideoHeader:
         raise _Refused(
             f"frames of {size.width} x {size.height} px, more than {MAX_PIXELS} px. Make it smaller"
         )
-    tick = float(stream.time_base)
-    return VideoHeader(size, tuple((stamp - stamps[0]) * tick for stamp in stamps))
+    above, below = stream.time_base.numerator, stream.time_base.denominator
+    return VideoHeader(size, tuple((stamp - stamps[0]) * above / below for stamp in stamps))
 
 
 def _coded_size(stream: Any) -> Size:
@@ -214,6 +240,11 @@ def _stream(source: str | os.PathLike[str] | bytes) -> io.BufferedIOBase:
     if not path.is_file():
         raise _Refused("it is not a regular file")
     return path.open("rb")
+
+
+def has_pyav() -> bool:
+    """Whether video files can be read here."""
+    return importlib.util.find_spec("av") is not None
 
 
 def _pyav(name: str) -> Any:

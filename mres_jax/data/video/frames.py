@@ -4,13 +4,15 @@ import os
 import pathlib
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from mres_jax.data.images import decode_image
 from mres_jax.data.video.sampling import MAX_FPS, FrameSampling
 from mres_jax.errors import BadImageError, BadVideoError
-from mres_jax.protocols import Clip
+from mres_jax.geometry import Size
+from mres_jax.protocols import Clip, check_num_frames
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 _NUMBER = re.compile(r"(\d+)")
@@ -34,14 +36,39 @@ def clip_of(
     Raises:
       BadVideoError: a rate that cannot be, or frames that make no clip.
     """
-    _check_rate(fps, name)
-    chosen = _thinned(len(frames), max_frames)
+    chosen = choose_frames(len(frames), fps=fps, max_frames=max_frames, name=name)
     return Clip(
-        frames=[frames[i] for i in chosen],
-        times=[int(i) / fps for i in chosen],
-        frame_seconds=len(frames) / (fps * max(len(chosen), 1)),
+        frames=[frames[i] for i in chosen.places],
+        times=chosen.times,
+        frame_seconds=chosen.frame_seconds,
         name=name,
     )
+
+
+class Chosen(NamedTuple):
+    """Frames at a steady rate that are looked at.
+
+    Attributes:
+      places: among all frames.
+      times: seconds.
+      frame_seconds: as of `Clip`.
+    """
+
+    places: tuple[int, ...]
+    times: tuple[float, ...]
+    frame_seconds: float
+
+
+def choose_frames(count: int, *, fps: float, max_frames: int | None, name: str) -> Chosen:
+    """Returns which of so many frames a clip has; arguments and errors are those of `clip_of`."""
+    if not 0 < fps <= MAX_FPS:  # not a number either
+        raise BadVideoError(f"video {name}: fps={fps} must be above 0, and {MAX_FPS:.0f} at most.")
+    places = range(count)
+    if max_frames is not None:
+        sampling = FrameSampling(min_frames=min(4, max_frames), max_frames=max_frames)
+        places = sampling.thin(count).tolist()
+    check_num_frames(len(places), name)
+    return Chosen(tuple(places), tuple(i / fps for i in places), count / (fps * len(places)))
 
 
 def read_frames(
@@ -60,27 +87,38 @@ def read_frames(
       BadVideoError: no such folder; no pictures in it, or something else; a picture that cannot be
         read, or of another size.
     """
-    place = pathlib.Path(folder)
-    _check_rate(fps, str(folder))
-    files = _picture_files(place)
-    chosen = [files[i] for i in _thinned(len(files), max_frames)]
+    place, name = pathlib.Path(folder), str(folder)
+    files = [place / file for file in frame_names(place)]
+    chosen = choose_frames(len(files), fps=fps, max_frames=max_frames, name=name)
+    return read_pictures(files, chosen, name=name)
+
+
+def read_pictures(files: Sequence[str | os.PathLike[str]], chosen: Chosen, *, name: str) -> Clip:
+    """Returns the chosen ones of picture files as a clip; errors are those of `read_frames`."""
+    some = [files[i] for i in chosen.places]
     try:
-        pictures = [decode_image(file) for file in chosen]
+        pictures = [decode_image(file) for file in some]
     except BadImageError as error:
-        raise BadVideoError(f"video {folder}: {error}") from None
-    for file, picture in zip(chosen, pictures, strict=True):
-        if picture.shape != pictures[0].shape:
-            (height, width), (h0, w0) = picture.shape[:2], pictures[0].shape[:2]
+        raise BadVideoError(f"video {name}: {error}") from None
+    check_one_size(some, [Size(*picture.shape[:2]) for picture in pictures], name=name)
+    return Clip(frames=pictures, times=chosen.times, frame_seconds=chosen.frame_seconds, name=name)
+
+
+def check_one_size(
+    files: Sequence[str | os.PathLike[str]], sizes: Sequence[Size], *, name: str
+) -> None:
+    """Raises `BadVideoError` unless all frames have the size of the first."""
+    for file, size in zip(files, sizes, strict=True):
+        if size != sizes[0]:
+            this, first = (os.path.basename(each) for each in (file, files[0]))
             raise BadVideoError(
-                f"video {folder}: {file.name} is {width} x {height} px, but {chosen[0].name} "
-                f"{w0} x {h0} px. Bring the frames to one size."
+                f"video {name}: {this} is {size.width} x {size.height} px, but {first} "
+                f"{sizes[0].width} x {sizes[0].height} px. Bring the frames to one size."
             )
-    whole = len(files) / (fps * len(chosen))
-    times = [int(i) / fps for i in _thinned(len(files), max_frames)]
-    return Clip(frames=pictures, times=times, frame_seconds=whole, name=str(folder))
 
 
-def _picture_files(folder: pathlib.Path) -> list[pathlib.Path]:
+def frame_names(folder: pathlib.Path) -> list[str]:
+    """Returns the names of the pictures in a folder of frames, in order; see `read_frames`."""
     if not folder.is_dir():
         raise BadVideoError(f"video {folder}: no such folder of frames.")
     files = [file for file in folder.iterdir() if not file.name.startswith(".")]
@@ -92,22 +130,10 @@ def _picture_files(folder: pathlib.Path) -> list[pathlib.Path]:
             )
     if not files:
         raise BadVideoError(f"video {folder}: the folder has no frames.")
-    return sorted(files, key=_natural)
+    return sorted((file.name for file in files), key=_natural)
 
 
-def _natural(file: pathlib.Path) -> list[tuple[int, str]]:
+def _natural(name: str) -> list[tuple[int, str]]:
     """Sorts runs of digits by their value."""
-    parts = _NUMBER.split(file.name)
+    parts = _NUMBER.split(name)
     return [(int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts)]
-
-
-def _thinned(count: int, max_frames: int | None) -> list[int]:
-    if max_frames is None:
-        return list(range(count))
-    sampling = FrameSampling(min_frames=min(4, max_frames), max_frames=max_frames)
-    return sampling.thin(count).tolist()
-
-
-def _check_rate(fps: float, name: str) -> None:
-    if not 0 < fps <= MAX_FPS:  # not a number either
-        raise BadVideoError(f"video {name}: fps={fps} must be above 0, and {MAX_FPS:.0f} at most.")

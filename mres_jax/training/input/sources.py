@@ -77,6 +77,8 @@ def open_sources(
                 tokenizer=tokenizer,
                 template=part.template,
                 on_bad=part.on_bad,
+                fps=part.fps,
+                max_frames=part.max_frames,
                 log=log,
             )
             examples = RowExamples(part, rows, **drawing, kept=kept, log=log)
