@@ -67,12 +67,11 @@ def _described(args: argparse.Namespace) -> EvalRun:
         raise ConfigError(f"eval: {what} goes with a run file, and {args.file} is none.")
     if args.out is None:
         raise ConfigError("eval: name a directory for the results with -o.")
-    models = args.model or ["mres-tiny"]
     return EvalRun(
         name=pathlib.Path(args.out).absolute().name,
         out=args.out,
         tasks=(_task(args),),
-        models=dict(zip(_names(models), models, strict=True)),
+        models=_named(args.model or ["mres-tiny"]),
         policies=tuple(args.policy or ()),
         seeds=(0 if args.seed is None else args.seed,),
         max_new_tokens=32 if args.max_new_tokens is None else args.max_new_tokens,
@@ -101,9 +100,18 @@ def _task(args: argparse.Namespace) -> Any:
     return QuestionFile(path=args.file, images=args.images, metric=args.metric)
 
 
-def _names(models: Sequence[str]) -> list[str]:
-    """What models are called in results: the last part of their path or address."""
-    return [model.rstrip("/").replace("#", "/").rpartition("/")[2] or model for model in models]
+def _named(models: Sequence[str]) -> dict[str, str]:
+    """Models by what they are called in results: the last part of their path or address."""
+    named: dict[str, str] = {}
+    for model in models:
+        name = model.rstrip("/").replace("#", "/").rpartition("/")[2] or model
+        if name in named:
+            raise ConfigError(
+                f"eval: {named[name]} and {model} would both be called {name}; name them in a run "
+                "file."
+            )
+        named[name] = model
+    return named
 
 
 def _entrant(name: str, source: str, dtype: str | None) -> "Entrant":

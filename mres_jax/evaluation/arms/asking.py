@@ -4,16 +4,15 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import MresError
-from mres_jax.evaluation.arms.folders import ArmFolder, read_samples
+from mres_jax.evaluation.arms.folders import SAMPLES, ArmFolder, read_samples
 from mres_jax.evaluation.arms.questions import AskedQuestion
 from mres_jax.evaluation.arms.samples import to_line
 from mres_jax.evaluation.arms.summary import summarize
 from mres_jax.evaluation.arms.tasks import EvalTask, batches
 from mres_jax.evaluation.trials import NO_PICTURE, note_compiles
-from mres_jax.inference.answer import LocalAnswerer
-from mres_jax.inference.remote import RemoteAnswerer
-from mres_jax.protocols import Answer, Item, Request, Sampling
+from mres_jax.protocols import Answer, Answerer, Item, Request, Sampling
 
 EVERY = 4.0  # s between two lines of progress
 TRIES = 2  # of a last batch that is asked again for its time
@@ -25,12 +24,14 @@ class Asker:
 
     Attributes:
       answerer: the model.
+      spec: of its processor.
       sampling: of answers.
       seed: of drawn tokens.
       suffix: behind every question.
     """
 
-    answerer: LocalAnswerer | RemoteAnswerer
+    answerer: Answerer
+    spec: ProcessorSpec
     sampling: Sampling
     seed: int
     suffix: str
@@ -110,9 +111,8 @@ class Asking:
         items = [self._open(question) for question in batch]
         for policy, arm in waiting.items():
             answers, ms = self.asker.ask(batch, items, policy)
-            spec = self.asker.answerer.spec
             lines = [
-                to_line(question, answer, spec, ms=ms)
+                to_line(question, answer, self.asker.spec, ms=ms)
                 for question, answer in zip(batch, answers, strict=True)
             ]
             arm.append(lines, ids)
@@ -121,7 +121,7 @@ class Asking:
 
     def _open(self, question: AskedQuestion) -> list[Item]:
         try:
-            return question.open(self.asker.answerer.spec)
+            return question.open(self.asker.spec)
         except MresError as error:
             done = sum(arm.num_done for arm in self.arms.values())
             raise MresError(
@@ -139,7 +139,7 @@ class Asking:
             self.log(f"{self.task.name}: {done:,} of {total:,} answers")
 
     def _finish(self, policy: str, arm: ArmFolder) -> None:
-        samples, _ = read_samples(arm.folder / "samples.jsonl")
+        samples, _ = read_samples(arm.folder / SAMPLES)
         ms = None
         if self.last and all(sample.ms is None for sample in samples):
             for _ in range(TRIES):

@@ -13,8 +13,8 @@ from mres_jax.data.spec import ProcessorSpec
 from mres_jax.evaluation.records import fingerprint
 from mres_jax.evaluation.trials import NO_PICTURE
 from mres_jax.inference import VLM
-from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.remote import RemoteAnswerer
+from mres_jax.protocols import Answerer
 from mres_jax.resolution.policies import check_policy, parse_policy
 
 
@@ -25,14 +25,16 @@ class Contestant:
     Attributes:
       name: in results.
       source: directory, hub id or address.
-      answerer: asked.
+      answerer: a model here, or a server.
+      spec: of its processor.
       identity: what its answers depend on, plain values.
       trained: policies it was trained with; empty where nobody says.
     """
 
     name: str
     source: str
-    answerer: LocalAnswerer | RemoteAnswerer
+    answerer: Answerer
+    spec: ProcessorSpec
     identity: Mapping[str, Any]
     trained: tuple[str, ...] = ()
 
@@ -45,6 +47,7 @@ class Contestant:
             name=name,
             source=source,
             answerer=vlm.answerer,
+            spec=vlm.spec,
             identity={**weights, "processor": processor_facts(vlm.spec)},
             trained=trained_policies(vlm),
         )
@@ -55,7 +58,9 @@ class Contestant:
         address = f"{answerer.server.url}#{answerer.model}"
         facts = processor_facts(answerer.spec) | {"template_sha256": None}
         identity = {"address": address, "processor": facts}
-        return cls(name=name, source=address, answerer=answerer, identity=identity)
+        return cls(
+            name=name, source=address, answerer=answerer, spec=answerer.spec, identity=identity
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

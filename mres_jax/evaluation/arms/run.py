@@ -86,7 +86,9 @@ def run_evaluation(
             contestant = entrant.open()
             warn_of_policies(contestant, policies[name])
             for (i, seed), task in tasks.items():
-                asker = Asker(contestant.answerer, _sampling(run), seed, run.suffix)
+                asker = Asker(
+                    contestant.answerer, contestant.spec, _sampling(run), seed, run.suffix
+                )
                 made = {"source": contestant.source, "task": json.loads(to_json(run.tasks[i]))}
                 arm_folders = {
                     policy: _folder(run, contestant, task, policy, seed, versions, made, out)
