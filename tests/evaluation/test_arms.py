@@ -25,7 +25,7 @@ from mres_jax.geometry import Size
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.handle import VLM
 from mres_jax.inference.view_json import view_from_json, whole_view_to_json
-from mres_jax.protocols import Answer, Cost
+from mres_jax.protocols import Answer, Clip, Cost
 from mres_jax.resolution.policies import parse_policy
 from mres_jax.scoring import paired_interval, wilson_interval
 from mres_jax.testing import tiny_qwen2_vl
@@ -60,6 +60,11 @@ def lines_of(out) -> dict[str, list[dict]]:
             json.dumps({k: v for k, v in row.items() if k != "ms"}) for row in rows
         ]
     return found
+
+
+def contents_of(out) -> dict[str, bytes]:
+    files = (path for path in pathlib.Path(out).rglob("*") if path.is_file())
+    return {str(path.relative_to(out)): path.read_bytes() for path in files}
 
 
 def write_rows(folder, *rows):
@@ -149,11 +154,11 @@ def test_wherever_it_is_killed_no_question_is_asked_for_twice(left, enter, make_
 )
 def test_another_configuration_is_refused_by_name(changes, named, enter, tmp_path):
     evaluate(tmp_path, enter())
-    before = lines_of(tmp_path)
+    before = contents_of(tmp_path)
     with pytest.raises(MresError, match="was begun with another configuration") as caught:
         evaluate(tmp_path, enter(), **changes)
     assert named in str(caught.value)
-    assert lines_of(tmp_path) == before
+    assert contents_of(tmp_path) == before
 
 
 def test_other_weights_are_another_configuration(enter, tmp_path):
@@ -318,6 +323,20 @@ def test_places_are_scored_in_the_one_view_that_they_are_meant_in(spec, tmp_path
     assert question.grade(answer_of("(900, 200)", [view])) == 0.0
     with pytest.raises(MresError, match="looked at 2"):
         question.grade(answer_of("(200, 200)", [view, view]))
+
+
+def test_clips_are_opened_as_the_model_samples_them(tmp_path):
+    (tmp_path / "clip").mkdir()
+    for i in range(6):
+        Image.new("RGB", (40, 30), (40 * i, 0, 0)).save(tmp_path / f"clip/{i}.png")
+    row = {"id": "v", "video": "clip", "question": "When?", "answer": "0 2", "metric": "span_iou"}
+    (question,) = open_task(write_rows(tmp_path, row), 0).draw()
+    (clip,) = question.open(tiny_qwen2_vl().spec)
+    assert isinstance(clip, Clip)
+    assert [int(frame[0, 0, 0]) for frame in clip.frames] == [40 * i for i in range(6)]
+    assert question.grade(answer_of("from 1 to 2")) == 0.5
+    with pytest.raises(MresError, match="give the folder as video"):
+        open_task(write_rows(tmp_path, {**row, "video": None, "frames": ["p.png"]}), 0)
 
 
 def test_sets_and_benchmarks_are_tasks(tmp_path):

@@ -81,14 +81,21 @@ class Asking:
         self.log, self.last_said = log, time.monotonic()
         self.last: tuple[list[AskedQuestion], list[list[Item]]] | None = None
 
+    def begin(self) -> None:
+        """Opens the folders of the arms.
+
+        Raises:
+          MresError: one is of another configuration, or damaged.
+        """
+        for arm in self.arms.values():
+            arm.begin()
+
     def run(self) -> None:
-        """Asks what is missing and writes the summaries.
+        """Asks what is missing and writes the summaries; `begin` comes first.
 
         Raises:
           MresError: as `run_evaluation`.
         """
-        for arm in self.arms.values():
-            arm.begin()
         unfinished = {policy: arm for policy, arm in self.arms.items() if not arm.is_complete}
         if not unfinished:
             return

@@ -79,42 +79,48 @@ def run_evaluation(
     ]
     _check_folders(arms)
     with _alone(out):
-        (out / SUMMARY).unlink(missing_ok=True)  # it is of what was there before
-        content = {"run": json.loads(to_json(run)), "arms": [arm.folder for arm in arms]}
-        write_together(out, {RUN: to_bytes({"format": FORMAT, **content})})
         for name, entrant in entrants.items():
             contestant = entrant.open()
             warn_of_policies(contestant, policies[name])
-            for (i, seed), task in tasks.items():
-                asker = Asker(
-                    contestant.answerer, contestant.spec, _sampling(run), seed, run.suffix
-                )
-                made = {"source": contestant.source, "task": json.loads(to_json(run.tasks[i]))}
-                arm_folders = {
-                    policy: _folder(run, contestant, task, policy, seed, versions, made, out)
-                    for policy in policies[name]
-                }
-                Asking(task, arm_folders, asker, run.batch, log).run()
+            askings = [
+                _asking(run, contestant, run.tasks[i], task, seed, policies[name], versions, log)
+                for (i, seed), task in tasks.items()
+            ]
+            for asking in askings:
+                asking.begin()  # refuses before anything that is there is touched
+            if name == next(iter(entrants)):
+                _announce(run, arms)
+            for asking in askings:
+                asking.run()
         results = [read_arm(run.name, out / arm.folder) for arm in arms]
         write_together(out, overview_files(run.name, results, root=out))
     return results
+
+
+def _announce(run: EvalRun, arms: Sequence[ArmName]) -> None:
+    """Writes what is going to be there; a summary of what was there before goes."""
+    out = pathlib.Path(run.out)
+    (out / SUMMARY).unlink(missing_ok=True)
+    content = {"run": json.loads(to_json(run)), "arms": [arm.folder for arm in arms]}
+    write_together(out, {RUN: to_bytes({"format": FORMAT, **content})})
 
 
 def _sampling(run: EvalRun) -> Sampling:
     return Sampling(temperature=run.temperature, top_p=run.top_p, max_new_tokens=run.max_new_tokens)
 
 
-def _folder(
+def _asking(
     run: EvalRun,
     contestant: Contestant,
+    source: Any,
     task: EvalTask,
-    policy: str,
     seed: int,
+    policies: Sequence[str],
     versions: Mapping[str, str],
-    made: Mapping[str, Any],
-    out: pathlib.Path,
-) -> ArmFolder:
-    arm = ArmName(model=contestant.name, task=task.name, policy=policy, seed=seed)
+    log: Callable[[str], None],
+) -> Asking:
+    """One task, to be asked of one model under all its policies."""
+    sampling = _sampling(run)
     identity = {
         "model": {"name": contestant.name, **contestant.identity},
         "task": {
@@ -122,16 +128,25 @@ def _folder(
             "num_questions": task.num_questions,
             "questions_sha256": task.digest,
         },
-        "policy": policy,
         "seed": seed,
-        "sampling": dataclasses.asdict(_sampling(run)) | {"stop": []},
+        "sampling": dataclasses.asdict(sampling) | {"stop": []},
         "suffix": run.suffix,
         "batch": run.batch,
         "versions": dict(versions),
     }
-    return ArmFolder(
-        out / arm.folder, identity, made, num_questions=task.num_questions, batch=run.batch
-    )
+    made = {"source": contestant.source, "task": json.loads(to_json(source))}
+    folders = {}
+    for policy in policies:
+        arm = ArmName(model=contestant.name, task=task.name, policy=policy, seed=seed)
+        folders[policy] = ArmFolder(
+            pathlib.Path(run.out) / arm.folder,
+            identity | {"policy": policy},
+            made,
+            num_questions=task.num_questions,
+            batch=run.batch,
+        )
+    asker = Asker(contestant.answerer, contestant.spec, sampling, seed, run.suffix)
+    return Asking(task, folders, asker, run.batch, log)
 
 
 def _check_folders(arms: Sequence[ArmName]) -> None:
