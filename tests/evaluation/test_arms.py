@@ -13,7 +13,7 @@ from mres_jax.data.types import Rung
 from mres_jax.errors import ConfigError, MresError, PolicyError, RunError
 from mres_jax.evaluation.arms import METRICS, Contestant, Entrant, read_run, run_evaluation
 from mres_jax.evaluation.arms.bootstrap import difference_interval, mean_interval
-from mres_jax.evaluation.arms.contestants import trained_policies
+from mres_jax.evaluation.arms.contestants import files_digest, trained_policies
 from mres_jax.evaluation.arms.figures import kind_of
 from mres_jax.evaluation.arms.metrics import grade_row
 from mres_jax.evaluation.arms.points import points_of, to_csv
@@ -27,6 +27,7 @@ from mres_jax.inference.handle import VLM
 from mres_jax.inference.view_json import view_from_json, whole_view_to_json
 from mres_jax.protocols import Answer, Clip, Cost
 from mres_jax.resolution.policies import parse_policy
+from mres_jax.resolution.task_policy import choice_file
 from mres_jax.scoring import paired_interval, wilson_interval
 from mres_jax.testing import tiny_qwen2_vl
 
@@ -376,6 +377,25 @@ def test_an_unknown_policy_is_refused_before_anything_is_loaded(enter, tmp_path)
     with pytest.raises(PolicyError, match="bdget"):
         evaluate(tmp_path / "out", entrant, policies=("native", "bdget:4"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_policy_is_known_by_the_files_that_it_names(tmp_path):
+    file = tmp_path / "t.json"
+    digests = []
+    for policy in ("budget:4", "budget:9"):
+        file.write_bytes(choice_file(policy, {}))
+        digests.append(files_digest(f"task,file={file}"))
+    assert None not in digests
+    assert len(set(digests)) == 2
+    assert (files_digest("budget:4"), files_digest("no picture")) == (None, None)
+
+
+def test_a_task_of_several_types_has_its_mean_too_unless_it_is_generated(enter, tmp_path):
+    rows = [{**ROW, "id": f"r{i}", "type": "ab"[i % 2]} for i in range(4)]
+    mixed = evaluate(tmp_path / "mixed", enter(), tasks=(write_rows(tmp_path, *rows),))
+    drawn = evaluate(tmp_path / "drawn", enter())
+    assert [point.type for point in points_of(mixed[:1])] == ["", "a", "b"]
+    assert [point.type for point in points_of(drawn[:1])] == ["rc", "sc"]
 
 
 def test_a_score_that_is_no_number_ends_the_run(enter, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import pathlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -92,6 +93,24 @@ def policies_of(entrant: Entrant, policies: Sequence[str]) -> list[str]:
             text = str(policy)
         canonical.append(text)
     return list(dict.fromkeys(canonical))
+
+
+def files_digest(policy: str) -> str | None:
+    """Returns a digest of the files that a policy names, such as weights; None where it names none.
+
+    The string alone would not tell an allocator from the same one trained further.
+    """
+    if policy == NO_PICTURE:
+        return None
+    parsed = parse_policy(policy)
+    values = (getattr(parsed, field.name) for field in dataclasses.fields(parsed))
+    named = [pathlib.Path(value) for value in values if isinstance(value, str)]
+    files = [file for path in named if path.exists() for file in sorted([path, *path.rglob("*")])]
+    digest = hashlib.sha256()
+    contents = [file.read_bytes() for file in files if file.is_file()]
+    for content in contents:
+        digest.update(hashlib.sha256(content).digest())
+    return digest.hexdigest()[:16] if contents else None
 
 
 def trained_policies(vlm: VLM) -> tuple[str, ...]:

@@ -65,6 +65,11 @@ class Pooled(NamedTuple):
     results: tuple[ArmResult, ...]
     samples: list[tuple[str, Sample]]
 
+    @property
+    def is_generated(self) -> bool:
+        """Whether its questions are about generated documents."""
+        return self.results[0].summary["made"]["task"].get("type", "").endswith(":Generated")
+
 
 def pool(results: Sequence[ArmResult]) -> list[Pooled]:
     """Returns the seeds of each arm together, in the order in which arms come."""
@@ -84,12 +89,17 @@ def pool(results: Sequence[ArmResult]) -> list[Pooled]:
 
 
 def points_of(results: Sequence[ArmResult]) -> list[Point]:
-    """Returns the points of all arms, a panel per task, or per type where a task has several."""
+    """Returns the points of all arms, a panel per task, and per type where a task has several.
+
+    Generated questions that read and that see have no panel in common: their mean means nothing.
+    """
     points = []
     for pooled in pool(results):
         samples = [sample for _, sample in pooled.samples]
         by_type = grouped(samples, lambda sample: sample.type)
-        panels = by_type if len(by_type) > 1 else [("", samples)]
+        panels = [("", samples), *by_type] if len(by_type) > 1 else [("", samples)]
+        if len(panels) > 1 and pooled.is_generated:
+            panels = by_type
         points += [_point(pooled, kind, some) for kind, some in panels]
     return points
 

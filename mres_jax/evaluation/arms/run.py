@@ -13,6 +13,7 @@ from mres_jax.evaluation.arms.asking import Asker, Asking
 from mres_jax.evaluation.arms.contestants import (
     Contestant,
     Entrant,
+    files_digest,
     policies_of,
     warn_of_policies,
 )
@@ -140,7 +141,7 @@ def _asking(
         arm = ArmName(model=contestant.name, task=task.name, policy=policy, seed=seed)
         folders[policy] = ArmFolder(
             pathlib.Path(run.out) / arm.folder,
-            identity | {"policy": policy},
+            identity | {"policy": policy, "policy_files_sha256": files_digest(policy)},
             made,
             num_questions=task.num_questions,
             batch=run.batch,
