@@ -20,7 +20,7 @@ def get_config():
         tasks=(QuestionFile(path={path!r}),),
         models={{"served": {address!r}}},
         policies=("budget:{{budget}}", "no picture"),
-        budgets=(2, 12),
+        budgets=(2, 16),
         batch=4,
         smoke={{"limit": "2"}},
     )
@@ -42,7 +42,7 @@ def questions(tmp_path_factory):
 
 
 def say_size(received: Received) -> str:
-    """Small pictures are brought to 84 x 84 px, large ones shrunk to more where 12 tokens may."""
+    """Small pictures are brought to 84 x 84 px, large ones shrunk to more where 16 tokens may."""
     return "large" if received.images and received.images[0].size > 3 * 84**2 else "small"
 
 
@@ -54,7 +54,7 @@ def test_a_run_file_is_crossed_asked_resumed_and_reported(questions, tmp_path, c
         assert main(["eval", str(file), "--print-config"]) == 0
         run = from_json(capsys.readouterr().out)
         assert isinstance(run, EvalRun)
-        assert run.crossed_policies == ("budget:2", "budget:12", "no picture")
+        assert run.crossed_policies == ("budget:2", "budget:16", "no picture")
         assert main(["eval", str(file), "--smoke", "--batch=3", "--print-config"]) == 0
         smoke = from_json(capsys.readouterr().out)
         assert (smoke.out, smoke.limit, smoke.batch) == (f"{out}-smoke", 2, 3)
@@ -63,13 +63,13 @@ def test_a_run_file_is_crossed_asked_resumed_and_reported(questions, tmp_path, c
         table = capsys.readouterr().out
         assert main(["eval", str(file)]) == 0
         assert len(server.received) == asked == 3 * 9
-    assert "served  q     budget:12" in table
+    assert "served  q     budget:16" in table
     arms = json.loads((out / "summary.json").read_text())["arms"]
     assert [arm["score"][0] for arm in arms] == pytest.approx([0, 1 / 3, 0])
     assert arms[0]["identity"]["model"]["processor"]["template_sha256"] is None  # the server's own
     assert (out / "scores.png").read_bytes()[:4] == b"\x89PNG"
     page = tmp_path / "page"
-    assert main(["report", str(out), "-o", str(page), "--against", "budget:12"]) == 0
+    assert main(["report", str(out), "-o", str(page), "--against", "budget:16"]) == 0
     assert "3 lost" in (page / "index.html").read_text()
     assert capsys.readouterr().out.endswith("in a browser\n")
 

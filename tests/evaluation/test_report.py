@@ -24,6 +24,15 @@ SIZES = [(64, 64), (64, 200), (160, 64), (72, 72)]
 READ = 9.0  # px of capitals that the reader needs
 
 
+@pytest.fixture(autouse=True)
+def undrawn(request, monkeypatch):
+    """Figures take longer than all the rest: one page has them."""
+    monkeypatch.setattr("mres_jax.evaluation.arms.overview.draw_points", lambda *a, **k: b"")
+    if "pixels" not in request.node.name:
+        for name in ("draw_points", "draw_groups"):
+            monkeypatch.setattr(f"mres_jax.evaluation.report.page.{name}", lambda *a, **k: b"")
+
+
 def picture(i: int) -> np.ndarray:
     height, width = SIZES[i % 4]
     return np.random.default_rng(i).integers(0, 256, (height, width, 3), np.uint8)
