@@ -1,6 +1,7 @@
 """Laws of evaluations: resumed to the bit, refused where they were of something else, counted."""
 
 import dataclasses
+import itertools
 import json
 import pathlib
 
@@ -342,7 +343,8 @@ def test_clips_are_opened_as_the_model_samples_them(tmp_path):
 
 def test_sets_and_benchmarks_are_tasks(tmp_path):
     made = {"name": "set", "origin": "generated", "seed": 0, "type": "rc"}
-    write_set(tmp_path / "set", generate_items(0, 1), cuts=Cuts.of_unit(128), made=made)
+    items = itertools.islice(generate_items(0, 1), 4)
+    write_set(tmp_path / "set", items, cuts=Cuts.of_unit(128), made=made)
     task = open_task(Benchmark(name="rcbench", path=str(tmp_path / "set")), 0, limit=3)
     questions = list(task.draw())
     assert (task.num_questions, len(questions)) == (3, 3)
