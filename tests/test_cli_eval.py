@@ -55,9 +55,11 @@ def test_a_run_file_is_crossed_asked_resumed_and_reported(questions, tmp_path, c
         run = from_json(capsys.readouterr().out)
         assert isinstance(run, EvalRun)
         assert run.crossed_policies == ("budget:2", "budget:16", "no picture")
-        assert main(["eval", str(file), "--smoke", "--batch=3", "--print-config"]) == 0
+        words = ["--smoke", "--batch=3", "--max-new-tokens=7", "--print-config"]
+        assert main(["eval", str(file), *words]) == 0
         smoke = from_json(capsys.readouterr().out)
         assert (smoke.out, smoke.limit, smoke.batch) == (f"{out}-smoke", 2, 3)
+        assert smoke.max_new_tokens == 7
         assert main(["eval", str(file)]) == 0
         asked = len(server.received)
         table = capsys.readouterr().out

@@ -28,8 +28,8 @@ from mres_jax.errors import ConfigError
 if TYPE_CHECKING:
     from mres_jax.evaluation.arms import ArmResult, Entrant
 
-# options that make a run of a task named on the command line
-_OF_TASKS = ("model", "policy", "out", "seed", "limit", "metric", "images", "max_new_tokens")
+_OF_TASKS = ("model", "policy", "seed", "metric", "images")  # nothing in a run file is called so
+_OF_BOTH = ("out", "limit", "max_new_tokens")
 _BENCHMARKS = ("rcbench", "hrbench4k", "hrbench8k", "vstar_bench", "screenspot_pro")
 
 
@@ -58,10 +58,12 @@ def _described(args: argparse.Namespace) -> EvalRun:
         given = [name for name in _OF_TASKS if getattr(args, name) is not None]
         if given:
             raise ConfigError(
-                f"eval: --{given[0].replace('_', '-')} goes with a task, not with a run file; "
-                "change its fields with --name.of.field=value."
+                f"eval: --{given[0]} goes with a task, not with a run file; change its fields, for "
+                "example --policies=native,budget:64."
             )
-        return load_eval_run(args.file, args.overrides, smoke=args.smoke)
+        same = {name: getattr(args, name) for name in _OF_BOTH}
+        fields = [f"{name}={value}" for name, value in same.items() if value is not None]
+        return load_eval_run(args.file, [*args.overrides, *fields], smoke=args.smoke)
     if args.smoke or args.overrides:
         what = args.overrides[0] if args.overrides else "--smoke"
         raise ConfigError(f"eval: {what} goes with a run file, and {args.file} is none.")
