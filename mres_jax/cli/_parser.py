@@ -60,7 +60,8 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
     if args.command is None:
         parser.print_help()
         raise SystemExit(2 if argv else 0)
-    overrides = [word for word in extra if args.command == "train" and _OVERRIDE.fullmatch(word)]
+    has_file = args.command in ("train", "eval")
+    overrides = [word for word in extra if has_file and _OVERRIDE.fullmatch(word)]
     if args.command in ("ask", "allocate"):  # pictures after an option
         args.images += [word for word in extra if not word.startswith("-")]
         extra = [word for word in extra if word.startswith("-")]
@@ -74,8 +75,8 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
 def _unknown_option(command: str, word: str) -> ConfigError:
     options = _options(command)
     name = word.partition("=")[0]
-    if command == "train" and "." in name and "=" not in word:
-        return ConfigError(f"train: {name} needs its value after an equals sign: {name}=VALUE.")
+    if command in ("train", "eval") and "." in name and "=" not in word:
+        return ConfigError(f"{command}: {name} needs its value after an equals sign: {name}=VALUE.")
     return ConfigError(
         f"{command}: unknown argument {name!r}.{did_you_mean(name, options)} "
         f"See mres {command} --help."
@@ -160,6 +161,36 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true", help="say what it would take, train nothing, and stop")
     add("--json", action="store_true", help="of --dry-run: print one JSON object")
     add("--smoke", action="store_true", help="the run's own short form: minutes on a CPU")
+
+
+def _add_eval(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "mres eval FILE [--a.b=c ...] [--smoke] | mres eval TASK -o DIR [-m M] [-p P]"
+    add = parser.add_argument
+    add(
+        "file",
+        metavar="FILE",
+        help="run file, such as configs/tiny/evaluate.py (it is executed); or a task: questions as "
+        "JSON lines, a folder with rows.jsonl or a set of mres rcbench, generated[:N], or "
+        "hrbench4k, hrbench8k, vstar_bench, screenspot_pro with :PATH of a copy",
+    )
+    add("--print-config", action="store_true", help="print the resolved run as JSON and stop")
+    add("--smoke", action="store_true", help="a run file's own short form")
+    add("-m", "--model", action="append", metavar="M", help=f"{SERVED_HELP}; may be repeated")
+    add("-p", "--policy", action="append", metavar="P", help=f"may be repeated: {POLICIES}")
+    add("-o", "--out", metavar="DIR", help="of the results; a stopped evaluation goes on there")
+    add("--metric", metavar="NAME", help="of questions that name none")
+    add("--images", metavar="DIR", help="picture folder; default: where the questions are")
+    add("--limit", type=int, metavar="N", help="the first N questions only")
+    add("--max-new-tokens", type=int, metavar="N", help="default 32")
+    add("--seed", type=int, metavar="S", help="of generated questions and drawn tokens; default 0")
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="RUN", help="directory of mres eval, or of one of its arms")
+    add("-o", "--out", default="report", metavar="DIR", help="for index.html and CSV; report/")
+    add("--against", metavar="ARM", help="[MODEL/]POLICY that all are compared with; the first")
+    add("--flips", type=int, default=8, metavar="N", help="shown of each comparison; default 8")
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
@@ -300,6 +331,8 @@ _COMMANDS = {
     ),
     "allocate": (_add_allocate, "Say how large each picture would be looked at for a question"),
     "train": (_add_train, "Train what a run file describes; resumes by itself"),
+    "eval": (_add_eval, "Evaluate models under policies, a line per answer; resumes by itself"),
+    "report": (_add_report, "Compare evaluations: one page with figures, tables and flipped items"),
     "convert": (_add_convert, "Convert a Hugging Face directory to an orbax checkpoint, or back"),
     "data": (_add_data, "Check a data set of rows, or prepare its index and see what it costs"),
     "resolution": (_add_resolution, "Choose the one resolution that suits a task"),

@@ -21,12 +21,12 @@ from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.video import FrameSampling, is_clip
 from mres_jax.errors import ConfigError, PromptError
 from mres_jax.files import check_directory, write_together
-from mres_jax.geometry import View
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.domain import Domain
 from mres_jax.inference.handle import to_item
 from mres_jax.inference.remote import RemoteAnswerer
 from mres_jax.inference.show import show_views
+from mres_jax.inference.view_json import view_to_json
 from mres_jax.protocols import Answer, Item, Request, Sampling
 from mres_jax.resolution.clips import video_of
 from mres_jax.resolution.policies import check_policy, parse_policy
@@ -196,7 +196,7 @@ def to_json(answer: Answer, policy: str, asked: Asked, question: str) -> dict[st
         "answer": answer.text.strip(),
         "model": asked.name,
         "policy": policy,
-        "views": [_view_to_json(view, asked.spec) for view in answer.views],
+        "views": [view_to_json(view, asked.spec) for view in answer.views],
         "visual_tokens": cost.visual_tokens,
         "text_tokens": cost.text_tokens,
         "retention_ratio": round(cost.retention_ratio, 6),
@@ -213,23 +213,11 @@ def _pass_to_json(answer: Answer, spec: ProcessorSpec) -> dict[str, Any]:
     """One pass of several: what it saw, said and cost."""
     return {
         "answer": answer.text.strip(),
-        "views": [_view_to_json(view, spec) for view in answer.views],
+        "views": [view_to_json(view, spec) for view in answer.views],
         "visual_tokens": answer.cost.visual_tokens,
         "text_tokens": answer.cost.text_tokens,
         "flops": answer.cost.flops,
     }
-
-
-def _view_to_json(view: View, spec: ProcessorSpec) -> dict[str, Any]:
-    """A view; one of a clip has its frames and their time beside the rest."""
-    content = {
-        "item": view.item,
-        "crop_px": list(view.crop),
-        "size_px": list(view.encoded_size),
-        "tokens": spec.num_visual_tokens(spec.grid(view.encoded_size)),
-    }
-    moving = {"frames": list(view.frames), "time_s": view.time} if view.frames else {}
-    return content | moving
 
 
 def _print_json(rows: Sequence[dict[str, Any]]) -> None:

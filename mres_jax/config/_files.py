@@ -1,16 +1,19 @@
-"""Run files: Python with `get_config() -> Run`."""
+"""Run files: Python with `get_config() -> Run`, or `-> EvalRun`."""
 
 import pathlib
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, TypeVar
 
+from mres_jax.config._eval_run import EvalRun
 from mres_jax.config._overrides import apply_overrides
 from mres_jax.config._run import Run
 from mres_jax.config._values import did_you_mean
 from mres_jax.errors import ConfigError
+
+T = TypeVar("T", Run, EvalRun)
 
 
 def load_run(path: str | PathLike, overrides: Sequence[str] = (), *, smoke: bool = False) -> Run:
@@ -29,12 +32,32 @@ def load_run(path: str | PathLike, overrides: Sequence[str] = (), *, smoke: bool
       ConfigError: no such file, a file that fails, no `get_config`, or an override that does not
         fit.
     """
-    path = pathlib.Path(path)
-    run = _get_config(path, _execute(path))
+    run = _read(path, Run)
     if smoke:
-        beside = {"checkpoint.dir": f"{run.checkpoint.dir}-smoke", **run.smoke}
-        run = apply_overrides(run, [f"{name}={value}" for name, value in beside.items()])
+        run = _smoked(run, {"checkpoint.dir": f"{run.checkpoint.dir}-smoke"})
     return apply_overrides(run, overrides)
+
+
+def load_eval_run(
+    path: str | PathLike, overrides: Sequence[str] = (), *, smoke: bool = False
+) -> EvalRun:
+    """Returns the evaluation that a run file describes; everything else is as for `load_run`.
+
+    `smoke` adds `-smoke` to `out`.
+    """
+    run = _read(path, EvalRun)
+    if smoke:
+        run = _smoked(run, {"out": f"{run.out}-smoke"})
+    return apply_overrides(run, overrides)
+
+
+def _read(path: str | PathLike, kind: type[T]) -> T:
+    place = pathlib.Path(path)
+    return _get_config(place, _execute(place), kind)
+
+
+def _smoked(run: T, beside: Mapping[str, str]) -> T:
+    return apply_overrides(run, [f"{k}={v}" for k, v in {**beside, **run.smoke}.items()])
 
 
 def _execute(path: pathlib.Path) -> dict[str, Any]:
@@ -49,18 +72,23 @@ def _execute(path: pathlib.Path) -> dict[str, Any]:
     return names
 
 
-def _get_config(path: pathlib.Path, names: dict[str, Any]) -> Run:
-    make = names.get("get_config")
+def _get_config(path: pathlib.Path, names: dict[str, Any], kind: type[T]) -> T:
+    make, wanted = names.get("get_config"), kind.__name__
     if not callable(make):
-        raise ConfigError(f"{path}: has no get_config(); a run file defines get_config() -> Run.")
+        raise ConfigError(
+            f"{path}: has no get_config(); a run file defines get_config() -> {wanted}."
+        )
     try:
         run = make()
     except ConfigError:
         raise
     except Exception as error:
         raise _failed(path, error) from error
-    if not isinstance(run, Run):
-        raise ConfigError(f"{path}: get_config() returned a {type(run).__name__}, not a Run.")
+    if not isinstance(run, kind):
+        article = "an" if wanted[0] in "AEIOU" else "a"
+        raise ConfigError(
+            f"{path}: get_config() returned a {type(run).__name__}, not {article} {wanted}."
+        )
     return run
 
 

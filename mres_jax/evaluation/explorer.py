@@ -4,11 +4,8 @@ One file without links: pictures are inside it, without loss, as the encoder rec
 model or a document says is data in it, never markup.
 """
 
-import base64
-import functools
 import html
 import importlib.resources
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from mres_jax.data.views import render_view
+from mres_jax.evaluation.html_parts import data_url, html_figure, html_table
 from mres_jax.evaluation.pages import Page, detail_box
 from mres_jax.evaluation.plan import Plan
 from mres_jax.evaluation.trials import Trial
@@ -75,10 +73,10 @@ def make_explorer(
     }
     parts = {
         "data": json.dumps(content, separators=(",", ":")).replace("<", "\\u003c"),
-        "table": _table(headers, rows),
+        "table": html_table(headers, rows),
         "caption": html.escape(caption),
         "sentence": html.escape(sentence),
-        "figures": "\n".join(_figure(name, png) for name, png in figures.items()),
+        "figures": "\n".join(html_figure(name, png) for name, png in figures.items()),
         "note": html.escape(note),
     }
     template = (
@@ -112,7 +110,7 @@ def _shown(page: Page, trial: Trial, pictures: dict[str, int]) -> dict[str, Any]
     pixels = render_view(page.image, view)
     box = page.question.box
     return {
-        "picture": pictures.setdefault(_data_url(pixels), len(pictures)),
+        "picture": pictures.setdefault(data_url(pixels), len(pictures)),
         "size": [pixels.shape[1], pixels.shape[0]],
         "detail": detail_box(view, box) if box else None,
         "answer": trial.answer.text,
@@ -124,32 +122,7 @@ def _shown(page: Page, trial: Trial, pictures: dict[str, int]) -> dict[str, Any]
     }
 
 
-def _data_url(pixels: np.ndarray) -> str:
-    """`uint8 [h w 3]` as lossless WebP in an address of its own."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="WEBP", lossless=True, quality=60, method=4)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
 def _thumb(image: np.ndarray) -> str:
     small = Image.fromarray(image)
     small.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)
-    return _data_url(np.asarray(small))
-
-
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    cell = functools.partial(html.escape, quote=False)
-    head = "".join(f'<th scope="col">{cell(header)}</th>' for header in headers)
-    body = "\n".join(
-        f'<tr><th scope="row">{cell(row[0])}</th>'
-        + "".join(f"<td>{cell(value)}</td>" for value in row[1:])
-        + "</tr>"
-        for row in rows
-    )
-    return f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>"
-
-
-def _figure(name: str, png: bytes) -> str:
-    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    words = html.escape(name)
-    return f'<figure><img src="{source}" alt="{words}"><figcaption>{words}</figcaption></figure>'
+    return data_url(np.asarray(small))

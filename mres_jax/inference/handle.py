@@ -32,10 +32,20 @@ class VLM:
       name: what it was loaded as.
       answerer: answers many requests at once.
       facts: what was kept with the weights, for example what the model is made for.
+      trained_policy: that its directory says it was trained with, of a mixture the main one; None
+        where it does not say.
     """
 
-    def __init__(self, name: str, answerer: LocalAnswerer, facts: Mapping[str, Any] | None = None):
+    def __init__(
+        self,
+        name: str,
+        answerer: LocalAnswerer,
+        facts: Mapping[str, Any] | None = None,
+        *,
+        trained_policy: str | None = None,
+    ):
         self.name, self.answerer, self.facts = name, answerer, dict(facts or {})
+        self.trained_policy = trained_policy
 
     @property
     def model(self) -> PackedVLM:
@@ -201,7 +211,7 @@ def from_loaded(name: str, loaded: LoadedModel, **options: Any) -> VLM:
     """Returns the handle of a model in memory; `options` are `LocalAnswerer`'s."""
     options = {"policy": loaded.policy or loaded.spec.default_policy} | options
     answerer = LocalAnswerer(loaded.model, loaded.spec, loaded.tokenizer, **options)
-    return VLM(name, answerer, loaded.extra)
+    return VLM(name, answerer, loaded.extra, trained_policy=loaded.policy)
 
 
 def load(

@@ -1,7 +1,9 @@
 """Models by name and by directory: the window of this room for everybody above it."""
 
 from mres_jax.models._description import (
+    Description as Description,
     Processor as Processor,
+    describe as describe,
     load_processor as load_processor,
 )
 from mres_jax.models._detect import (

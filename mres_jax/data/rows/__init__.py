@@ -9,7 +9,12 @@ from mres_jax.data.rows.rowset import (
     ToViews as ToViews,
 )
 from mres_jax.data.rows.summary import Finding as Finding, Summary as Summary
-from mres_jax.data.rows.tasks import Task as Task, TaskRow as TaskRow, read_task as read_task
+from mres_jax.data.rows.tasks import (
+    Task as Task,
+    TaskRow as TaskRow,
+    read_task as read_task,
+    scan_task as scan_task,
+)
 from mres_jax.data.rows.types import (
     BAD_KINDS as BAD_KINDS,
     NOTE_KINDS as NOTE_KINDS,

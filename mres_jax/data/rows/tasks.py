@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,8 @@ class TaskRow:
       scorer: of `mres_jax.scoring.grade`.
       tags: whatever else it is counted under.
       box: where the answer stands, px of the first picture; None where it has no place.
+      text_height: of the capitals to be read, px of the picture; 0 where nobody says.
+      clips: video files and folders of frames; they stand behind the pictures.
     """
 
     id: str
@@ -47,6 +49,8 @@ class TaskRow:
     scorer: str = "exact"
     tags: tuple[str, ...] = ()
     box: Box | None = None
+    text_height: float = 0.0
+    clips: tuple[str, ...] = ()
 
     @property
     def prompt(self) -> str:
@@ -122,17 +126,11 @@ def read_task(directory: str | os.PathLike[str], *, least: int = 1) -> Task:
       BadRowError: the first row that cannot be used, and why.
       MresError: no rows, or fewer than `least`.
     """
-    file = _rows_file(pathlib.Path(directory))
-    folder, rows, seen = PictureFolder(file.parent), [], set()
-    for number, found in enumerate(scan_rows(file)):
-        name = row_id(found.content, number)
-        try:
-            row = _parse(found.content, name, folder)
-            if row.id in seen:
-                raise Fault("duplicate id", "an earlier row has the same id")
-        except Fault as fault:
-            raise BadRowError(name, f"{fault.reason} ({file})", fault.kind) from None
-        seen.add(row.id)
+    file = rows_file(pathlib.Path(directory))
+    rows = []
+    for name, row in scan_task(file, PictureFolder(file.parent)):
+        if isinstance(row, Fault):
+            raise BadRowError(name, f"{row.reason} ({file})", row.kind)
         rows.append(row)
     if len(rows) < least:
         raise MresError(
@@ -142,7 +140,45 @@ def read_task(directory: str | os.PathLike[str], *, least: int = 1) -> Task:
     return Task(name=file.parent.name, rows=tuple(rows))
 
 
-def _rows_file(path: pathlib.Path) -> pathlib.Path:
+def scan_task(
+    file: pathlib.Path,
+    folder: PictureFolder,
+    *,
+    scorers: Sequence[str] = SCORERS,
+    scorer: str | None = None,
+    clips: bool = False,
+) -> Iterator[tuple[str, TaskRow | Fault]]:
+    """Yields every row of a file with its id, and those that cannot be used with the reason.
+
+    Args:
+      file: of rows.
+      folder: of pictures.
+      scorers: that a row may name, in `scorer` or `metric`.
+      scorer: of rows that name none; None: `choice` with options, else `exact`.
+      clips: whether rows may have `video`.
+    """
+    seen = set()
+    for number, found in enumerate(scan_rows(file)):
+        name = row_id(found.content, number)
+        try:
+            row = _parse(found.content, name, folder, scorers, scorer)
+            if row.clips and not clips:
+                raise Fault("video", "a task of pictures takes no clips")
+            if name in seen:
+                raise Fault("duplicate id", "an earlier row has the same id")
+        except Fault as fault:
+            yield name, fault
+        else:
+            yield name, row
+        seen.add(name)
+
+
+def rows_file(path: pathlib.Path) -> pathlib.Path:
+    """Returns the file of rows that a path names: itself, or the one in a folder.
+
+    Raises:
+      MresError: there is none.
+    """
     if path.is_file():
         return path.absolute()
     for name in NAMES:
@@ -152,7 +188,9 @@ def _rows_file(path: pathlib.Path) -> pathlib.Path:
     raise MresError(f"task {path}: {what} {' or '.join(NAMES)}.")
 
 
-def _parse(content: Any, name: str, folder: PictureFolder) -> TaskRow:
+def _parse(
+    content: Any, name: str, folder: PictureFolder, scorers: Sequence[str], scorer: str | None
+) -> TaskRow:
     if isinstance(content, Fault):
         raise content
     if not isinstance(content, Mapping) or not as_text(content.get("question")).strip():
@@ -164,15 +202,18 @@ def _parse(content: Any, name: str, folder: PictureFolder) -> TaskRow:
         id=name,
         pictures=tuple(_located(picture, folder) for picture in image_names(content)),
         question=as_text(content["question"]),
-        answers=_texts(content.get("answer"), "answer"),
+        answers=_texts(_first_of(content, "answer", "answers"), "answer"),
         type=as_text(content.get("type")),
         options=options,
-        scorer=as_text(content.get("scorer")) or ("choice" if options else "exact"),
+        scorer=as_text(_first_of(content, "scorer", "metric"))
+        or (scorer or ("choice" if options else "exact")),
         tags=_texts(content.get("tags"), "tags"),
         box=_box(content.get("box")),
+        text_height=_height(content.get("text_height")),
+        clips=tuple(_existing(clip, folder) for clip in _clip_names(content)),
     )
-    if row.scorer not in SCORERS:
-        raise Fault("unknown form", f"scorer {shown(row.scorer)!r}; have {', '.join(SCORERS)}")
+    if row.scorer not in scorers:
+        raise Fault("unknown form", f"scorer {shown(row.scorer)!r}; have {', '.join(scorers)}")
     if row.scorer in ("point", "box") and row.box is None:
         raise Fault("no answer", f"scorer {row.scorer} needs the box of the answer")
     if row.scorer == "choice" and len(row.options) < 2:
@@ -187,6 +228,38 @@ def _located(name: str, folder: PictureFolder) -> str:
     except BadImageError as error:
         raise picture_fault(path, error) from None
     return path
+
+
+def _clip_names(content: Mapping[str, Any]) -> list[str]:
+    if content.get("frames"):
+        raise Fault("video", "frames stand in a folder; give the folder as video")
+    names = _first_of(content, "video", "videos") or []
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise Fault("unknown form", "clips are names of files or of folders of frames")
+    return [as_text(name) for name in names]
+
+
+def _existing(name: str, folder: PictureFolder) -> str:
+    path = folder.path(name)
+    if not os.path.exists(path):
+        raise Fault("missing picture", f"clip {shown(name, 300)}: no such file or folder")
+    return path
+
+
+def _first_of(content: Mapping[str, Any], *names: str) -> Any:
+    """The field that is there; raises `Fault` where two are, since one would be ignored."""
+    given = [name for name in names if content.get(name) is not None]
+    if len(given) > 1:
+        raise Fault("unknown form", f"it has both {given[0]} and {given[1]}")
+    return content[given[0]] if given else None
+
+
+def _height(value: Any) -> float:
+    ok = value is None or (type(value) in (int, float) and 0 <= value < 1e5)
+    if not ok:
+        raise Fault("unknown form", f"text_height {shown(value)} is no height in px")
+    return float(value or 0)
 
 
 def _texts(value: Any, what: str) -> tuple[str, ...]:

@@ -1,0 +1,163 @@
+"""`mres eval`: asks what a run file, or a file of questions, describes; goes on by itself."""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mres_jax.cli._report import (
+    find_model,
+    is_server,
+    open_model,
+    open_server,
+    progress,
+    versions,
+)
+from mres_jax.cli._table import print_table
+from mres_jax.config import (
+    Benchmark,
+    EvalRun,
+    Generated,
+    QuestionFile,
+    did_you_mean,
+    load_eval_run,
+    to_json,
+)
+from mres_jax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mres_jax.evaluation.arms import ArmResult, Entrant
+
+_OF_TASKS = ("model", "policy", "seed", "metric", "images")  # nothing in a run file is called so
+_OF_BOTH = ("out", "limit", "max_new_tokens")
+_BENCHMARKS = ("rcbench", "hrbench4k", "hrbench8k", "vstar_bench", "screenspot_pro")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluates, prints the table, names the files."""
+    evaluation = _described(args)
+    if args.print_config:
+        print(to_json(evaluation), end="")
+        return 0
+    entrants = {
+        name: _entrant(name, source, evaluation.dtype) for name, source in evaluation.models.items()
+    }
+    # said before the heavy imports
+    progress(f"{evaluation.name}: {len(evaluation.tasks)} tasks, {len(entrants)} models")
+    from mres_jax.evaluation.arms import run_evaluation
+
+    results = run_evaluation(evaluation, entrants, versions=versions(), log=progress)
+    _print(results, evaluation.name)
+    out = evaluation.out
+    progress(f"wrote {out}/summary.json, results.csv, scores.png; mres report {out} makes a page")
+    return 0
+
+
+def _described(args: argparse.Namespace) -> EvalRun:
+    if args.file.endswith(".py"):
+        given = [name for name in _OF_TASKS if getattr(args, name) is not None]
+        if given:
+            raise ConfigError(
+                f"eval: --{given[0]} goes with a task, not with a run file; change its fields, for "
+                "example --policies=native,budget:64."
+            )
+        same = {name: getattr(args, name) for name in _OF_BOTH}
+        fields = [f"{name}={value}" for name, value in same.items() if value is not None]
+        return load_eval_run(args.file, [*args.overrides, *fields], smoke=args.smoke)
+    if args.smoke or args.overrides:
+        what = args.overrides[0] if args.overrides else "--smoke"
+        raise ConfigError(f"eval: {what} goes with a run file, and {args.file} is none.")
+    if args.out is None:
+        raise ConfigError("eval: name a directory for the results with -o.")
+    return EvalRun(
+        name=pathlib.Path(args.out).absolute().name,
+        out=args.out,
+        tasks=(_task(args),),
+        models=_named(args.model or ["mres-tiny"]),
+        policies=tuple(args.policy or ()),
+        seeds=(0 if args.seed is None else args.seed,),
+        max_new_tokens=32 if args.max_new_tokens is None else args.max_new_tokens,
+        limit=args.limit,
+    )
+
+
+def _task(args: argparse.Namespace) -> Any:
+    """What the task's word means: `generated[:N]`, `BENCHMARK:PATH`, a set, a file."""
+    word, _, rest = args.file.partition(":")
+    if word == "generated":
+        if rest and not rest.isdigit():
+            raise ConfigError(f"eval: generated:{rest}: the number of questions is a whole number.")
+        return Generated(num_questions=int(rest)) if rest else Generated()
+    if word in _BENCHMARKS and rest:
+        return Benchmark(name=word, path=rest)
+    path = pathlib.Path(args.file)
+    if (path / "card.json").is_file():
+        return Benchmark(name="rcbench", path=args.file)
+    if not path.exists():
+        raise ConfigError(
+            f"eval: no task {args.file!r}.{did_you_mean(word, ('generated', *_BENCHMARKS))} Give a "
+            f"run file, a file of questions, a folder with rows.jsonl, generated[:N], or one of "
+            f"{', '.join(_BENCHMARKS)} with :PATH."
+        )
+    return QuestionFile(path=args.file, images=args.images, metric=args.metric)
+
+
+def _named(models: Sequence[str]) -> dict[str, str]:
+    """Models by what they are called in results: the last part of their path or address."""
+    named: dict[str, str] = {}
+    for model in models:
+        name = model.rstrip("/").replace("#", "/").rpartition("/")[2] or model
+        if name in named:
+            raise ConfigError(
+                f"eval: {named[name]} and {model} would both be called {name}; name them in a run "
+                "file."
+            )
+        named[name] = model
+    return named
+
+
+def _entrant(name: str, source: str, dtype: str | None) -> "Entrant":
+    """A model that is there, with its processor, but not loaded yet."""
+    from mres_jax.evaluation.arms import Contestant, Entrant
+
+    if is_server(source):
+        server = open_server(source)
+        return Entrant(
+            spec=server.spec,
+            policy=server.policy,
+            open=lambda: Contestant.of_server(name, server),
+        )
+    from mres_jax.models.registry import describe
+
+    place = find_model(source)
+    *_, described = describe(place.directory)
+
+    def load() -> Contestant:
+        return Contestant.of_model(name, source, open_model(place, dtype=dtype))
+
+    policy = described.policy or described.spec.default_policy
+    return Entrant(spec=described.spec, policy=policy, open=load)
+
+
+def _print(results: "Sequence[ArmResult]", name: str) -> None:
+    from mres_jax.evaluation.arms.points import points_of
+
+    points = points_of(results)
+    headers = ["model", "task", "policy", "questions", "score", "visual tokens", "retention", "ms"]
+    print_table(
+        headers,
+        [
+            [
+                point.arm.model,
+                f"{point.task} {point.type}".strip(),
+                point.arm.policy,
+                f"{point.num_questions:,}",
+                "{:.3f} [{:.3f}, {:.3f}]".format(*point.score),
+                f"{point.visual_tokens:,.0f}",
+                f"{point.retention_ratio:.2f}",
+                "-" if point.ms is None else f"{point.ms:,.1f}",
+            ]
+            for point in points
+        ],
+        title=f"{name}: mean scores with 95 % intervals",
+    )

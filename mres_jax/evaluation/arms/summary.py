@@ -1,0 +1,87 @@
+"""What one arm came to: scores with intervals, and what they cost."""
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from mres_jax.evaluation.arms.bootstrap import mean_interval
+from mres_jax.evaluation.arms.samples import Sample
+
+
+def summarize(samples: Sequence[Sample], *, ms: float | None = None) -> dict[str, Any]:
+    """Returns the numbers of an arm; plain values.
+
+    Args:
+      samples: all of them.
+      ms: per question, where no line has a time.
+    """
+    measured = [sample.ms for sample in samples if sample.ms is not None]
+    return {
+        "num_questions": len(samples),
+        "score": list(_score(samples)),
+        "types": {
+            kind: {"num_questions": len(some), "score": list(_score(some))}
+            for kind, some in grouped(samples, lambda sample: sample.type)
+            if kind
+        },
+        "metrics": sorted({sample.metric for sample in samples}),
+        "benchmark": circular(samples),
+        "visual_tokens": statistics.fmean(sample.visual_tokens for sample in samples),
+        "retention_ratio": retention_of(samples),
+        "flops": statistics.fmean(sample.flops for sample in samples),
+        "ms": statistics.fmean(measured) if measured else ms,
+        "num_timed": len(measured),
+        "views_px": _sizes(samples),
+    }
+
+
+def _score(samples: Sequence[Sample]):
+    return mean_interval([s.score for s in samples], [s.group for s in samples])
+
+
+def grouped(
+    samples: Iterable[Sample], key: Callable[[Sample], Any]
+) -> list[tuple[Any, list[Sample]]]:
+    """Returns samples by key, keys in rising order."""
+    groups: dict[Any, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(key(sample), []).append(sample)
+    return sorted(groups.items())
+
+
+def circular(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Returns the share of groups that are right in every member, where all are multiple choice.
+
+    HR-Bench asks each question four times, its options turned; this is its stricter number.
+    """
+    groups = grouped(samples, lambda sample: sample.group)
+    if {s.metric for s in samples} != {"choice"} or len(groups) == len(samples):
+        return {}
+    whole = [min(sample.score for sample in some) for _, some in groups]
+    names = [name for name, _ in groups]
+    return {"circular": {"num_groups": len(groups), "score": list(mean_interval(whole, names))}}
+
+
+def retention_of(samples: Sequence[Sample]) -> float:
+    """Returns visual tokens spent / at native resolution, over all samples that looked.
+
+    No mean of ratios: small pictures, where a ratio is coarse, would outweigh large ones.
+    """
+    looked = [sample for sample in samples if sample.retention_ratio and sample.visual_tokens]
+    native = sum(sample.visual_tokens / sample.retention_ratio for sample in looked)
+    return sum(sample.visual_tokens for sample in looked) / native if native else 0.0
+
+
+def _sizes(samples: Sequence[Sample]) -> dict[str, list[float]]:
+    """Sides of the views, px: mean height and width, over all views."""
+    sizes = [view.encoded_size for sample in samples for view in sample.views]
+    if not sizes:
+        return {}
+    return {
+        "mean": [
+            statistics.fmean(s.height for s in sizes),
+            statistics.fmean(s.width for s in sizes),
+        ],
+        "smallest": list(min(sizes, key=lambda s: s.area)),
+        "largest": list(max(sizes, key=lambda s: s.area)),
+    }
