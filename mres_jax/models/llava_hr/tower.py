@@ -12,7 +12,6 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mres_jax import nn, ops
-from mres_jax.data.patch_arrays import POSITION_WEIGHTS
 from mres_jax.data.resampling import resize_matrix
 from mres_jax.data.types import Canvases, Pack
 from mres_jax.models.clip.model import ClipTower
@@ -87,9 +86,7 @@ class DualTower(Tower):
     def features(self, pack: Pack) -> Features:
         """Features of every patch; padding is zeros."""
         shared = [self._shared(canvases, pack) for canvases in pack.canvases]
-        x = self.low.pre_norm(
-            self.low.embed_patches(pack.patches, pack.patch_arrays[POSITION_WEIGHTS])
-        )
+        x = self.low.pre_norm(self.low.embed_patches(pack.patches, pack.position_weights))
         plan = ops.make_plan(segment_ids=pack.patch_segment_ids)
         if self.config.direction == "high_to_low":
             maps = [self.high(s.canvases.pixels, s.canvases.sizes) for s in shared]
