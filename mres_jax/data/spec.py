@@ -104,12 +104,12 @@ class TileRule:
 class CanvasRule:
     """A second pathway that sees each view at its full size, on a canvas.
 
-    The patches of the first pathway then show the view smaller: one patch for each `stride`
-    pixels of a side, but never fewer than `min_patches`.
+    The patches of the first pathway then show the view smaller: `patches` a side for each square of
+    `stride` pixels. Views are sized so that one of `shapes` holds them.
     """
 
     stride: int  # pixels of the view
-    min_patches: int  # a side
+    patches: int  # a side
     shapes: tuple[Size, ...]  # of canvases, pixels
 
 
@@ -157,7 +157,7 @@ class ProcessorSpec:
         """Patch counts of a still view of `size` px."""
         if self.canvas is None:
             return Grid(1, size.height // self.patch_size, size.width // self.patch_size)
-        rows, columns = (max(side // self.canvas.stride, self.canvas.min_patches) for side in size)
+        rows, columns = (side // self.canvas.stride * self.canvas.patches for side in size)
         return Grid(1, rows, columns)
 
     def num_visual_tokens(self, grid: Grid) -> int:
