@@ -77,7 +77,7 @@ def compiled(function: Callable[..., Any], *shapes: Any) -> Compiled:
     """Compiles a program from shapes."""
     program = jax.jit(function).lower(*shapes).compile()
     analysis, memory = program.cost_analysis() or {}, program.memory_analysis()
-    return Compiled(analysis.get("flops", 0.0), memory.temp_size_in_bytes)
+    return Compiled(analysis.get("flops", 0.0), memory.temp_size_in_bytes if memory else 0)
 
 
 def layer(stack: nnx.Module, call: Callable[..., Any], *shapes: Any) -> float:
