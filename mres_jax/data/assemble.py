@@ -10,7 +10,7 @@ import numpy as np
 
 from mres_jax.data._pixels import Pixels
 from mres_jax.data.conversations import Message, Piece, tokenize_messages
-from mres_jax.data.patch_arrays import patch_arrays
+from mres_jax.data.position_weights import position_weights
 from mres_jax.data.positions import rotary_positions
 from mres_jax.data.runs import (
     by_items,
@@ -22,7 +22,6 @@ from mres_jax.data.runs import (
 )
 from mres_jax.data.shown import show
 from mres_jax.data.spec import ProcessorSpec
-from mres_jax.data.taps import position_taps
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.data.types import Example, ExampleSize
 from mres_jax.data.windows import window_layout
@@ -114,13 +113,13 @@ def blank_example(spec: ProcessorSpec) -> Example:
 
 def _for_the_tower(grids: Sequence[Grid], spec: ProcessorSpec) -> dict[str, Any]:
     """What the tower asks the host for: none of it, or by field of the example."""
-    arrays: dict[str, Any] = {"patch_arrays": patch_arrays(grids, spec)}
+    arrays: dict[str, Any] = {}
     if spec.window_side is not None:
         side, merge_size = spec.window_side, spec.merge_size
         arrays["windows"] = window_layout(grids, side=side, merge_size=merge_size)
-    if spec.position_side is not None:
-        side, merge_size = spec.position_side, spec.merge_size
-        arrays["taps"] = position_taps(grids, side=side, merge_size=merge_size)
+    if spec.positions is not None:
+        weights = position_weights(grids, spec.positions, merge_size=spec.merge_size)
+        arrays["position_weights"] = weights
     return arrays
 
 

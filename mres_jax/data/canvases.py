@@ -3,6 +3,7 @@
 Axes: n canvases of one shape, H and W its extents, pixels.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,7 +24,7 @@ def fill_canvases(pictures: Sequence[np.ndarray], rung: Rung) -> tuple[Canvases,
     Raises:
       PackingError: a view that no canvas holds.
     """
-    shapes = sorted(rung.canvases, key=lambda shape: shape[0] * shape[1])
+    shapes = _by_area(rung)
     filled = {shape: _empty(shape, rung.max_views) for shape in shapes}
     used = dict.fromkeys(shapes, 0)
     for number, picture in enumerate(pictures):
@@ -41,6 +42,27 @@ def fill_canvases(pictures: Sequence[np.ndarray], rung: Rung) -> tuple[Canvases,
         canvases.views[place] = number + 1
         used[shape] += 1
     return tuple(filled[height, width] for height, width in rung.canvases)
+
+
+def narrowed(rung: Rung, pictures: Sequence[np.ndarray]) -> Rung:
+    """Returns the rung with one shape of canvases alone, where the views fill all of that shape.
+
+    A rung with several shapes runs for any mix of views, but compiles the pathway for each shape.
+    The canvas that holds the largest of views that are alike serves all of them.
+
+    Args:
+      rung: with any number of shapes.
+      pictures: as for `fill_canvases`.
+    """
+    if len(rung.canvases) < 2 or len(pictures) != rung.max_views:
+        return rung
+    height, width = (max(picture.shape[axis] for picture in pictures) for axis in (0, 1))
+    shape = next((s for s in _by_area(rung) if height <= s[0] and width <= s[1]), None)
+    return rung if shape is None else dataclasses.replace(rung, canvases=(shape,))
+
+
+def _by_area(rung: Rung) -> list[tuple[int, int]]:
+    return sorted(rung.canvases, key=lambda shape: shape[0] * shape[1])
 
 
 def _empty(shape: tuple[int, int], count: int) -> Canvases:

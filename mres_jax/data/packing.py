@@ -17,7 +17,6 @@ from mres_jax.data.assemble import blank_example
 from mres_jax.data.canvases import fill_canvases
 from mres_jax.data.patches import widen
 from mres_jax.data.spec import ProcessorSpec
-from mres_jax.data.taps import Taps
 from mres_jax.data.types import TEXT, Example, ExampleSize, Pack, Rung
 from mres_jax.data.windows import pack_windows
 from mres_jax.errors import PackingError
@@ -257,10 +256,6 @@ def pack(
             name: _padded([_labels(e, name) for e in examples], p, fill=-1) for name in label_names
         },
         still=still,
-        patch_arrays={
-            name: _padded([e.patch_arrays[name] for e in examples], p)
-            for name in examples[0].patch_arrays
-        },
         canvases=fill_canvases([c for e in examples for c in e.canvases], rung),
         **_for_the_tower(examples, p),
     )
@@ -272,10 +267,9 @@ def _for_the_tower(examples: Sequence[Example], num_patches: int) -> dict[str, A
     windows = [e.windows for e in examples if e.windows is not None]
     if windows:
         arrays["windows"] = pack_windows(windows, num_patches)
-    taps = [e.taps for e in examples if e.taps is not None]
-    if taps:
-        columns = zip(*taps, strict=True)
-        arrays["taps"] = Taps(*(_padded(column, num_patches) for column in columns))
+    weights = [e.position_weights for e in examples if e.position_weights is not None]
+    if weights:
+        arrays["position_weights"] = _padded(weights, num_patches)
     return arrays
 
 
@@ -301,7 +295,7 @@ def _check_pack(examples: Sequence[Example], rung: Rung) -> None:
                 f"pack: patch rows of {sorted(rows)} values in one pack. Assemble all with one "
                 "spec."
             )
-    for name in ("windows", "taps"):
+    for name in ("windows", "position_weights"):
         without = [i for i, example in enumerate(examples) if getattr(example, name) is None]
         if 0 < len(without) < len(examples):
             raise PackingError(

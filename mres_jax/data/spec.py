@@ -86,11 +86,12 @@ class PositionTable:
     """Learned positions of a square grid, resized to the grid of each view.
 
     `bicubic_antialias` is torch's with antialias, as timm and LLaVA-HR resize; `bicubic` the one
-    without, as `transformers` does; `none` takes views of the table's own grid only.
+    without, as `transformers` does for CLIP; `linear_corners` is linear, the corners of a view read
+    the corners of the table, as in Qwen3-VL; `none` takes views of the table's own grid only.
     """
 
     side: int  # rows and columns
-    resize: Literal["none", "bicubic", "bicubic_antialias"]
+    resize: Literal["none", "bicubic", "bicubic_antialias", "linear_corners"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,12 +106,12 @@ class TileRule:
 class CanvasRule:
     """A second pathway that sees each view at its full size, on a canvas.
 
-    The patches of the first pathway then show the view smaller: one patch for each `stride`
-    pixels of a side, but never fewer than `min_patches`.
+    The patches of the first pathway then show the view smaller: `patches` a side for each square of
+    `stride` pixels. Views are sized so that one of `shapes` holds them.
     """
 
     stride: int  # pixels of the view
-    min_patches: int  # a side
+    patches: int  # a side
     shapes: tuple[Size, ...]  # of canvases, pixels
 
 
@@ -137,11 +138,10 @@ class ProcessorSpec:
     image_size: int | None = None  # side of the only square a fixed tower takes, pixels
     resize_rule: Literal["fit", "hf"] = "fit"  # native sizes: ours, or exactly Hugging Face's
     window_side: int | None = None  # of attention windows, visual tokens; None: no windows
-    position_side: int | None = None  # of a learned table of positions; None: no such table
     default_policy: str = "native"  # where neither user nor checkpoint name one
     background: tuple[int, int, int] = (128, 128, 128)  # of canvases of views, RGB
     pad_first: bool = False  # a view's canvas is filled before the picture is resized
-    positions: PositionTable | None = None  # None: positions need no arrays of the host
+    positions: PositionTable | None = None  # None: no learned table of positions
     tiles: TileRule | None = None  # None: tiles are pictures like any other
     canvas: CanvasRule | None = None  # None: one pathway
 
@@ -159,7 +159,7 @@ class ProcessorSpec:
         """Patch counts of a still view of `size` px."""
         if self.canvas is None:
             return Grid(1, size.height // self.patch_size, size.width // self.patch_size)
-        rows, columns = (max(side // self.canvas.stride, self.canvas.min_patches) for side in size)
+        rows, columns = (side // self.canvas.stride * self.canvas.patches for side in size)
         return Grid(1, rows, columns)
 
     def num_visual_tokens(self, grid: Grid) -> int:

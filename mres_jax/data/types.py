@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mres_jax.data.positions import next_position
-from mres_jax.data.taps import Taps
 from mres_jax.data.windows import Windows
 from mres_jax.geometry import Grid, View
 
@@ -38,10 +37,10 @@ class Example:
       views: the views themselves.
       patch_labels: optional `int32 [p]` arrays by name, for auxiliary losses.
       windows: for towers that have windows, see `ProcessorSpec.window_side`.
-      taps: for towers with a table of positions, see `ProcessorSpec.position_side`.
+      position_weights: `float32 [p 2 o]`, for towers with a table of positions, see
+        `data.position_weights`.
       still: `bool [p]`, which rows are of pictures and have only their first frame; None where the
         example has no clip, and rows of one frame.
-      patch_arrays: `[p ...]` arrays by name that the model's family asks for.
       canvases: `uint8 [H W 3]`, one per view, where the model has a second pathway.
       num_encoded: visual tokens that its views give; None where `slots` name each of them once.
     """
@@ -56,9 +55,8 @@ class Example:
     views: tuple[View, ...]
     patch_labels: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     windows: Windows | None = None
-    taps: Taps | None = None
+    position_weights: np.ndarray | None = None
     still: np.ndarray | None = None
-    patch_arrays: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     canvases: tuple[np.ndarray, ...] = ()
     num_encoded: int | None = None
 
@@ -120,11 +118,10 @@ class Pack(NamedTuple):
       loss_mask: `bool [t]`, True where `targets` counts.
       patch_labels: `int32 [p]` by name, -1 = unlabelled.
       windows: of the tower, where it has some.
-      taps: into the tower's table of positions, where it has one.
+      position_weights: `float32 [p 2 o]`, where the tower has a table of positions.
       still: None in a pack of pictures, whose rows have one frame. In a pack with clips rows have
         as many frames as the encoder takes at a time, and this is `bool [p]`: True where a row is a
         picture's, with its first frame alone.
-      patch_arrays: `[p ...]` by name, what the model's family asks for.
       canvases: one `Canvases` per shape of the rung.
     """
 
@@ -140,7 +137,6 @@ class Pack(NamedTuple):
     loss_mask: Any
     patch_labels: Mapping[str, Any]
     windows: Windows | None = None
-    taps: Taps | None = None
+    position_weights: Any = None
     still: Any = None
-    patch_arrays: Mapping[str, Any] = {}
     canvases: tuple[Canvases, ...] = ()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from mres_jax.data.assemble import assemble, measure
+from mres_jax.data.canvases import narrowed
 from mres_jax.data.conversations import Message, prompt_messages
 from mres_jax.data.packing import PackPlan, check_fits, pack
 from mres_jax.data.spec import ProcessorSpec
@@ -243,7 +244,8 @@ class LocalAnswerer:
     ) -> list[list[Answer]]:
         start = time.perf_counter()
         here = [prompts[i] for i in plan.indices]
-        packed = pack([prompt.example for prompt in here], plan.rung)
+        rung = narrowed(plan.rung, [c for prompt in here for c in prompt.example.canvases])
+        packed = pack([prompt.example for prompt in here], rung)
         host_ms = 1e3 * (time.perf_counter() - start) + sum(prompt.host_ms for prompt in here)
         texts = {
             (prompt, sample): TextStream(self.tokenizer, sampling.stop)
@@ -260,7 +262,7 @@ class LocalAnswerer:
         completions, ms = self.generator.generate(
             packed,
             [prompt.id for prompt in here],
-            rung=plan.rung,
+            rung=rung,
             sampling=sampling,
             n=n,
             seed=seed,

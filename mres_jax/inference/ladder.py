@@ -11,6 +11,7 @@ from mres_jax.ops import ROW_MULTIPLE
 
 TEXT = 96  # decoder positions of a question beside its visual tokens; sizes rungs, limits nothing
 MAX_VIEWS = 512  # a clip of 768 frames has 384
+SMALLER = 2  # times as many views where canvases are of several shapes
 MULTIPLE = 128  # positions; token lengths are a multiple of it
 
 # Visual tokens and examples of the rungs in which prompts are gathered.
@@ -91,15 +92,15 @@ def default_ladders(spec: ProcessorSpec, max_context: int) -> Ladders:
 
 
 def _canvas_rung(rule: CanvasRule, visual: int, examples: int) -> Rung:
-    """About `visual` tokens, as whole views of the largest canvas."""
+    """About `visual` tokens, as whole views of the largest canvas; smaller views may be more."""
     largest = max(rule.shapes, key=lambda shape: shape.area)
-    view = math.prod(max(side // rule.stride, rule.min_patches) for side in largest)
+    view = math.prod(side // rule.stride * rule.patches for side in largest)
     views = max(1, visual // view)
     patches = -(-views * view // ROW_MULTIPLE) * ROW_MULTIPLE
     return Rung(
         max_patches=patches,
         max_tokens=-(-(patches + TEXT * examples) // ROW_MULTIPLE) * ROW_MULTIPLE,
-        max_views=views,
+        max_views=views if views == 1 or len(rule.shapes) == 1 else SMALLER * views,
         max_examples=examples,
         canvases=tuple((shape.height, shape.width) for shape in rule.shapes),
     )

@@ -188,8 +188,8 @@ def _preprocessors(assets: Mapping[str, bytes], loaded: LoadedModel) -> dict[str
     Models with squares of their own say so in `config.json`: a file that came with them stays.
     """
     spec = loaded.spec
-    if spec.positions is not None:
-        made = loaded.family.preprocessor_to_hf(spec)
+    made = loaded.family.preprocessor_to_hf(spec)
+    if made is not None:
         return {} if {PROCESSOR, PREPROCESSOR} & assets.keys() else {PREPROCESSOR: made}
     held = {
         name: parse_json(assets[name], name) for name in (PROCESSOR, PREPROCESSOR) if name in assets

@@ -40,9 +40,10 @@ class Family:
         """See `make_spec` of the family's processor."""
         return self._module("processor").make_spec(config, *args, **kwargs)
 
-    def preprocessor_to_hf(self, spec: ProcessorSpec) -> dict[str, Any]:
-        """Contents of a `preprocessor_config.json`, of families that make squares of pictures."""
-        return self._module("processor").preprocessor_to_hf(spec)
+    def preprocessor_to_hf(self, spec: ProcessorSpec) -> dict[str, Any] | None:
+        """Contents of a `preprocessor_config.json`; None of families with pixel limits alone."""
+        make = getattr(self._module("processor"), "preprocessor_to_hf", None)
+        return make(spec) if make else None
 
     def config_from_hf(
         self, content: Mapping[str, Any], preprocessor: Mapping[str, Any] | None = None

@@ -35,7 +35,10 @@ from mres_jax.nn.mr_adapter import (
 )
 from mres_jax.nn.norms import LayerNorm as LayerNorm, RMSNorm as RMSNorm
 from mres_jax.nn.patch_embed import PatchEmbed as PatchEmbed
-from mres_jax.nn.position_table import PositionTable as PositionTable
+from mres_jax.nn.position_table import (
+    PositionTable as PositionTable,
+    read_positions as read_positions,
+)
 from mres_jax.nn.projector import Projector as Projector
 from mres_jax.nn.reduce import (
     Reduced as Reduced,

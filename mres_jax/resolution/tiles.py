@@ -7,9 +7,9 @@ from typing import ClassVar
 from mres_jax.data.spec import ProcessorSpec, TileRule
 from mres_jax.data.tiles import best_canvas, tile_views
 from mres_jax.errors import PolicyError
-from mres_jax.geometry import Box, Extent, Size, View, fit_size
+from mres_jax.geometry import Box, Extent, Size, View
 from mres_jax.resolution.policy import Policy, stills
-from mres_jax.resolution.uniform import whole_view
+from mres_jax.resolution.uniform import fitted, whole_view
 
 SIDE, MOST = 336, 4  # of a model without tiles of its own: pixels, tiles
 
@@ -119,9 +119,9 @@ def _cell(size: Size, rows: int, columns: int, row: int, column: int) -> Box:
 
 def _fit(crop: Box, side: int, spec: ProcessorSpec) -> Size:
     pixels = side**2
-    return fit_size(
-        *crop.size,
-        stride=spec.stride,
+    return fitted(
+        crop.size,
+        spec,
         min_pixels=min(spec.min_pixels, pixels),
         max_pixels=pixels,
     )

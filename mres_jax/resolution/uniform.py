@@ -6,6 +6,7 @@ One view per picture, and one per group of frames of a clip, whose views all hav
 import dataclasses
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import ClassVar
 
 from mres_jax.data.spec import ProcessorSpec
@@ -25,14 +26,39 @@ def native_size(size: Extent, spec: ProcessorSpec) -> Size:
         return native_clip_size(size, spec)
     if spec.image_size is not None:
         return Size(spec.image_size, spec.image_size)
-    return fit_size(
-        size.height,
-        size.width,
-        stride=spec.stride,
+    return fitted(
+        size,
+        spec,
         min_pixels=spec.min_pixels,
         max_pixels=spec.max_pixels,
         hf_compat=spec.resize_rule == "hf",
     )
+
+
+def fitted(
+    size: Size, spec: ProcessorSpec, *, min_pixels: int, max_pixels: int, hf_compat: bool = False
+) -> Size:
+    """Returns `fit_size` of a picture for a model, whose canvases may allow less.
+
+    Where no canvas holds that size, it is the largest of the same ratio that one does.
+    """
+    size = fit_size(
+        *size,
+        stride=spec.stride,
+        min_pixels=min_pixels,
+        max_pixels=max_pixels,
+        hf_compat=hf_compat,
+    )
+    shapes = spec.canvas.shapes if spec.canvas else ()
+    if not shapes or any(size.height <= s.height and size.width <= s.width for s in shapes):
+        return size
+    return max((_inside(shape, size, spec.stride) for shape in shapes), key=lambda s: s.area)
+
+
+def _inside(shape: Size, size: Size, stride: int) -> Size:
+    """The largest size of a ratio, in whole strides, that a canvas holds; no side grows."""
+    scale = min(Fraction(most, side) for most, side in zip(shape, size, strict=True))
+    return Size(*(max(1, round(side * scale / stride)) * stride for side in size))
 
 
 def scaled_size(extent: Extent, factor: float, spec: ProcessorSpec) -> Size:
@@ -46,10 +72,9 @@ def scaled_size(extent: Extent, factor: float, spec: ProcessorSpec) -> Size:
     smallest, largest = _limits(extent, spec)
     # Sides beyond max_pixels are all the same to `fit_size`; this keeps them finite.
     factor = min(factor, largest)
-    return fit_size(
-        max(1, round(native.height * factor)),
-        max(1, round(native.width * factor)),
-        stride=spec.stride,
+    return fitted(
+        Size(*(max(1, round(side * factor)) for side in native)),
+        spec,
         min_pixels=min(smallest, native.area),
         max_pixels=max(largest, native.area),
     )
@@ -247,10 +272,9 @@ class Fixed(Uniform):
                 return square
             scale = self.side / max(size)
             return Size(*(min(self.side, max(1, round(side * scale))) for side in size))
-        return fit_size(
-            size.height,
-            size.width,
-            stride=spec.stride,
+        return fitted(
+            size,
+            spec,
             min_pixels=pixels,
             max_pixels=pixels,
             hf_compat=spec.resize_rule == "hf",
@@ -275,10 +299,9 @@ def within_budget(size: Size, target: Size, tokens: int, spec: ProcessorSpec) ->
     pixels = tokens * spec.stride**2
     if target.area <= pixels:
         return target
-    return fit_size(
-        size.height,
-        size.width,
-        stride=spec.stride,
+    return fitted(
+        size,
+        spec,
         min_pixels=min(spec.min_pixels, pixels),
         max_pixels=pixels,
     )

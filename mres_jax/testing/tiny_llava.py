@@ -50,13 +50,16 @@ def tiny_dual_config(side: int = 128, **changes: Any) -> DualConfig:
     return DualConfig(**{"low": low, "high": high, "input_image_size": side} | changes)
 
 
-def tiny_llava_hr(*, side: int = 128, seed: int = 0, **changes: Any) -> TinyModel:
+def tiny_llava_hr(
+    *, side: int = 128, seed: int = 0, image_aspect_ratio: Any = "pad", **changes: Any
+) -> TinyModel:
     """A LLaVA-HR for pictures of `side` px; `changes` are of its towers."""
     tokenizer = tiny_tokenizer()
     config = LlavaHRConfig(
         vision_config=tiny_dual_config(side, **changes),
         text_config=tiny_llama_config(tokenizer),
         image_token_index=tokenizer.token_id("<|image_pad|>"),
+        image_aspect_ratio=image_aspect_ratio,
     )
     model = fill(lambda: LlavaHR(config, rngs=nnx.Rngs(0)), scale=0.3, seed=seed)
     return TinyModel(model, llava_hr_processor.make_spec(config, tokenizer.token_id), tokenizer)

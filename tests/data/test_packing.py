@@ -12,7 +12,8 @@ from mres_jax.data.ladder import fit_ladder
 from mres_jax.data.packing import check_fits, empty_pack, example_slices, pack, plan_packs
 from mres_jax.data.packing_report import packing_report
 from mres_jax.data.patches import block_positions
-from mres_jax.data.taps import position_taps
+from mres_jax.data.position_weights import position_weights
+from mres_jax.data.spec import PositionTable
 from mres_jax.data.types import Example, ExampleSize, Rung
 from mres_jax.data.windows import window_layout
 from mres_jax.errors import PackingError
@@ -219,16 +220,19 @@ def test_segment_ids_count_views_and_examples_from_one():
     assert packed.visual_index.tolist() == [-1, 0, 1, 2] + [-1] * 4
 
 
+TABLE = PositionTable(side=3, resize="linear_corners")
+
+
 def made_for_a_tower(grids, rng):
     """An example with what a tower may ask the host for."""
     return dataclasses.replace(
         make_example(grids, 2, rng),
         windows=window_layout(grids, side=2, merge_size=MERGE),
-        taps=position_taps(grids, side=3, merge_size=MERGE),
+        position_weights=position_weights(grids, TABLE, merge_size=MERGE),
     )
 
 
-def test_windows_and_taps_follow_their_patches_into_the_pack():
+def test_windows_and_position_weights_follow_their_patches_into_the_pack():
     rng = np.random.default_rng(0)
     grids = [[Grid(1, 6, 4)], [], [Grid(1, 2, 8), Grid(1, 4, 4)]]
     packed = pack([made_for_a_tower(some, rng) for some in grids], ROOMY)
@@ -239,14 +243,12 @@ def test_windows_and_taps_follow_their_patches_into_the_pack():
         np.testing.assert_array_equal(found[:used], expected)
     ids = packed.patch_segment_ids
     np.testing.assert_array_equal(ids[packed.windows.order], ids)  # windows never leave a view
-    for found, expected in zip(
-        packed.taps, position_taps(whole, side=3, merge_size=MERGE), strict=True
-    ):
-        np.testing.assert_array_equal(found[:used], expected)
-        assert not found[used:].any()
+    expected = position_weights(whole, TABLE, merge_size=MERGE)
+    np.testing.assert_array_equal(packed.position_weights[:used], expected)
+    assert not packed.position_weights[used:].any()
 
 
-@pytest.mark.parametrize("sides", [{}, {"window_side": 2, "position_side": 3}])
+@pytest.mark.parametrize("sides", [{}, {"window_side": 2, "positions": TABLE}])
 def test_a_pack_of_padding_has_the_arrays_of_any_other(sides):
     rng = np.random.default_rng(0)
     spec = testing.tiny_spec(testing.tiny_tokenizer())

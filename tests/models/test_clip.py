@@ -82,7 +82,7 @@ def test_patches_see_the_class_token(tiny, run):
 def test_positions_of_the_table_s_own_grid_are_the_table(tiny):
     inputs = packed(tiny, [picture(SIZES[0])])
     tower = tiny.model.vision
-    weights = inputs.patch_arrays["position_weights"]
+    weights = inputs.position_weights
     blank = jnp.zeros((96, 48))
     embedded = tower.embed_patches(blank, weights)[:16]
     np.testing.assert_array_equal(embedded, tower.positions[...][1:])

@@ -352,6 +352,6 @@ def test_a_directory_comes_back_from_our_checkpoint_bit_for_bit(tiny, tmp_path):
 def test_a_pack_of_another_model_is_refused(tiny):
     rung = Rung(max_patches=16, max_tokens=16, max_views=1, max_examples=1)
     spec = testing.tiny_spec(tiny.tokenizer)
-    name = "windows" if tiny.spec.window_side else "taps"
+    name = "windows" if tiny.spec.window_side else "position_weights"
     with pytest.raises(ValueError, match=f"the pack has no {name}. Assemble it with this model's"):
         tiny.model.vision(empty_pack(rung, spec))

@@ -181,6 +181,10 @@ def test_visual_tokens_and_layers_are_the_article_s():
             r"num_adapters=5, but the ConvNeXt has 4",
         ),
         ({"low": ClipConfig()}, r"the ViT has no class token"),
+        (
+            {"direction": "low_to_high", "input_image_size": 256},
+            r"the 24 x 24 patches of the ViT cannot tell a map of 16 x 16 positions. Use 768 px",
+        ),
     ],
 )
 def test_towers_that_cannot_be_are_refused(changes, message):

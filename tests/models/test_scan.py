@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 
 from mres_jax import nn, ops, testing
-from mres_jax.data.taps import position_taps
+from mres_jax.data.position_weights import position_weights
+from mres_jax.data.spec import PositionTable
 from mres_jax.data.types import Pack
 from mres_jax.data.windows import pack_windows, window_layout
 from mres_jax.geometry import Grid
@@ -44,12 +45,13 @@ def random(*shape: int):
 def tower(make: Callable[..., Any], config: Any) -> Part:
     """Every visual token and, where there is DeepStack, what is added to it."""
     places = np.random.default_rng(1).integers(0, 9, (LENGTH, 2)).astype(np.int32)
-    taps = position_taps([*GRIDS, Grid(1, 6, 2)], side=5, merge_size=2)
+    table = PositionTable(side=5, resize="linear_corners")
+    weights = position_weights([*GRIDS, Grid(1, 6, 2)], table, merge_size=2)
     arrays = {
         "patch_positions": places,
         "patch_segment_ids": SEGMENTS,
         "windows": pack_windows([window_layout(GRIDS, side=2, merge_size=2)], LENGTH),
-        "taps": taps,
+        "position_weights": weights,
     }
     pack = Pack(**dict.fromkeys(Pack._fields) | jax.tree.map(jnp.asarray, arrays))
 

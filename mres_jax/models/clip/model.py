@@ -4,14 +4,12 @@ Axes: p packed patches, r values of a patch row, d vision width, o rows or colum
 positions.
 """
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
 from mres_jax import nn, ops
-from mres_jax.data.patch_arrays import POSITION_WEIGHTS
 from mres_jax.data.types import Pack
 from mres_jax.models.clip.config import ClipConfig
 from mres_jax.models.tower import Features, Tower, Visual
@@ -86,12 +84,9 @@ class ClipTower(Tower):
     ) -> Float[Array, "p d"]:
         """Patches with their positions, before the first norm.
 
-        `position_weights`: what each row and column of the table counts, see `data.patch_arrays`.
+        `position_weights`: what rows and columns of the table count, see `nn.read_positions`.
         """
-        rows, columns = position_weights[:, 0], position_weights[:, 1]
-        cells = (rows[:, :, None] * columns[:, None, :]).reshape(rows.shape[0], -1)
-        table = self.positions[...][1:].astype(jnp.float32)
-        positions = jnp.matmul(cells, table, precision=jax.lax.Precision.HIGHEST)
+        positions = nn.read_positions(self.positions[...][1:], position_weights)
         return self.patch_embed(patches) + positions.astype(self.dtype)
 
     def run(
@@ -106,7 +101,7 @@ class ClipTower(Tower):
 
     def features(self, pack: Pack) -> Features:
         """Features of every patch; padding is zeros."""
-        x = self.embed_patches(pack.patches, pack.patch_arrays[POSITION_WEIGHTS])
+        x = self.embed_patches(pack.patches, pack.position_weights)
         stop = self.config.num_layers_run
         if not self.config.class_token:
             plan = ops.make_plan(segment_ids=pack.patch_segment_ids)

@@ -12,6 +12,8 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from mres_jax import nn
 from mres_jax.models.convnext.config import STEM, ConvNeXtConfig
 
+Pixels = UInt8[Array, "n h w 3"] | Float[Array, "n h w 3"]
+
 
 class ConvNeXtBlock(nnx.Module):
     """Depthwise convolution, norm and MLP; what they add is scaled channel by channel.
@@ -83,31 +85,29 @@ class ConvNeXt(nnx.Module):
             for stage in range(len(config.depths))
         )
 
-    def start(self, pixels: UInt8[Array, "n h w 3"]) -> Float[Array, "n y x z"]:
+    def start(self, pixels: Pixels) -> Float[Array, "n y x z"]:
         """The stem: `STEM` pixels a side become one position."""
-        config = self.config
-        mean, std = (
-            jnp.asarray(each, jnp.float32)[None, None, None]
-            for each in (config.image_mean, config.image_std)
-        )
-        normalised = (pixels.astype(jnp.float32) / 255.0 - mean) / std
-        return self.stem_norm(self.stem(_blocks(normalised.astype(self.dtype), STEM)))
+        if pixels.dtype == jnp.uint8:
+            config = self.config
+            mean, std = (
+                jnp.asarray(each, jnp.float32)[None, None, None]
+                for each in (config.image_mean, config.image_std)
+            )
+            pixels = (pixels.astype(jnp.float32) / 255.0 - mean) / std
+        return self.stem_norm(self.stem(_blocks(pixels.astype(self.dtype), STEM)))
 
-    def mask(
-        self, pixels: UInt8[Array, "n h w 3"], sizes: Int[Array, "n 2"], stage: int
-    ) -> Bool[Array, "n y x"]:
+    def mask(self, pixels: Pixels, sizes: Int[Array, "n 2"], stage: int) -> Bool[Array, "n y x"]:
         """Which positions of a stage show the views; arguments as when the tower is called."""
         stride = STEM * 2**stage
         height, width = (extent // stride for extent in pixels.shape[1:3])
         return nn.canvas_mask(sizes, height, width, stride=stride)
 
-    def __call__(
-        self, pixels: UInt8[Array, "n h w 3"], sizes: Int[Array, "n 2"]
-    ) -> Float[Array, "n y x z"]:
+    def __call__(self, pixels: Pixels, sizes: Int[Array, "n 2"]) -> Float[Array, "n y x z"]:
         """The map of the last stage.
 
         Args:
-          pixels: canvases, a view in the upper left corner of each.
+          pixels: canvases, a view in the upper left corner of each; floats are normalised already,
+            for gradients with respect to them.
           sizes: height and width of the views, pixels, whole positions of the last stage.
         """
         x = self.start(pixels)

@@ -85,10 +85,31 @@ class DualConfig:
                 "the ViT must divide each other."
             )
 
+        if self.direction == "low_to_high":
+            told = [cells * 2**n for n in range(self.num_adapters)]
+            uneven = [n for n in told if n < self.grid_side and self.grid_side % n]
+            if uneven:
+                raise ValueError(
+                    f"DualConfig: input_image_size={side} px with direction=low_to_high: the "
+                    f"{self.grid_side} x {self.grid_side} patches of the ViT cannot tell a map of "
+                    f"{uneven[0]} x {uneven[0]} positions. Use {stride * self.low.table_side} px."
+                )
+
     @property
     def grid_side(self) -> int:
         """Patches per side of the small picture: one per position of the ConvNeXt at the least."""
         return max(self.input_image_size // self.high.stride, self.low.table_side)
+
+    @property
+    def patches_per_cell(self) -> int:
+        """Patches per side for each position of the ConvNeXt's last map."""
+        return self.grid_side * self.high.stride // self.input_image_size
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether a patch stands for a position wherever one pathway tells the other."""
+        told = self.direction == "low_to_high" and self.num_adapters > 1
+        return self.patches_per_cell == 1 and not told
 
     @property
     def width(self) -> int:
@@ -102,10 +123,10 @@ class DualConfig:
 
     def flops(self, num_patches: list[int]) -> float:
         """FLOPs of views of so many patches; matrix products and convolutions alone."""
-        side, views = self.input_image_size, len(num_patches)
-        total = self.low.flops(num_patches) + views * self.high.flops(side, side)
+        patches, stride = sum(num_patches), self.high.stride
+        cells = patches // self.patches_per_cell**2
+        total = self.low.flops(num_patches) + cells * self.high.flops(stride, stride)
         d, c = self.low.hidden_size, self.high.out_size
-        cells, patches = views * (side // self.high.stride) ** 2, sum(num_patches)
         adapter = cells * (c * c + c * d) + patches * (49 * d + d * d)
         if self.direction == "high_to_low":
             total += 2.0 * self.num_adapters * adapter
@@ -114,18 +135,31 @@ class DualConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LlavaHRConfig:
-    """The assembled model; fields as in `LlavaConfig`."""
+    """The assembled model; fields as in `LlavaConfig`.
+
+    With `image_aspect_ratio="native"`, which is ours, pictures keep their ratio: a view has at most
+    the pixels of the square, and as many patches as positions of the ConvNeXt. A square is seen as
+    by the released model.
+    """
 
     vision_config: DualConfig
     text_config: LlamaConfig
     image_token_index: int = -1  # Vicuna's vocabulary has no token for pictures
-    image_aspect_ratio: Literal["pad", "square"] = "pad"
+    image_aspect_ratio: Literal["pad", "square", "native"] = "pad"
 
     def __post_init__(self):
-        if self.image_aspect_ratio not in ASPECTS:
+        vision, have = self.vision_config, (*ASPECTS, "native")
+        if self.image_aspect_ratio not in have:
             raise ValueError(
                 f"LlavaHRConfig: image_aspect_ratio={self.image_aspect_ratio!r}; have "
-                f"{', '.join(ASPECTS)}."
+                f"{', '.join(have)}."
+            )
+        if self.image_aspect_ratio == "native" and not vision.is_aligned:
+            least = vision.low.table_side * vision.high.stride
+            raise ValueError(
+                f"LlavaHRConfig: image_aspect_ratio=native with input_image_size="
+                f"{vision.input_image_size} and direction={vision.direction}; maps that would have "
+                f"to be resized take squares only. Use at least {least} px and high_to_low."
             )
 
     @property

@@ -207,6 +207,8 @@ def check_export(config: LlavaHRConfig) -> None:
             problems.append(f"{field.name}={value}")
     if vision.num_adapters not in (0, DualConfig.num_adapters):
         problems.append(f"num_adapters={vision.num_adapters}")
+    if config.image_aspect_ratio == "native":
+        problems.append("image_aspect_ratio=native")
     if problems:
         raise CheckpointError(
             f"export: the released code of LLaVA-HR has no {' and no '.join(problems)}. Keep this "

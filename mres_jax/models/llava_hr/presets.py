@@ -12,7 +12,7 @@ def llava_hr(
     *,
     side: int = 1_024,
     num_adapters: int = 3,
-    image_aspect_ratio: Literal["pad", "square"] = "pad",
+    image_aspect_ratio: Literal["pad", "square", "native"] = "pad",
 ) -> LlavaHRConfig:
     """LLaVA-HR with Vicuna 7B or 13B: 7.3, 13.6, 7.9 and 14.2 B parameters; `-x` is LLaVA-HR-X.
 
@@ -20,7 +20,8 @@ def llava_hr(
       size: of the decoder, and which ConvNeXt.
       side: of the large picture, pixels; the released models have 1,024.
       num_adapters: 0 in the first stage of training.
-      image_aspect_ratio: `square` in the first stage, whose pictures are not padded.
+      image_aspect_ratio: `square` in the first stage, whose pictures are not padded; `native` lets
+        pictures keep their ratio, in any stage from 768 px on.
 
     Reference:
       Luo et al., 2024, "Feast Your Eyes", arXiv:2403.03003, section 4.

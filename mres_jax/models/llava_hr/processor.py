@@ -1,4 +1,4 @@
-"""What the host side must know of a LLaVA-HR: the canvas of the large picture."""
+"""What the host side must know of a LLaVA-HR: the canvases of the large picture."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -13,6 +13,10 @@ from mres_jax.models.llava.processor import (
 )
 from mres_jax.models.llava_hr.config import LlavaHRConfig
 
+# Canvases: as shares of the square's side, with ratios of their sides.
+CANVASES = {1.0: (1.0, 4 / 3, 16 / 9, 5 / 2), 0.75: (1.0, 16 / 9), 0.5: (1.0, 16 / 9)}
+SMALLEST = 2  # patches per side of the smallest picture that the model is meant for
+
 
 def make_spec(
     config: LlavaHRConfig,
@@ -23,18 +27,42 @@ def make_spec(
     """Returns the processor's description; `preprocessor` says no more than the configuration."""
     del preprocessor
     vision = config.vision_config
-    side = vision.input_image_size
+    side, stride = vision.input_image_size, vision.high.stride
     rows = config.text_config.vocab_size
+    rule = CanvasRule(stride=stride, patches=vision.patches_per_cell, shapes=(Size(side, side),))
+    spec = clip_spec(vision.low, token_id, image_token_id=config.image_token_index, rows=rows)
+    if config.image_aspect_ratio == "native":
+        return dataclasses.replace(
+            spec,
+            min_pixels=min(SMALLEST * stride, side) ** 2,
+            max_pixels=side**2,
+            canvas=dataclasses.replace(rule, shapes=native_canvases(side, stride)),
+        )
     return dataclasses.replace(
-        clip_spec(vision.low, token_id, image_token_id=config.image_token_index, rows=rows),
+        spec,
         min_pixels=side**2,
         max_pixels=side**2,
         image_size=side,
         accepts=frozenset({"image"}),
         default_policy=square_policy(side, config.image_aspect_ratio),
-        canvas=CanvasRule(
-            stride=vision.high.stride,
-            min_patches=vision.low.table_side,
-            shapes=(Size(side, side),),
-        ),
+        canvas=rule,
     )
+
+
+def native_canvases(side: int, stride: int) -> tuple[Size, ...]:
+    """Returns shapes of canvases for pictures of any ratio, none larger than a square of `side` px.
+
+    What is longer than the longest of them is seen smaller.
+
+    Example:
+      >>> [tuple(shape) for shape in native_canvases(256, 32)][:3]
+      [(256, 256), (224, 288), (288, 224)]
+    """
+    shapes = []
+    for share, ratios in CANVASES.items():
+        cells = int(share * side) // stride
+        for ratio in ratios if cells else ():
+            short = max(1, round(cells / ratio**0.5))
+            long = max(short, cells**2 // short)
+            shapes += [(short, long), (long, short)]
+    return tuple(Size(h * stride, w * stride) for h, w in dict.fromkeys(shapes))

@@ -5,6 +5,7 @@ Axes: p packed patches, d vision width; n canvases, y rows, x columns, z channel
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -12,7 +13,6 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mres_jax import nn, ops
-from mres_jax.data.patch_arrays import POSITION_WEIGHTS
 from mres_jax.data.resampling import resize_matrix
 from mres_jax.data.types import Canvases, Pack
 from mres_jax.models.clip.model import ClipTower
@@ -87,12 +87,10 @@ class DualTower(Tower):
     def features(self, pack: Pack) -> Features:
         """Features of every patch; padding is zeros."""
         shared = [self._shared(canvases, pack) for canvases in pack.canvases]
-        x = self.low.pre_norm(
-            self.low.embed_patches(pack.patches, pack.patch_arrays[POSITION_WEIGHTS])
-        )
+        x = self.low.pre_norm(self.low.embed_patches(pack.patches, pack.position_weights))
         plan = ops.make_plan(segment_ids=pack.patch_segment_ids)
         if self.config.direction == "high_to_low":
-            maps = [self.high(s.canvases.pixels, s.canvases.sizes) for s in shared]
+            maps = self._maps([s.canvases for s in shared])
             x = self._told_low(x, plan, maps, shared)
         else:
             x = self.low.run(x, plan, 0, self.config.low.num_layers_run)
@@ -107,11 +105,27 @@ class DualTower(Tower):
         """Visual tokens: every patch is one."""
         return Visual(features.last)
 
+    def _maps(self, canvases: list[Canvases]) -> list[jax.Array]:
+        """The ConvNeXt's last maps; of several shapes most canvases are empty, and are skipped."""
+        if len(canvases) == 1:
+            return [self.high(c.pixels, c.sizes) for c in canvases]
+        return [jax.lax.map(self._map_if_used, c) for c in canvases]
+
+    def _map_if_used(self, canvas: Canvases) -> Float[Array, "y x z"]:
+        """Of one canvas; zeros where no view is on it."""
+        pixels, size, view = canvas
+
+        def run() -> Float[Array, "y x z"]:
+            return self.high(pixels[None], size[None])[0]
+
+        blank = jax.eval_shape(run)
+        return jax.lax.cond(view > 0, run, lambda: jnp.zeros(blank.shape, blank.dtype))
+
     def _told_low(
         self,
         x: Float[Array, "p d"],
         plan: ops.Plan,
-        maps: list[nn.Map],
+        maps: list[jax.Array],  # `[n y x z]` of each shape
         shared: list[Shared],
     ) -> Float[Array, "p d"]:
         """The ViT, told by the maps between its groups of layers."""
@@ -150,14 +164,21 @@ class DualTower(Tower):
 
     def _shared(self, canvases: Canvases, pack: Pack) -> Shared:
         config = self.config
-        rows, columns = (n // config.high.stride for n in canvases.pixels.shape[1:3])
+        height, width = canvases.pixels.shape[1:3]
+        side, each = config.input_image_size, config.patches_per_cell
+        if not config.is_aligned and (height, width) != (side, side):
+            raise ValueError(
+                f"DualTower: a canvas of {width} x {height} px, but maps that have to be resized "
+                f"take {side} x {side} px only. Name that canvas in `Rung.canvases`."
+            )
+        rows, columns = (n // config.high.stride for n in (height, width))
         cells = nn.Cells.of(
             pack.patch_positions,
             pack.patch_segment_ids,
             canvases.views,
             max_views=pack.grid_thw.shape[0],
-            height=max(rows, config.low.table_side),
-            width=max(columns, config.low.table_side),
+            height=rows * each,
+            width=columns * each,
         )
         mask = nn.canvas_mask(canvases.sizes, rows, columns, stride=config.high.stride)
         return Shared(canvases, cells, cells.mask(), mask)
@@ -172,7 +193,7 @@ def _alignment(source: tuple[int, ...], target: tuple[int, ...]) -> nn.Resize | 
     """Brings a map to the cells of another: linear with corners aligned, or means of whole blocks.
 
     None where the cells are the same. Other cells than these only occur where every view fills its
-    canvas, since a map with margins would be resized with them.
+    canvas (`DualConfig.is_aligned`), since a map with margins would be resized with them.
     """
     if source[1:3] == target[1:3]:
         return None

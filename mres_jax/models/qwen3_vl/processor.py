@@ -1,10 +1,10 @@
-"""What the host side must know of a Qwen3-VL: larger visual tokens, taps, times as text."""
+"""What the host side must know of a Qwen3-VL: larger visual tokens, a table, times as text."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mres_jax.data.spec import ProcessorSpec, VideoSpec
+from mres_jax.data.spec import PositionTable, ProcessorSpec, VideoSpec
 from mres_jax.models.hf_fields import Fields
 from mres_jax.models.qwen2_vl import processor as qwen2_vl
 from mres_jax.models.qwen3_vl.config import Qwen3VLConfig
@@ -51,8 +51,8 @@ def make_spec(
         make_video=video_spec,
         position_rule="mrope_blocks",
     )
-    side = config.vision_config.position_side
-    return dataclasses.replace(spec, template=TEMPLATE, position_side=side)
+    positions = PositionTable(side=config.vision_config.position_side, resize="linear_corners")
+    return dataclasses.replace(spec, template=TEMPLATE, positions=positions)
 
 
 def video_spec(settings: Mapping[str, Any], *, token_id: int, stride: int, group: int) -> VideoSpec:
