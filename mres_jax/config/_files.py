@@ -1,4 +1,4 @@
-"""Run files: Python with `get_config() -> Run`."""
+"""Run files: Python with `get_config() -> Run`, or an `AllocatorRun`."""
 
 import pathlib
 import sys
@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
+from mres_jax.config._allocator import AllocatorRun
 from mres_jax.config._overrides import apply_overrides
 from mres_jax.config._run import Run
 from mres_jax.config._values import did_you_mean
 from mres_jax.errors import ConfigError
 
 
-def load_run(path: str | PathLike, overrides: Sequence[str] = (), *, smoke: bool = False) -> Run:
+def load_run(
+    path: str | PathLike, overrides: Sequence[str] = (), *, smoke: bool = False
+) -> Run | AllocatorRun:
     """Returns the run that a run file describes.
 
     A run file is Python and is executed: load only files that you trust. `from_json` reads the
@@ -49,7 +52,7 @@ def _execute(path: pathlib.Path) -> dict[str, Any]:
     return names
 
 
-def _get_config(path: pathlib.Path, names: dict[str, Any]) -> Run:
+def _get_config(path: pathlib.Path, names: dict[str, Any]) -> Run | AllocatorRun:
     make = names.get("get_config")
     if not callable(make):
         raise ConfigError(f"{path}: has no get_config(); a run file defines get_config() -> Run.")
@@ -59,7 +62,7 @@ def _get_config(path: pathlib.Path, names: dict[str, Any]) -> Run:
         raise
     except Exception as error:
         raise _failed(path, error) from error
-    if not isinstance(run, Run):
+    if not isinstance(run, Run | AllocatorRun):
         raise ConfigError(f"{path}: get_config() returned a {type(run).__name__}, not a Run.")
     return run
 
