@@ -19,9 +19,9 @@ from mres_jax.resolution.allocator.network import AllocatorNetwork
 from mres_jax.resolution.allocator.store import save_allocator
 from mres_jax.training.allocator.advantages import Judged, judge
 from mres_jax.training.allocator.backbone import pack_rollouts
+from mres_jax.training.allocator.batches import pack_decisions
 from mres_jax.training.allocator.draws import Drawn, draw_allocations, pack_clips
 from mres_jax.training.allocator.features import FOLDER, FeatureCache
-from mres_jax.training.allocator.learner import Decisions
 from mres_jax.training.allocator.measures import costs_of, crowding, measure, split_frames
 from mres_jax.training.allocator.parts import (
     Parts,
@@ -37,15 +37,23 @@ from mres_jax.training.allocator.parts import (
 )
 from mres_jax.training.allocator.prompts import Prompt, open_prompt, open_questions, rows_of_step
 from mres_jax.training.allocator.records import ROLLOUTS, draw_allocation, write_rollouts
-from mres_jax.training.allocator.rewarding import open_reward
+from mres_jax.training.allocator.rewarding import check_payable, open_reward
 from mres_jax.training.allocator.rollouts import Group, collect
 from mres_jax.training.allocator.validation import validate
 from mres_jax.training.checkpoints import restore_checkpoint, save_checkpoint
 from mres_jax.training.interrupts import Stop
-from mres_jax.training.metrics import Writers, drop_rows_after, open_writers
+from mres_jax.training.metrics import (
+    FILES,
+    Writers,
+    drop_rows_after,
+    open_writers,
+    read_rows,
+)
 from mres_jax.training.setup import CHECKPOINTS
+from mres_jax.training.skips import SkipGuard
 
 RUN_FILE, ALLOCATOR, STRIPS = "run.json", "allocator", "strips"
+MAX_SKIPPED = 10  # updates in a row
 FIXED = ("network", "backbone", "eyes", "wire")  # what a run cannot change on its way
 FIXED += ("backbone_training.train", "backbone_training.peft")
 
@@ -97,9 +105,11 @@ class _Steps:
         self.settings, self.parts, self.directory, self.log = run, parts, directory, log
         self.reward, self.sampling = open_reward(run.reward, run.rules), sampling_of(run)
         self.rows = open_questions(run.data)
+        check_payable([*self.rows.train, *self.rows.held_out], run.reward, run.rules)
         self.features = FeatureCache(parts.eyes, directory / FOLDER, name=run.eyes)
         self.allocator, self.backbone = set_up_allocator(run), set_up_backbone(run, parts)
         self.answerer = make_answerer(run, parts)
+        self.guard = SkipGuard(MAX_SKIPPED, log)
 
     def restore(self) -> int:
         """Reads the newest checkpoint, if there is one, and returns its step."""
@@ -120,14 +130,18 @@ class _Steps:
             f"{len(self.rows.held_out)} held out, {run.prompts} x {run.allocations} x "
             f"{run.rollouts} rollouts a step, in {self.directory}"
         )
+        self.guard.saved = first
         with Stop() as stop, open_writers(run, first=first, log=self.log) as writers:
+            if first and self._is_unpublished(first):
+                self._publish(first, writers)
             for step in range(first + 1, last + 1):
                 row = self.step(step)
                 writers.row("train", row)
                 self._tell(row, step)
                 is_end = step == last or stop.asked is not None
                 if is_end or step % run.checkpoint.every_steps == 0:
-                    self._keep(step, writers)
+                    self._save(step)
+                    self._publish(step, writers)
                 if stop.asked:
                     self.log(f"{run.name}: stopped by {stop.asked} after step {step}; saved")
                     return step
@@ -187,48 +201,22 @@ class _Steps:
                 continue
             updates += 1
             part = list(range(at, at + size))
-            found = self.allocator.update(self._decisions(part, groups, features, drawn, judged))
+            batches = pack_decisions(part, groups, features, drawn, judged, run)
+            found = self.allocator.update(batches)
+            self.guard.add(step, found)
+            self.guard.settle()
             if self.backbone is not None and settings and step % settings.every == 0:
-                batches = pack_rollouts(
+                rollouts = pack_rollouts(
                     [groups[i] for i in here], [judged.backbone[i] for i in here], self.answerer
                 )
                 found |= {
                     name if name.startswith("backbone_") else f"backbone_{name}": value
-                    for name, value in self.backbone.update(batches).items()
+                    for name, value in self.backbone.update(rollouts).items()
                 }
             metrics |= found if updates == 1 else {f"{k}_last": v for k, v in found.items()}
         return {"updates": updates} | {k: v for k, v in metrics.items() if "objective" not in k}
 
-    def _decisions(
-        self, here: list[int], groups: list[Group], features: list, drawn: Drawn, judged: Judged
-    ) -> list[Decisions]:
-        """Some questions in packs of so many clips; nothing is learnt from dropped ones.
-
-        These stay in their place, so that lengths do not depend on how many there are.
-        """
-        count, logits = self.settings.clips_per_pack, split_frames(drawn.logits, groups)
-        logprobs, batches = split_frames(drawn.logprobs, groups), []
-        for at in range(0, len(here), count):
-            some = here[at : at + count]
-            clips = pack_clips([features[i] for i in some], max_clips=count)
-            width = len(clips.segment_ids)
-            earned = [
-                np.broadcast_to(judged.capo.allocations[i][:, None], logits[i].shape) for i in some
-            ]
-            kept = [np.full(logits[i].shape, judged.kept[i], np.float32) for i in some]
-            batches.append(
-                Decisions(
-                    clips,
-                    _padded([logits[i] for i in some], width),
-                    _padded([logprobs[i] for i in some], width),
-                    _padded(earned, width),
-                    _padded(kept, width) > 0,
-                )
-            )
-        return batches
-
-    def _keep(self, step: int, writers: Writers) -> None:
-        """Saves, then answers the held-out questions."""
+    def _save(self, step: int) -> None:
         run, facts = self.settings, model_facts(self.settings, self.parts)
         facts["extra"] = facts.get("extra", {}) | {"run": json.loads(to_json(run))}
         save_checkpoint(
@@ -238,6 +226,16 @@ class _Steps:
             keep=run.checkpoint.keep,
             **facts,
         )
+        self.guard.saved = step
+
+    def _is_unpublished(self, step: int) -> bool:
+        """Whether a run was cut between saving a step and answering the held-out questions."""
+        rows = read_rows(self.directory / FILES["held_out"])
+        return bool(self.rows.held_out) and all(row["step"] != step for row in rows)
+
+    def _publish(self, step: int, writers: Writers) -> None:
+        """Answers the held-out questions and leaves the allocator with what came of it."""
+        run = self.settings
         kept: dict[str, Any] = {"run": run.name, "backbone": run.backbone or "mres-tiny"}
         kept |= {"wire": run.wire, "step": step}
         if self.rows.held_out:
@@ -282,11 +280,6 @@ class _Steps:
                 f"scale {row['scale']:.2f} ± {row['scale_spread']:.2f}  dropped "
                 f"{row['groups_dropped']}/{row['groups']}  {row['seconds']:.1f} s"
             )
-
-
-def _padded(parts: list[np.ndarray], width: int) -> np.ndarray:
-    whole = np.concatenate(parts, axis=1)
-    return np.pad(whole, ((0, 0), (0, width - whole.shape[1]))).astype(np.float32)
 
 
 def _check_same_run(directory: pathlib.Path, run: AllocatorRun) -> None:

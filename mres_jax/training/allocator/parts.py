@@ -1,7 +1,6 @@
 """What a run works with: the backbone, the eyes, and the two that may learn."""
 
 import dataclasses
-import json
 from typing import Any, NamedTuple
 
 import jax
@@ -204,7 +203,7 @@ def model_facts(run: AllocatorRun, parts: Parts) -> dict[str, Any]:
     if run.backbone_training.peft is not None:
         extra[ADAPTERS] = {"scale": run.backbone_training.peft.scale}
     return {
-        "config": json.loads(json.dumps(family_of(config).config_to_hf(config))),
+        "config": family_of(config).config_to_hf(config),
         "assets": {TOKENIZER_FILE: parts.tokenizer.to_bytes()},
         "extra": extra,
     }

@@ -3,10 +3,10 @@
 import functools
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mres_jax.data.rows import QuestionRow
-from mres_jax.errors import ConfigError, RunError
+from mres_jax.errors import BadRowError, ConfigError, MresError, RunError
 from mres_jax.protocols import Answer
 from mres_jax.rewards import Reward, RewardRules, reward
 
@@ -31,6 +31,27 @@ def open_reward(name: str, rules: RewardRules | None = None) -> RewardFunction:
     if is_function:
         return functools.partial(_by_function, _load(path, function), name, rules)
     return functools.partial(_by_kind, None if name == BY_TYPE else name, rules)
+
+
+def check_payable(rows: Sequence[QuestionRow], name: str, rules: RewardRules | None = None) -> None:
+    """Refuses rows that no answer could be paid for, before any is asked.
+
+    Args:
+      rows: all of a run.
+      name: of the reward; a function is not tried.
+      rules: as for `open_reward`.
+
+    Raises:
+      BadRowError: the first row whose type is unknown, or whose answer its rule cannot read.
+    """
+    if ":" in name:
+        return
+    for row in rows:
+        kind = row.type if name == BY_TYPE else name
+        try:
+            reward("", row.answer, kind, options=row.options, rules=rules)
+        except MresError as error:
+            raise BadRowError(row.id, str(error)) from None
 
 
 def _by_kind(kind: str | None, rules: RewardRules, answer: Answer, row: QuestionRow) -> Reward:

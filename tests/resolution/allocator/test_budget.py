@@ -11,8 +11,8 @@ from mres_jax.errors import PolicyError
 from mres_jax.geometry import Size
 from mres_jax.resolution.allocator.budget import allocate, allocate_within, retention_tokens
 from mres_jax.resolution.allocator.operators import select_above, select_top
-from mres_jax.resolution.allocator.units import unit_views, units_of
 from mres_jax.resolution.allocator.policy import AllocatorPolicy
+from mres_jax.resolution.allocator.units import unit_views, units_of
 from mres_jax.resolution.policies import parse_policy
 from mres_jax.resolution.uniform import native_size, scaled_size
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from mres_jax.config import Schedule
-from mres_jax.errors import ConfigError, MresError, RunError
+from mres_jax.errors import BadRowError, ConfigError, MresError, RunError
 from mres_jax.resolution.allocator.store import load_allocator
 from mres_jax.training.allocator.draws import pack_clips
 from mres_jax.training.allocator.loop import train_allocator
@@ -180,6 +180,7 @@ def test_every_epoch_asks_each_row_once_in_an_order_of_its_own():
     [
         ({"reward": "nowhere.py:pay"}, ConfigError, "nowhere.py:pay: no such file"),
         ({"data": "nowhere.jsonl"}, MresError, "nowhere.jsonl: no such file"),
+        ({"reward": "letters"}, BadRowError, "row r0: reward: no kind of question 'letters'"),
         ({"held_out": 6}, ConfigError, "held_out=6 leaves none"),
         ({"wire": "pairs", "unit": "frame"}, ConfigError, "network.unit=frame"),
         ({"top_p": 0.0}, ConfigError, "top_p=0.0"),
