@@ -29,6 +29,7 @@ from mres_jax.training.allocator.rewarding import open_reward
 from mres_jax.training.allocator.validation import (
     Sized,
     ask,
+    retention_of,
     size_by_scales,
     size_uniformly,
 )
@@ -114,6 +115,14 @@ def trained_scales(run: AllocatorRun, parts: Parts) -> Callable[[Prompt], np.nda
     return scales
 
 
+def true_retention(sized: list[Sized], reduction: TokenReduction | None) -> float:
+    """Share of all native visual tokens that the decoder gets."""
+    if reduction is None:
+        return retention_of(sized)
+    kept = sum(reduction.keep(sum(each.allocation.tokens)) for each in sized)
+    return kept / sum(sum(each.allocation.native_tokens) for each in sized)
+
+
 def measure(run: AllocatorRun, parts: Parts, name: str, seed: int) -> list[dict[str, Any]]:
     """A row for each arm and budget, on the held-out clips."""
     scales = trained_scales(run, parts)
@@ -126,8 +135,7 @@ def measure(run: AllocatorRun, parts: Parts, name: str, seed: int) -> list[dict[
             continue
         sized = [size(prompt, budget) for prompt in prompts]
         point = ask(sized, answerer, reward, run)
-        reduction = answerer.reduction
-        retention = point.retention * (reduction.retention if reduction else 1.0)
+        retention = true_retention(sized, answerer.reduction)
         share = wilson_interval(point.accuracy * len(prompts), len(prompts))
         mean_scale = float(np.mean([scales(p).mean() for p in prompts]))
         row = {"training": name, "seed": seed, "arm": arm, "budget": budget}
