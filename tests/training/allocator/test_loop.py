@@ -33,6 +33,7 @@ def rows_of(directory, name="metrics.jsonl"):
     return [{k: v for k, v in row.items() if k not in CLOCKS} for row in rows]
 
 
+@pytest.mark.slow
 def test_a_planted_reward_is_raised_and_the_right_frame_grows(make_run, planted, tmp_path):
     run = make_run(
         body=LARGE,
@@ -56,6 +57,7 @@ def test_a_planted_reward_is_raised_and_the_right_frame_grows(make_run, planted,
     np.testing.assert_array_equal(kernel, found.network.head.down.kernel.get_value())
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_goes_on_bit_for_bit(make_run, planted, tmp_path):
     length = {"schedule": Schedule(num_steps=5, warmup_steps=0, kind="constant"), "updates": 2}
     whole = train_allocator(make_run("whole", body=LARGE, **length), parts=planted, log=quiet)
@@ -79,6 +81,7 @@ def test_a_run_that_was_cut_goes_on_bit_for_bit(make_run, planted, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_what_a_step_leaves_behind(make_run, planted, tmp_path):
     lines = []
     run = make_run(body=LARGE, retention=0.5, held_out=2)
@@ -99,6 +102,7 @@ def test_what_a_step_leaves_behind(make_run, planted, tmp_path):
     assert any("held out: accuracy" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_groups_that_agree_are_dropped_counted_and_change_nothing(make_run, planted, tmp_path):
     body = "return float(row.id in ('r0', 'r1', 'r2'))"
     start = train_allocator(
@@ -116,6 +120,7 @@ def test_groups_that_agree_are_dropped_counted_and_change_nothing(make_run, plan
     assert np.ptp(np.asarray(start.network.mean_scales(pack_clips([clip], max_clips=1)))) == 0
 
 
+@pytest.mark.slow
 def test_a_reward_that_is_no_number_ends_the_run_by_name(make_run, planted):
     run = make_run(body="return float('nan') if row.id == 'r3' else 0.5", prompts=6)
     with pytest.raises(RunError, match=r"prompt 'r3@1\.\d' has the reward nan, one of 4"):
@@ -125,6 +130,7 @@ def test_a_reward_that_is_no_number_ends_the_run_by_name(make_run, planted):
         train_allocator(run, parts=planted, log=quiet)
 
 
+@pytest.mark.slow
 def test_empty_answers_earn_nothing_and_are_counted_control_tokens_are_refused(
     make_run, planted, tmp_path, monkeypatch
 ):
@@ -195,6 +201,7 @@ def test_what_cannot_be_trained_is_one_line(changes, error, message, make_run, p
         train_allocator(run, parts=planted, log=quiet)
 
 
+@pytest.mark.slow
 def test_another_network_in_the_same_directory_is_refused(make_run, planted, tmp_path):
     run = make_run(body=LARGE, schedule=Schedule(num_steps=1))
     train_allocator(run, parts=planted, log=quiet)
@@ -203,6 +210,7 @@ def test_another_network_in_the_same_directory_is_refused(make_run, planted, tmp
         train_allocator(other, parts=planted, log=quiet)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wire", ["stills", "pairs"])
 def test_clips_of_one_frame_of_odd_lengths_and_of_mixed_sizes_are_trained_on(
     wire, make_run, planted, write_clips, tmp_path
