@@ -1,5 +1,6 @@
 """Token reduction behind the encoder: what is left, where it stands, and what it costs."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -51,7 +52,7 @@ def test_a_pack_without_some_visual_tokens_keeps_text_order_and_positions(pack):
 @pytest.mark.parametrize("method", METHODS)
 def test_each_prompt_keeps_its_share_and_with_all_of_it_nothing_changes(method, pack):
     draw = np.random.default_rng(0)
-    visual = Visual(np.asarray(draw.normal(size=(10, 4)), np.float32))  # two of padding
+    visual = Visual(jnp.asarray(draw.normal(size=(10, 4)), jnp.float32))  # two of padding
     whole = TokenReduction(method=method, retention=1.0)(pack, visual)
     np.testing.assert_array_equal(whole[0].tokens, pack.tokens)
     np.testing.assert_allclose(whole[1].tokens[:8], visual.tokens[:8], atol=1e-6)
@@ -74,7 +75,7 @@ def test_received_attention_is_the_mean_of_a_softmax_inside_each_item():
     draw = np.random.default_rng(1)
     features = np.asarray(draw.normal(size=(6, 3)), np.float32)
     ids = np.array([1, 1, 1, 2, 2, 0], np.int32)
-    found = np.asarray(nn.received_attention(features, ids))
+    found = np.asarray(nn.received_attention(jnp.asarray(features), jnp.asarray(ids)))
     for rows in (slice(0, 3), slice(3, 5)):
         scores = np.exp(features[rows] @ features[rows].T / np.sqrt(3))
         expected = (scores / scores.sum(axis=1, keepdims=True)).mean(axis=0)

@@ -53,7 +53,10 @@ class Point(NamedTuple):
 def size_by_scales(
     prompt: Prompt, scales: np.ndarray, spec: ProcessorSpec, run: AllocatorRun
 ) -> Sized:
-    """Returns a prompt at the scales of its frames, at the run's retention if it has one."""
+    """Returns a prompt at the scales of its frames, at the run's retention if it has one.
+
+    Where the smallest sizes come to more than the retention allows, these are taken.
+    """
     of_units = unit_scales(np.asarray(scales, np.float64), prompt.units).tolist()
     extents = prompt.unit_extents
     if run.retention is None:

@@ -82,9 +82,10 @@ def test_a_run_that_was_cut_goes_on_bit_for_bit(make_run, planted, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_a_step_leaves_behind(make_run, planted, tmp_path):
+def test_what_a_step_leaves_behind(make_run, planted, write_clips, tmp_path):
     lines = []
-    run = make_run(body=LARGE, retention=0.5, held_out=2)
+    data = write_clips(tmp_path, sizes=((32, 32),))  # 16 visual tokens, 4 at the least
+    run = make_run(body=LARGE, data=data, retention=0.5, held_out=2)
     train_allocator(run, parts=planted, log=lines.append)
     (point,) = read_rows(tmp_path / "run/evaluations.jsonl")
     assert point["questions"] == 2
