@@ -1,6 +1,7 @@
 """The learner finds the probabilities that the sampler reported: both mean one distribution.
 
-Float32 on both sides; 1e-4 is some tens of times what the different order of sums makes.
+Float32 on both sides. The order of sums moves the ratio of the backbone by 2e-6 with kernels of the
+usual size, by 2e-5 with those of twice the size that are used here.
 """
 
 import dataclasses
