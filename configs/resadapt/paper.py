@@ -44,6 +44,7 @@ def get_config() -> AllocatorRun:
         max_new_tokens=256,
         smoke={
             "schedule.num_steps": "2",
+            "schedule.warmup_steps": "0",
             "backbone": "none",
             "eyes": "mres-tiny",
             "wire": "stills",

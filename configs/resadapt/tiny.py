@@ -36,6 +36,7 @@ def get_config() -> AllocatorRun:
         retention=0.25,
         smoke={
             "schedule.num_steps": "2",
+            "schedule.warmup_steps": "0",
             "prompts": "2",
             "allocations": "2",
             "data.held_out": "2",

@@ -37,7 +37,13 @@ from mres_jax.training.rl import CAPO
 
 RUN_FILE = pathlib.Path(__file__).parents[2] / "configs/resadapt/tiny.py"
 BUDGETS = (0.5, 0.25, 0.1)
-QUICK = ("schedule.num_steps=2", "prompts=2", "allocations=2", "checkpoint.every_steps=2")
+QUICK = (
+    "schedule.num_steps=2",
+    "schedule.warmup_steps=0",
+    "prompts=2",
+    "allocations=2",
+    "checkpoint.every_steps=2",
+)
 ABLATIONS: dict[str, dict[str, Any]] = {
     "no similarity": {"similarity": None},
     "no concentration": {"concentration": None},
@@ -159,7 +165,8 @@ def make_run(args: argparse.Namespace, name: str, seed: int) -> AllocatorRun:
     if name == "CAPO":
         return run
     steps = max(1, (run.schedule.num_steps or 0) // 4)
-    schedule = dataclasses.replace(run.schedule, num_steps=steps)
+    warmup = min(steps, run.schedule.warmup_steps or 0)
+    schedule = dataclasses.replace(run.schedule, num_steps=steps, warmup_steps=warmup)
     return dataclasses.replace(run, schedule=schedule, **ABLATIONS[name])
 
 
