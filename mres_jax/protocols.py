@@ -84,6 +84,14 @@ def extent_of(item: Item) -> Extent:
     return item.extent if isinstance(item, Clip) else Size(*item.shape[:2])
 
 
+def frames_of(items: Sequence[Item]) -> list[np.ndarray]:
+    """Returns all pictures and frames in order, each as a picture of its own."""
+    frames: list[np.ndarray] = []
+    for item in items:
+        frames += item.frames if isinstance(item, Clip) else [item]
+    return frames
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
     """One question about some pictures and clips.
@@ -98,6 +106,7 @@ class Request:
       turns: the whole conversation, `(role, parts)`, where pictures (their index) stand between
         texts; it takes the place of `history` and `question`, which policies still read. Empty:
         the pictures open the first user turn.
+      views: what is looked at, where the caller has decided; then no policy is asked.
     """
 
     id: str
@@ -106,6 +115,7 @@ class Request:
     policy: str | None = None
     history: Sequence[tuple[str, str]] = ()
     turns: Sequence[tuple[str, tuple[str | int, ...]]] = ()
+    views: Sequence[View] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

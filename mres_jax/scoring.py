@@ -212,29 +212,43 @@ def box_match(
     return float(box_iou(Box(top, left, bottom, right), box) >= threshold)
 
 
-def choice_letter(text: str, options: Sequence[str]) -> str:
-    """Returns the letter of the option that an answer chooses; "" where it chooses none or several.
+_SAID = re.compile(r"(?:answer|option|choice)\s*(?:is|:)?\s*:?\s*\(?([A-Za-z])\)?(?![^\W_])", re.I)
+_LIST = re.compile(r"[\s(]*[A-Za-z][\s).]*(?:(?:,|;|and|&|/)[\s(]*[A-Za-z][\s).]*)*", re.I)
+_LEAD = re.compile(r"\s*\(?([A-Za-z])[).:,]")
+_ALONE = re.compile(r"(?<![\w'])([A-Z])(?![\w'])")
 
-    In this order: a letter at its start (`B`, `(B)`, `B. the cat`), an option's own text, a letter
-    behind the word answer, the only letter that stands by itself.
+
+def choice_letters(text: str, options: Sequence[str] = ()) -> frozenset[str]:
+    """Returns the options that an answer names, as capital letters.
+
+    In this order: the text of an option; nothing but letters (`B`, `(b) and C`); the last `answer
+    is B`; a letter in front (`B. a red door`); the only capital letter that stands by itself, where
+    options are given. Anything else names none: of several letters none is guessed.
+
+    Args:
+      text: the answer.
+      options: texts of the options, in order, with or without their letters; where given, only
+        their letters count.
 
     Example:
-      >>> choice_letter("The answer is (C).", ["a cat", "a dog", "an owl"])
-      'C'
+      >>> sorted(choice_letters("(b) and C")), sorted(choice_letters("a red door"))
+      (['B', 'C'], [])
     """
-    letters = "".join(chr(ord("A") + i) for i in range(len(options)))
-    text = text.strip()
-    if not letters:
-        return ""
-    if found := re.match(rf"\(?([{letters}])(?:[).:,]|\s*$)", text):
-        return found[1]
-    same = [letters[i] for i, option in enumerate(options) if exact_match(text, [option])]
-    if len(same) == 1:
-        return same[0]
-    if found := re.search(rf"(?i)answer(?: is|:)?\s*:?\s*\(?([{letters}])\b", text):
-        return found[1].upper()
-    alone = set(re.findall(rf"(?<![\w'])([{letters}])(?![\w'])", text))
-    return alone.pop() if len(alone) == 1 else ""
+    known = frozenset(chr(ord("A") + i) for i in range(len(options) or 26))
+    texts = [normalize_answer(re.sub(r"^\(?[A-Za-z][).:]\s+", "", option)) for option in options]
+    same = [i for i, option in enumerate(texts) if option == normalize_answer(text)]
+    if same:
+        return frozenset(chr(ord("A") + i) for i in same)
+    if _LIST.fullmatch(text):
+        letters = re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", text)
+    elif said := _SAID.findall(text):
+        letters = said[-1:]
+    elif lead := _LEAD.match(text):
+        letters = [lead[1]]
+    else:
+        alone = set(_ALONE.findall(text)) & known if options else set()
+        letters = list(alone) if len(alone) == 1 else []
+    return frozenset(letter.upper() for letter in letters) & known
 
 
 SCORERS = ("exact", "unit", "anls", "point", "box", "choice")
@@ -269,9 +283,8 @@ def grade(
     if scorer in texts:
         return float(texts[scorer](prediction, answers) > 0)
     if scorer == "choice":
-        letter = choice_letter(prediction, options)
-        right = {choice_letter(answer, options) for answer in answers} - {""}
-        return float(letter in right)
+        given = choice_letters(prediction, options)
+        return float(bool(given) and given in [choice_letters(a, options) for a in answers])
     places = {"point": point_match, "box": box_match}
     if scorer not in places or box is None or len(views) != 1:
         raise ValueError(

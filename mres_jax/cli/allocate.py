@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     sizes = [Size(*image.shape[:2]) for image in images]
     if args.save:
         native = [native_size(size, spec) for size in sizes]
-        strip = png(draw_strip(images, look.allocation.views(sizes), native))
+        strip = png(draw_strip(images, look.views, native))
         (path,) = write_together(args.save, {"allocation.png": strip})
         progress(f"wrote {path}")
     content = _to_json(look, args, spec)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mres_jax.cli._report import progress
 from mres_jax.cli._table import print_table
-from mres_jax.config import Run, diff, load_run, to_json
+from mres_jax.config import AllocatorRun, Run, diff, load_run, to_json
 from mres_jax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for line in diff(load_run(args.file), resolved):
         progress(f"{args.file} with {line}")
+    if isinstance(resolved, AllocatorRun):
+        return _train_allocator(resolved, dry=args.dry_run, as_json=args.json)
     if args.dry_run:
         return _dry_run(resolved, as_json=args.json)
     from mres_jax.training.loop import train
@@ -35,6 +37,26 @@ def run(args: argparse.Namespace) -> int:
         show_progress=sys.stderr.isatty(),
     )
     progress(f"{resolved.name}: {trained.step} steps done, in {resolved.checkpoint.dir}")
+    return 0
+
+
+def _train_allocator(run: AllocatorRun, *, dry: bool, as_json: bool) -> int:
+    from mres_jax.training.allocator.outlook import describe, look_ahead
+
+    outlook = look_ahead(run)
+    if dry and as_json:
+        print(json.dumps({"name": run.name, **outlook._asdict()}, indent=2))
+    else:
+        print(describe(run.name, outlook), flush=True)
+    if dry:
+        return 0
+    from mres_jax.training.allocator.loop import ALLOCATOR, train_allocator
+
+    trained = train_allocator(run, log=functools.partial(print, flush=True))
+    progress(
+        f"{run.name}: {trained.step} steps done; use it as --policy "
+        f"allocator,weights={run.checkpoint.dir}/{ALLOCATOR}"
+    )
     return 0
 
 

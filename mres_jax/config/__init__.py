@@ -3,6 +3,11 @@
 Standard library only: nothing here imports numpy or jax.
 """
 
+from mres_jax.config._allocator import (
+    AllocatorRun as AllocatorRun,
+    BackboneTraining as BackboneTraining,
+    Questions as Questions,
+)
 from mres_jax.config._codec import diff as diff, from_json as from_json, to_json as to_json
 from mres_jax.config._data import Documents as Documents, Rows as Rows
 from mres_jax.config._eval_run import (

@@ -1,4 +1,4 @@
-"""Run files: Python with `get_config() -> Run`, or `-> EvalRun`."""
+"""Run files: Python with `get_config() -> Run`, or `-> AllocatorRun`, or `-> EvalRun`."""
 
 import pathlib
 import sys
@@ -7,16 +7,19 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, TypeVar
 
+from mres_jax.config._allocator import AllocatorRun
 from mres_jax.config._eval_run import EvalRun
 from mres_jax.config._overrides import apply_overrides
 from mres_jax.config._run import Run
 from mres_jax.config._values import did_you_mean
 from mres_jax.errors import ConfigError
 
-T = TypeVar("T", Run, EvalRun)
+T = TypeVar("T", bound=Run | AllocatorRun | EvalRun)
 
 
-def load_run(path: str | PathLike, overrides: Sequence[str] = (), *, smoke: bool = False) -> Run:
+def load_run(
+    path: str | PathLike, overrides: Sequence[str] = (), *, smoke: bool = False
+) -> Run | AllocatorRun:
     """Returns the run that a run file describes.
 
     A run file is Python and is executed: load only files that you trust. `from_json` reads the
@@ -32,7 +35,7 @@ def load_run(path: str | PathLike, overrides: Sequence[str] = (), *, smoke: bool
       ConfigError: no such file, a file that fails, no `get_config`, or an override that does not
         fit.
     """
-    run = _read(path, Run)
+    run = _read(path, Run, AllocatorRun)
     if smoke:
         run = _smoked(run, {"checkpoint.dir": f"{run.checkpoint.dir}-smoke"})
     return apply_overrides(run, overrides)
@@ -51,9 +54,9 @@ def load_eval_run(
     return apply_overrides(run, overrides)
 
 
-def _read(path: str | PathLike, kind: type[T]) -> T:
+def _read(path: str | PathLike, *kinds: type[T]) -> T:
     place = pathlib.Path(path)
-    return _get_config(place, _execute(place), kind)
+    return _get_config(place, _execute(place), kinds)
 
 
 def _smoked(run: T, beside: Mapping[str, str]) -> T:
@@ -72,8 +75,8 @@ def _execute(path: pathlib.Path) -> dict[str, Any]:
     return names
 
 
-def _get_config(path: pathlib.Path, names: dict[str, Any], kind: type[T]) -> T:
-    make, wanted = names.get("get_config"), kind.__name__
+def _get_config(path: pathlib.Path, names: dict[str, Any], kinds: tuple[type[T], ...]) -> T:
+    make, wanted = names.get("get_config"), kinds[0].__name__
     if not callable(make):
         raise ConfigError(
             f"{path}: has no get_config(); a run file defines get_config() -> {wanted}."
@@ -84,7 +87,7 @@ def _get_config(path: pathlib.Path, names: dict[str, Any], kind: type[T]) -> T:
         raise
     except Exception as error:
         raise _failed(path, error) from error
-    if not isinstance(run, kind):
+    if not isinstance(run, kinds):
         article = "an" if wanted[0] in "AEIOU" else "a"
         raise ConfigError(
             f"{path}: get_config() returned a {type(run).__name__}, not {article} {wanted}."

@@ -3,6 +3,7 @@
 Axes: t decoder positions, p patches, r values of a patch row.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from mres_jax.data.runs import (
 from mres_jax.data.shown import show
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
-from mres_jax.data.types import Example, ExampleSize
+from mres_jax.data.types import TEXT, Example, ExampleSize
 from mres_jax.data.windows import window_layout
 from mres_jax.errors import PromptError
 from mres_jax.geometry import Grid, View
@@ -93,6 +94,24 @@ def assemble(
     )
     _check_labels(example)
     return example
+
+
+def with_answer(prompt: Example, token_ids: Sequence[int]) -> Example:
+    """Returns a prompt with the answer that a model gave to it, whose tokens are to be predicted.
+
+    Args:
+      prompt: assembled with `generation_prompt`.
+      token_ids: as they were generated, what ended them included.
+    """
+    count = len(token_ids)
+    places = prompt.next_position + np.arange(count, dtype=np.int32)
+    return dataclasses.replace(
+        prompt,
+        tokens=np.concatenate([prompt.tokens, np.asarray(token_ids, np.int32)]),
+        slots=np.concatenate([prompt.slots, np.full(count, TEXT, np.int32)]),
+        positions=np.concatenate([prompt.positions, np.tile(places, (3, 1))], axis=1),
+        loss_mask=np.arange(len(prompt.tokens) + count) >= len(prompt.tokens),
+    )
 
 
 def blank_example(spec: ProcessorSpec) -> Example:

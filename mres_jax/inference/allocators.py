@@ -14,16 +14,18 @@ from jaxtyping import Array, Float
 
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import CheckpointError
-from mres_jax.geometry import Size
+from mres_jax.geometry import View
 from mres_jax.inference.eyes import Eyes
 from mres_jax.inference.generate import ONE_AT_A_TIME
 from mres_jax.models.registry import load_model, resolve
+from mres_jax.protocols import Item, extent_of, frames_of
 from mres_jax.resolution.allocator.budget import Allocation
 from mres_jax.resolution.allocator.features import ClipFeatures, pack_features
 from mres_jax.resolution.allocator.flops import allocator_flops
 from mres_jax.resolution.allocator.network import AllocatorNetwork
 from mres_jax.resolution.allocator.policy import AllocatorPolicy
 from mres_jax.resolution.allocator.store import load_allocator
+from mres_jax.resolution.allocator.units import Unit, unit_scales, unit_views, units_of
 
 FRAME_STEP, QUESTION_STEP = 8, 32  # clips and questions are padded to multiples: few compiles
 
@@ -32,16 +34,23 @@ class Look(NamedTuple):
     """What an allocator decided, and what deciding cost.
 
     Attributes:
-      scales: per side, of each picture, before any budget.
-      allocation: sizes.
+      scales: per side, of each picture and each frame of a clip, before any budget.
+      units: what has a size.
+      allocation: sizes of them.
       flops: of eyes and network.
       ms: wall time of both.
     """
 
     scales: Float[np.ndarray, " t"]
+    units: list[Unit]
     allocation: Allocation
     flops: float
     ms: float
+
+    @property
+    def views(self) -> list[View]:
+        """What is looked at."""
+        return unit_views(self.units, self.allocation)
 
 
 class LoadedAllocator:
@@ -64,27 +73,29 @@ class LoadedAllocator:
             max_frames=_up(len(frames), FRAME_STEP),
             max_question=_up(len(asked), QUESTION_STEP),
         )
-        with ONE_AT_A_TIME:
-            scales = np.asarray(_mean_scales(*nnx.split(self.network), clips), np.float64)
-        return scales[: len(frames)]
+        return mean_scales(self.network, clips)[: len(frames)]
 
     def look(
         self,
         policy: AllocatorPolicy,
-        images: Sequence[np.ndarray],
+        items: Sequence[Item],
         question: str,
         spec: ProcessorSpec,
     ) -> Look:
-        """Returns the allocation of one request's pictures."""
-        start = time.perf_counter()
+        """Returns the allocation of one request's pictures and clips."""
+        start, images = time.perf_counter(), frames_of(items)
         scales = self.scales(images, question)
         ms = 1e3 * (time.perf_counter() - start)
-        sizes = [Size(*image.shape[:2]) for image in images]
-        config = self.network.config
-        allocation = policy.allocation(scales.tolist(), sizes, spec, max_scale=config.max_scale)
+        units, config = units_of([extent_of(item) for item in items], spec), self.network.config
+        allocation = policy.allocation(
+            unit_scales(scales, units).tolist(),
+            [unit.extent for unit in units],
+            spec,
+            max_scale=config.max_scale,
+        )
         length = len(self.eyes.tokenizer.encode_text(question))
         network = allocator_flops(config, num_frames=len(images), question_tokens=length)
-        return Look(scales, allocation, self.eyes.flops(len(images), question) + network, ms)
+        return Look(scales, units, allocation, self.eyes.flops(len(images), question) + network, ms)
 
 
 class Allocators:
@@ -105,6 +116,12 @@ class Allocators:
             eyes = open_eyes(stored.features)
             self._loaded[key] = LoadedAllocator(stored.network, eyes, name=str(weights))
         return self._loaded[key]
+
+
+def mean_scales(network: AllocatorNetwork, clips: ClipFeatures) -> Float[np.ndarray, " n"]:
+    """Returns the scale per side that each packed frame gets outside training, on the host."""
+    with ONE_AT_A_TIME:
+        return np.asarray(_mean_scales(*nnx.split(network), clips), np.float64)
 
 
 @functools.cache

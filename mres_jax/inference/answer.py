@@ -19,12 +19,13 @@ from mres_jax.inference import cost
 from mres_jax.inference.allocators import Allocators
 from mres_jax.inference.generate import ROWS, Completion, Generator
 from mres_jax.inference.ladder import Ladders, default_ladders
+from mres_jax.inference.reduction import TokenReduction
 from mres_jax.inference.text_stream import TextStream
-from mres_jax.protocols import Answer, Clip, Cost, Request, Sampling, extent_of
+from mres_jax.protocols import Answer, Cost, Request, Sampling, extent_of
 from mres_jax.resolution.allocator.policy import AllocatorPolicy
 from mres_jax.resolution.cost import retention_ratio
 from mres_jax.resolution.policies import check_extents, check_policy, parse_policy
-from mres_jax.resolution.policy import Policy, stills
+from mres_jax.resolution.policy import Policy
 from mres_jax.resolution.zoom.passes import answer_in_passes
 from mres_jax.resolution.zoom.policies import Zoom
 
@@ -66,6 +67,7 @@ class LocalAnswerer:
         ladder: Sequence[Rung] | None = None,
         max_context: int | None = None,
         rows: Sequence[int] = ROWS,
+        reduction: TokenReduction | None = None,
     ):
         """Makes an answerer; nothing is compiled before the first request.
 
@@ -77,10 +79,14 @@ class LocalAnswerer:
           ladder: static lengths of the packs; chosen for the model when None.
           max_context: tokens of prompt and answer together; the model's own when None.
           rows: sizes of the caches, ascending.
+          reduction: of the visual tokens behind the encoder; none when None.
         """
         self.model, self.spec, self.tokenizer = model, spec, tokenizer
         self.policy = policy or spec.default_policy
-        self.generator = Generator(model, spec, max_context=max_context, rows=rows)
+        self.reduction = reduction
+        self.generator = Generator(
+            model, spec, max_context=max_context, rows=rows, reduce=reduction
+        )
         limit = self.generator.max_context
         self.ladders = Ladders.of(ladder) if ladder else default_ladders(spec, limit)
         self.allocators = Allocators()
@@ -157,12 +163,22 @@ class LocalAnswerer:
         """
         policy = self._policies([request])[request.policy or self.policy]
         sizes = [extent_of(item) for item in request.images]
-        check_extents(policy, sizes, self.spec)
-        views = policy(sizes, request.question, self.spec)
+        if not request.views:
+            check_extents(policy, sizes, self.spec)
+        views = list(request.views) or policy(sizes, request.question, self.spec)
         size = measure(views, _messages(request), self.spec, self.tokenizer, generation_prompt=True)
         self.generator.check_length(request.id, size.num_tokens, max_new_tokens)
         check_fits([size], self.ladders.largest(size))
         return size.num_tokens
+
+    def prompt(self, request: Request) -> Example:
+        """Returns the prompt of a request as `answer` makes it: what a learner goes on from.
+
+        Raises:
+          MresError: as `answer`.
+        """
+        policy = self._policies([request])[request.policy or self.policy]
+        return self._prepare(request, policy, Sampling(max_new_tokens=1)).example
 
     def check_policy(self, policy: str) -> None:
         """Raises `PolicyError` unless there is such a policy and the model can take it."""
@@ -178,7 +194,8 @@ class LocalAnswerer:
     def _prepare(self, request: Request, policy: Policy, sampling: Sampling) -> "_Prompt":
         start = time.perf_counter()
         sizes = [extent_of(item) for item in request.images]
-        check_extents(policy, sizes, self.spec)
+        if not request.views:
+            check_extents(policy, sizes, self.spec)
         views, look_flops, look_ms = self._look(request, policy, sizes)
         kept = sorted({view.item for view in views})
         place = {item: i for i, item in enumerate(kept)}  # a policy may leave pictures out
@@ -207,13 +224,14 @@ class LocalAnswerer:
         self, request: Request, policy: Policy, sizes: Sequence[Extent]
     ) -> tuple[list[View], float, float]:
         """The views of a policy, and the FLOPs and ms of those that look before they decide."""
+        if request.views:
+            return list(request.views), 0.0, 0.0
         if not isinstance(policy, AllocatorPolicy) or not sizes:
             return policy(sizes, request.question, self.spec), 0.0, 0.0
-        pictures = [item for item in request.images if not isinstance(item, Clip)]
         look = self.allocators.open(policy.weights).look(
-            policy, pictures, request.question, self.spec
+            policy, request.images, request.question, self.spec
         )
-        return look.allocation.views(stills(policy, sizes)), look.flops, look.ms
+        return look.views, look.flops, look.ms
 
     def _answer_window(
         self,
@@ -285,8 +303,10 @@ class LocalAnswerer:
         self, prompt: "_Prompt", completion: Completion, text: str, ms: dict[str, float]
     ) -> Answer:
         example, config = prompt.example, self.model.config
-        visual_tokens = example.num_visual_tokens
-        num_tokens, new_tokens = len(example.tokens), len(completion.token_ids)
+        seen = example.num_visual_tokens
+        visual_tokens = seen if self.reduction is None else self.reduction.keep(seen)
+        num_tokens = len(example.tokens) - (seen - visual_tokens)
+        new_tokens = len(completion.token_ids)
         flops = (
             prompt.look_flops
             + cost.encoder_flops(config, example.grids, moving=_moving_patches(example))
@@ -305,7 +325,7 @@ class LocalAnswerer:
                 visual_tokens=visual_tokens,
                 text_tokens=num_tokens - visual_tokens,
                 new_tokens=new_tokens,
-                retention_ratio=prompt.retention_ratio,
+                retention_ratio=prompt.retention_ratio * (visual_tokens / seen if seen else 1.0),
                 flops=flops,
                 ms=ms,
             ),

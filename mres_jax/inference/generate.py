@@ -21,6 +21,7 @@ from mres_jax.data.types import TEXT, Pack, Rung
 from mres_jax.errors import PromptError, RunError
 from mres_jax.inference import sampling as draws
 from mres_jax.inference.programs import Out, Rows, Rules, arrange
+from mres_jax.models.tower import Visual
 from mres_jax.protocols import Sampling
 
 ROWS = (1, 4, 16, 64)  # rows of a cache; more answers than the last are decoded in turns
@@ -100,6 +101,7 @@ class Generator:
         *,
         max_context: int | None = None,
         rows: Sequence[int] = ROWS,
+        reduce: Callable[[Pack, Visual], tuple[Pack, Visual]] | None = None,
     ):
         """Makes a generator; nothing is compiled before the first pack.
 
@@ -109,7 +111,9 @@ class Generator:
           max_context: positions that prompt and answer may fill together; what the decoder was
             made for when None.
           rows: sizes of the caches, ascending.
+          reduce: what is left of prompts and visual tokens behind the encoder; all when None.
         """
+        self.reduce = reduce
         config = model.config.text_config
         self.model, self.rows = model, tuple(rows)
         self.max_context = max_context or config.max_position_embeddings
@@ -158,6 +162,9 @@ class Generator:
     def _generate(self, pack, prompts, request_ids, rung, sampling, n, seed, watch):
         model, decoding, run = arrange(self.model)
         visual, vision_ms = _timed(run.encode, *model, pack)
+        if self.reduce is not None:
+            pack, visual = self.reduce(pack, visual)
+            prompts = Prompts.of(pack)
         last = np.zeros(rung.max_examples, np.int32)
         last[: len(request_ids)] = prompts.starts + prompts.lengths - 1
         packed, prefill_ms = _timed(run.prefill, *model, pack, visual, last)

@@ -190,7 +190,7 @@ class RemoteAnswerer:
         start = time.perf_counter()
         sizes = stills(policy, [extent_of(item) for item in request.images])
         try:
-            views = policy(sizes, request.question, self.spec)
+            views = list(request.views) or policy(sizes, request.question, self.spec)
         except MresError as error:
             raise type(error)(f"request {request.id!r}: {error}") from None
         body = {

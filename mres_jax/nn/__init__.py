@@ -44,6 +44,7 @@ from mres_jax.nn.reduce import (
     Reduced as Reduced,
     keep_best as keep_best,
     random_drop as random_drop,
+    received_attention as received_attention,
     tome as tome,
     tome_rounds as tome_rounds,
     visionzip as visionzip,

@@ -151,6 +151,33 @@ def tome(
     return _gather(features, segment_ids, alive, size)
 
 
+def received_attention(
+    features: Float[Array, "v d"], segment_ids: Int[Array, " v"]
+) -> Float[Array, " v"]:
+    """Returns how much attention each token receives from all tokens of its item, as a mean.
+
+    Queries and keys are the features themselves: a substitute for the attention of a class token,
+    for towers that have none. Padding receives nothing.
+    """
+    pad = -features.shape[0] % ROWS
+    wide = features.astype(jnp.float32)
+    queries = jnp.pad(wide, ((0, pad), (0, 0))).reshape(-1, ROWS, wide.shape[1])
+    ids = jnp.pad(segment_ids, (0, pad)).reshape(-1, ROWS)
+
+    def block(args):
+        rows, own = args
+        allowed = (own[:, None] == segment_ids[None]) & (own > 0)[:, None]
+        scores = jnp.where(allowed, rows @ wide.T * wide.shape[1] ** -0.5, -jnp.inf)
+        weights = jnp.exp(scores - jnp.where(allowed, scores, 0.0).max(axis=1, keepdims=True))
+        weights = jnp.where(allowed, weights, 0.0)
+        return (weights / jnp.maximum(weights.sum(axis=1, keepdims=True), 1e-30)).sum(axis=0)
+
+    total = jax.lax.map(block, (queries, ids)).sum(axis=0)
+    rows = _rows(segment_ids)
+    counts = _count(segment_ids > 0, rows, features.shape[0])[rows]
+    return total / jnp.maximum(counts, 1).astype(jnp.float32)
+
+
 def tome_rounds(counts: list[int], keep: list[int]) -> int:
     """Returns how many rounds of `tome` bring every item down to what it keeps. Host side.
 

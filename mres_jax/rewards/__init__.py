@@ -2,7 +2,6 @@
 
 from mres_jax.rewards._choices import (
     choice_f1 as choice_f1,
-    choice_letters as choice_letters,
     choice_match as choice_match,
 )
 from mres_jax.rewards._numbers import (

@@ -4,7 +4,7 @@ Axes: p packed patches, t packed positions, V vocabulary.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,16 @@ Metrics = dict[str, Float[Array, ""] | Int[Array, ""]]
 Average = Literal["token", "pack"]
 
 
+@runtime_checkable
+class Batch(Protocol):
+    """What a learner takes at a time: a `Pack`, or whatever its own `loss` reads."""
+
+    @property
+    def loss_mask(self) -> Any:
+        """True where something is to be learnt."""
+        ...
+
+
 class Share(NamedTuple):
     """What one pack counts for in the loss of its step.
 
@@ -34,7 +44,7 @@ class Share(NamedTuple):
     pack: Any
 
 
-def shares(packs: Sequence[Pack], average: Average = "token") -> list[Share]:
+def shares(packs: Sequence[Batch], average: Average = "token") -> list[Share]:
     """Returns the shares that make the sum over the packs of a step its average.
 
     Args:
@@ -185,10 +195,10 @@ class Step:
         self._finish = jax.jit(self._run_finish, donate_argnums=0)
 
     def __call__(
-        self, state: TrainState, packs: Pack | Sequence[Pack]
+        self, state: TrainState, packs: Batch | Sequence[Batch]
     ) -> tuple[TrainState, Metrics]:
         """Returns the state after the step, and its metrics; `state` must not be used again."""
-        packs = [packs] if isinstance(packs, Pack) else packs
+        packs = [packs] if isinstance(packs, Batch) else packs
         parts = shares(packs, self.average)
         if len(packs) == 1:
             return self._whole(state, packs[0], parts[0])
@@ -199,7 +209,7 @@ class Step:
         return self._finish(state, total, metrics)
 
     def lower(
-        self, state: TrainState, pack: Pack, share: Share, *, is_whole: bool = True
+        self, state: TrainState, pack: Batch, share: Share, *, is_whole: bool = True
     ) -> jax.stages.Lowered:
         """Returns a step of one pack for compilers, or the part of a step that adds a pack to it.
 
@@ -210,7 +220,7 @@ class Step:
         total = jax.eval_shape(self._zeros, state.params)
         return self._add.lower(total, state.params, state.frozen, pack, share)
 
-    def gradients(self, params: Any, frozen: Any, pack: Pack, share: Share) -> tuple[Any, Metrics]:
+    def gradients(self, params: Any, frozen: Any, pack: Batch, share: Share) -> tuple[Any, Metrics]:
         """What one pack adds to the gradient of the step, float32 by name, and to its metrics."""
 
         def loss(params: Any) -> tuple[Float[Array, ""], Metrics]:
@@ -241,11 +251,13 @@ class Step:
         )
         return state, metrics | {"grad_norm": norm, "skipped_in_row": state.skipped_in_row}
 
-    def _run_whole(self, state: TrainState, pack: Pack, share: Share) -> tuple[TrainState, Metrics]:
+    def _run_whole(
+        self, state: TrainState, pack: Batch, share: Share
+    ) -> tuple[TrainState, Metrics]:
         return self.update(state, *self.gradients(state.params, state.frozen, pack, share))
 
     def _run_add(
-        self, total: Any, params: Any, frozen: Any, pack: Pack, share: Share
+        self, total: Any, params: Any, frozen: Any, pack: Batch, share: Share
     ) -> tuple[Any, Metrics]:
         gradient, metrics = self.gradients(params, frozen, pack, share)
         return jax.tree.map(jnp.add, total, gradient), metrics

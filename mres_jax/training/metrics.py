@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from mres_jax.config import Run, to_json
+from mres_jax.config import AllocatorRun, Run, to_json
 from mres_jax.errors import ConfigError
 from mres_jax.files import write_together
 
@@ -93,7 +93,9 @@ class WeightsAndBiases:
     `WANDB_MODE` is obeyed where it is set.
     """
 
-    def __init__(self, directory: pathlib.Path, run: Run, log: Callable[[str], None]):
+    def __init__(
+        self, directory: pathlib.Path, run: Run | AllocatorRun, log: Callable[[str], None]
+    ):
         try:
             import wandb  # pyright: ignore[reportMissingImports], an extra
         except ImportError:
@@ -154,7 +156,11 @@ class Writers:
 
 @contextlib.contextmanager
 def open_writers(
-    run: Run, *, first: int, is_main: bool = True, log: Callable[[str], None] = lambda line: None
+    run: Run | AllocatorRun,
+    *,
+    first: int,
+    is_main: bool = True,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Writers]:
     """Yields the writers of a run, which are closed at the end.
 

@@ -87,6 +87,11 @@ def resolve_schedule(
             )
         steps = steps or most
     assert steps is not None
+    return in_steps(schedule, steps)
+
+
+def in_steps(schedule: Schedule, steps: int) -> Schedule:
+    """Returns a schedule of so many steps, its warm-up counted in them."""
     warmup = schedule.warmup_steps
     if warmup is None:
         warmup = round(schedule.warmup_fraction * steps)

@@ -10,7 +10,7 @@ from mres_jax.data.documents.sets import write_set
 from mres_jax.data.rows import TaskRow, read_task
 from mres_jax.errors import BadRowError, MresError
 from mres_jax.geometry import Box, Size, View
-from mres_jax.scoring import SCORERS, choice_letter, grade
+from mres_jax.scoring import SCORERS, grade
 
 ROW = {"id": "a", "images": ["p.png"], "question": "What?", "answer": ["7", "seven"]}
 
@@ -81,27 +81,6 @@ def test_a_task_without_rows_or_with_too_few_is_refused(folder):
     bad = TaskRow(id="x", pictures=(b"\x89PNG\r\n\x1a\n",), question="q")
     with pytest.raises(BadRowError, match="row x: picture of 8 bytes"):
         bad.images()
-
-
-@pytest.mark.parametrize(
-    ("text", "letter"),
-    [
-        ("B", "B"),
-        ("(B)", "B"),
-        ("B. a dog", "B"),
-        ("**B**", "B"),
-        ("The answer is (C).", "C"),
-        ("answer: b", "B"),
-        ("an owl", "C"),
-        ("A Doberman, so B", ""),  # two letters that stand alone
-        ("It is B or C", ""),
-        ("D", ""),
-        ("", ""),
-        ("A dog", "B"),  # an article is no letter
-    ],
-)
-def test_the_letter_of_an_answer_is_read_by_rule_and_never_guessed(text, letter):
-    assert choice_letter(text, ["a cat", "a dog", "an owl"]) == letter
 
 
 def test_every_scorer_grades_right_and_wrong():

@@ -14,11 +14,14 @@ from mres_jax.errors import CheckpointError, PolicyError, PromptError
 from mres_jax.geometry import Box, Size, View
 from mres_jax.inference import load
 from mres_jax.inference.allocators import Allocators, LoadedAllocator, open_eyes
+from mres_jax.inference.eyes import Eyes
 from mres_jax.inference.strip import CELL, COLUMNS, GAP, OUTLINE, draw_strip
 from mres_jax.protocols import FeatureExtractor
 from mres_jax.resolution.allocator.config import AllocatorConfig
 from mres_jax.resolution.allocator.network import AllocatorNetwork
+from mres_jax.resolution.allocator.policy import AllocatorPolicy
 from mres_jax.resolution.allocator.store import save_allocator
+from mres_jax.testing import tiny_clip, tiny_qwen2_vl
 
 QUESTION = "What is the invoice number?"
 SIZES = ((96, 128), (256, 200), (64, 64))
@@ -183,3 +186,18 @@ def test_a_strip_draws_each_picture_at_its_share():
     assert black[:, : CELL + GAP].sum() == CELL**2
     assert black.sum() == CELL**2 + (CELL // 2) ** 2
     assert (strip[GAP - 1, GAP + CELL + GAP + 10] == OUTLINE).all()  # left out: its outline alone
+
+
+@pytest.mark.slow
+def test_a_clip_is_allocated_in_the_groups_of_frames_that_the_model_sees():
+    tiny = tiny_qwen2_vl()
+    eyes = Eyes("tiny", tiny.model, tiny.spec, tiny.tokenizer)
+    loaded = LoadedAllocator(small_network(eyes.size), eyes, name="tiny")
+    policy = AllocatorPolicy(weights="tiny", retention=0.5)
+    clip = tiny_clip(0, 32, 48, frames=5)
+    look = loaded.look(policy, [clip], QUESTION, tiny.spec)
+    assert len(look.scales) == 5
+    assert [view.frames for view in look.views] == [(0, 1), (2, 3), (4, 4)]
+    assert 0 < look.allocation.retention <= 0.5
+    pair = np.mean(look.scales[:2])
+    assert look.allocation.scales[0] == pytest.approx(pair)

@@ -10,7 +10,6 @@ from mres_jax.rewards import (
     answer_format,
     best_span_iou,
     choice_f1,
-    choice_letters,
     choice_match,
     final_answer,
     grounding,
@@ -25,6 +24,7 @@ from mres_jax.rewards import (
     span_iou,
     word_accuracy,
 )
+from mres_jax.scoring import choice_letters
 
 OPTIONS = ("A. a cat", "B. a dog", "C. both of them")
 GOOD = r"<think>It barks.</think> <answer>\boxed{B}</answer>"
@@ -47,6 +47,9 @@ GOOD = r"<think>It barks.</think> <answer>\boxed{B}</answer>"
         ("a horse", ""),
         ("", ""),
         ("D", ""),  # there is no such option
+        ("A Doberman, so B", ""),  # two letters that stand alone
+        ("It is B or C", ""),
+        ("**B**", "B"),
     ],
 )
 def test_letters_of_an_answer(text, letters):

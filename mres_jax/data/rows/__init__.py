@@ -2,6 +2,10 @@
 
 from mres_jax.data.rows.index import RowIndex as RowIndex
 from mres_jax.data.rows.opening import open_rows as open_rows
+from mres_jax.data.rows.questions import (
+    QuestionRow as QuestionRow,
+    read_questions as read_questions,
+)
 from mres_jax.data.rows.report import PolicyReport as PolicyReport, report_policy as report_policy
 from mres_jax.data.rows.rowset import (
     Measured as Measured,

@@ -86,13 +86,10 @@ class Beta(NamedTuple):
         An action is the share of one of two gamma variables; these are drawn as logarithms, so
         that neither underflows.
         """
-
-        def one(key, alpha, beta):
-            first, second = jax.random.split(key)
-            return jax.random.loggamma(first, alpha) - jax.random.loggamma(second, beta)
-
-        flat = jax.vmap(one)(keys.reshape(-1), self.alpha.reshape(-1), self.beta.reshape(-1))
-        return flat.reshape(self.alpha.shape)
+        halves = jax.vmap(jax.random.split)(keys.reshape(-1)).reshape(-1)
+        shapes = jnp.stack([self.alpha, self.beta], axis=-1).reshape(-1)
+        logs = jax.vmap(jax.random.loggamma)(halves, shapes)  # one program: it compiles long
+        return (logs[::2] - logs[1::2]).reshape(self.alpha.shape)
 
     def log_density(self, logits: Float[Array, "*b"]) -> Float[Array, "*b"]:
         """Logarithm of the density of the action `sigmoid(logit)`, nats."""

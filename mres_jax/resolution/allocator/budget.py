@@ -14,8 +14,8 @@ import numpy as np
 
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import PolicyError
-from mres_jax.geometry import Size, View
-from mres_jax.resolution.uniform import native_size, scaled_size, whole_view
+from mres_jax.geometry import Extent, Size
+from mres_jax.resolution.uniform import native_size, scaled_size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,18 +51,13 @@ class Allocation:
         got = sum(max(0, t - n) for t, n in zip(self.tokens, self.native_tokens, strict=True))
         return max(0.0, 1 - got / above) if above > 0 else 0.0
 
-    def views(self, sizes: Sequence[Size]) -> list[View]:
-        """Returns one view per picture that is looked at; `sizes` are the pictures', pixels."""
-        pairs = zip(sizes, self.sizes, strict=True)
-        return [whole_view(i, s, target) for i, (s, target) in enumerate(pairs) if target]
 
-
-def allocate(scales: Sequence[float], sizes: Sequence[Size], spec: ProcessorSpec) -> Allocation:
+def allocate(scales: Sequence[float], sizes: Sequence[Extent], spec: ProcessorSpec) -> Allocation:
     """Returns the sizes that scales come to.
 
     Args:
       scales: per side, one for each picture; 0 leaves it out.
-      sizes: of the upright pictures, pixels.
+      sizes: of the upright pictures, pixels; for each group of frames of a clip the clip's.
       spec: of the model.
 
     Raises:
@@ -79,7 +74,7 @@ def allocate(scales: Sequence[float], sizes: Sequence[Size], spec: ProcessorSpec
 
 def allocate_within(
     scales: Sequence[float],
-    sizes: Sequence[Size],
+    sizes: Sequence[Extent],
     spec: ProcessorSpec,
     *,
     tokens: int,
@@ -121,7 +116,7 @@ def allocate_within(
     return _allocation(checked, targets, sizes, spec)
 
 
-def retention_tokens(retention: float, sizes: Sequence[Size], spec: ProcessorSpec) -> int:
+def retention_tokens(retention: float, sizes: Sequence[Extent], spec: ProcessorSpec) -> int:
     """Returns the budget, in visual tokens, that a share of native resolution is; at least 1.
 
     Raises:
@@ -143,7 +138,7 @@ class _Step:
 
 
 @functools.lru_cache(maxsize=256)  # frames of a clip are of one size
-def _ladder(size: Size, max_scale: float, spec: ProcessorSpec) -> tuple[_Step, ...]:
+def _ladder(size: Extent, max_scale: float, spec: ProcessorSpec) -> tuple[_Step, ...]:
     """All sizes of a picture up to a scale, each with more tokens than the one before."""
     native = native_size(size, spec)
     edges = {0.0}
@@ -204,7 +199,7 @@ def _affordable(
 def _allocation(
     scales: Sequence[float],
     targets: Sequence[Size | None],
-    sizes: Sequence[Size],
+    sizes: Sequence[Extent],
     spec: ProcessorSpec,
 ) -> Allocation:
     area = spec.stride**2
@@ -216,7 +211,7 @@ def _allocation(
     )
 
 
-def _check_scales(scales: Sequence[float], sizes: Sequence[Size]) -> list[float]:
+def _check_scales(scales: Sequence[float], sizes: Sequence[Extent]) -> list[float]:
     checked = [float(scale) for scale in scales]
     if len(checked) != len(sizes):
         raise PolicyError(f"allocator: {len(checked)} scales for {len(sizes)} pictures.")

@@ -1,4 +1,4 @@
-"""What is done with the scales of a clip before they become sizes: pairs, selection. numpy.
+"""What is done with the scales of a clip before they become sizes: selection. numpy.
 
 Axes: t frames of one clip.
 """
@@ -7,20 +7,6 @@ import numpy as np
 from jaxtyping import Float
 
 from mres_jax.errors import PolicyError
-
-
-def pair_scales(scales: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
-    """Returns the scales with both frames of each pair at the mean of the two.
-
-    Backbones that merge two frames into one patch need them at one size. A last frame without a
-    partner keeps its scale.
-
-    Reference:
-      The released code of ResAdapt (arXiv:2603.28610) averages so for Qwen2.5-VL and Qwen3-VL.
-    """
-    whole = len(scales) // 2 * 2
-    means = scales[:whole].reshape(-1, 2).mean(axis=1)
-    return np.concatenate([np.repeat(means, 2), scales[whole:]])
 
 
 def select_top(scales: Float[np.ndarray, " t"], count: int) -> Float[np.ndarray, " t"]:

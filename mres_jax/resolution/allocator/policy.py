@@ -13,7 +13,7 @@ import numpy as np
 
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import PolicyError
-from mres_jax.geometry import Extent, Size, View
+from mres_jax.geometry import Extent, View
 from mres_jax.resolution.allocator.budget import (
     Allocation,
     allocate,
@@ -30,13 +30,15 @@ class AllocatorPolicy(Policy):
 
     `allocator,weights=DIR` takes its scales as they are, `retention=0.25` brings them in proportion
     to a quarter of the native visual tokens, `top=4` keeps the four largest and leaves the others
-    out.
+    out. In a clip, frames that the model sees together share the mean of their scales, and `top`
+    counts these groups.
 
     Reference:
       Liao et al., 2026, "ResAdapt", arXiv:2603.28610. `retention` and its rule are ours.
     """
 
     name: ClassVar[str] = "allocator"
+    takes_clips: ClassVar[bool] = True
     example: ClassVar[str] = "allocator,weights=DIR,retention=0.25"
     weights: str  # directory of the allocator
     retention: float | None = None  # share of the native visual tokens
@@ -64,7 +66,7 @@ class AllocatorPolicy(Policy):
     def allocation(
         self,
         scales: Sequence[float],
-        sizes: Sequence[Size],
+        sizes: Sequence[Extent],
         spec: ProcessorSpec,
         *,
         max_scale: float,
@@ -72,8 +74,8 @@ class AllocatorPolicy(Policy):
         """Returns what the scales of the network come to.
 
         Args:
-          scales: per side, one for each picture.
-          sizes: of the upright pictures, pixels.
+          scales: per side, one for each unit, see `units_of`.
+          sizes: of the upright pictures, pixels; for each group of frames of a clip the clip's.
           spec: of the model.
           max_scale: of the allocator; no retention makes a picture larger.
 

@@ -10,8 +10,9 @@ from mres_jax.data.spec import ChatTemplate, ProcessorSpec
 from mres_jax.errors import PolicyError
 from mres_jax.geometry import Size
 from mres_jax.resolution.allocator.budget import allocate, allocate_within, retention_tokens
-from mres_jax.resolution.allocator.operators import pair_scales, select_above, select_top
+from mres_jax.resolution.allocator.operators import select_above, select_top
 from mres_jax.resolution.allocator.policy import AllocatorPolicy
+from mres_jax.resolution.allocator.units import unit_views, units_of
 from mres_jax.resolution.policies import parse_policy
 from mres_jax.resolution.uniform import native_size, scaled_size
 
@@ -162,7 +163,7 @@ def test_a_budget_below_all_sizes_is_refused_or_drops_the_smallest():
     assert sum(out.tokens) <= 12
     kept = [i for i, n in enumerate(out.tokens) if n]
     assert kept == sorted(np.argsort(scales)[-len(kept) :].tolist())
-    assert out.views(sizes)[0].item == kept[0]
+    assert unit_views(units_of(sizes, SPEC), out)[0].item == kept[0]
     with pytest.raises(PolicyError, match="budget of 2 visual tokens, but 1 pictures take"):
         allocate_within(scales, sizes, SPEC, tokens=2, max_scale=1.8, drop=True)
 
@@ -174,12 +175,6 @@ def test_no_scale_above_zero_is_refused():
         allocate([1.0, np.nan], [HD, HD], SPEC)
     with pytest.raises(PolicyError, match="1 scales for 2 pictures"):
         allocate([1.0], [HD, HD], SPEC)
-
-
-def test_frames_of_a_pair_get_their_mean_and_an_odd_one_its_own():
-    np.testing.assert_allclose(
-        pair_scales(np.array([0.2, 0.6, 1.0, 1.0, 1.8])), [0.4, 0.4, 1.0, 1.0, 1.8]
-    )
 
 
 def test_selection_keeps_the_largest():

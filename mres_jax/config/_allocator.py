@@ -1,0 +1,199 @@
+"""The dataclasses of a run that trains an allocator by rewards."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from mres_jax.config._checks import require
+from mres_jax.config._evaluate import check_metrics
+from mres_jax.config._parts import LoRA, check_train
+from mres_jax.config._run import CheckpointConfig, OptimizerConfig, Schedule
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Questions:
+    """Questions about clips and pictures in a file of rows, see `data.rows.read_questions`."""
+
+    path: str
+    folder: str = ""  # that names of files start from; empty: the folder of `path`
+    held_out: int = 0  # rows kept from training, for the validation point: the last of the file
+    max_frames: int = 32  # of a clip
+    fps: float = 2.0  # frames looked at per second of video
+
+    def __post_init__(self):
+        require(bool(self.path), "Questions", "path is empty; name a .json or .jsonl file.")
+        require(self.held_out >= 0, "Questions", f"held_out={self.held_out} must be at least 0.")
+        ok = self.max_frames >= 2 and self.fps > 0
+        require(
+            ok,
+            "Questions",
+            f"max_frames={self.max_frames} must be at least 2 and fps={self.fps} above 0.",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BackboneTraining:
+    """The backbone learns beside the allocator, from the same rollouts.
+
+    Attributes:
+      optimizer: step rule.
+      every: it takes a step with every so many steps of the run; the allocator takes all.
+      advantage: `grpo` each rollout against all of its prompt, as in the released code; `capo` the
+        allocator's own signal, as in the paper.
+      train: as in `Run`.
+      peft: as in `Run`.
+      remat: as in `Run`.
+      loss_chunk: tokens whose scores over the vocabulary exist at a time; none is all of a pack.
+    """
+
+    optimizer: OptimizerConfig = dataclasses.field(
+        default_factory=lambda: OptimizerConfig(learning_rate=1e-6)
+    )
+    every: int = 1
+    advantage: Literal["grpo", "capo"] = "grpo"
+    train: Mapping[str, float] | None = None
+    peft: LoRA | None = None
+    remat: Literal["none", "dots", "full"] = "none"
+    loss_chunk: int | None = 1024
+
+    def __post_init__(self):
+        owner, chunk = "BackboneTraining", self.loss_chunk
+        require(self.every >= 1, owner, f"every={self.every} must be at least 1.")
+        for name, known in (
+            ("advantage", ("grpo", "capo")),
+            ("remat", ("none", "dots", "full")),
+        ):
+            value = getattr(self, name)
+            require(value in known, owner, f"{name}={value!r}; have {', '.join(known)}.")
+        require(chunk is None or chunk >= 1, owner, f"loss_chunk={chunk} must be at least 1.")
+        check_train(self.train, self.peft)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AllocatorRun:
+    """Everything that the training of an allocator is made of.
+
+    One step: `prompts` questions, `allocations` drawn for each, `rollouts` answers under each,
+    their rewards, then `updates` optimiser steps over equal parts of the questions.
+
+    Attributes:
+      name: of the run, for logs.
+      backbone: the model that answers: a directory or hub id; None is the shipped mres-tiny.
+      eyes: the frozen model that the allocator sees through.
+      network: an `AllocatorConfig`.
+      data: `Questions`.
+      optimizer: step rule of the allocator.
+      schedule: length of the run in steps, and its learning rates.
+      checkpoint: where it is saved; the allocator itself stands in `allocator/` there.
+      capo: a `CAPO`, constants and forms of the advantages.
+      ppo: a `PPO`, limits of the ratio, of allocator and backbone.
+      similarity: a `Similarity`; None leaves the term out.
+      concentration: a `Concentration`; None leaves the term out.
+      rules: a `RewardRules`; None is the paper's.
+      reward: `type`: by the type of each row; a kind of `mres_jax.rewards.reward` for all of them;
+        or `path.py:function`, called with an answer and its row.
+      wire: what a clip is to the backbone: `stills`, each frame a picture of its own size; `pairs`,
+        one clip whose pairs of frames have sizes of their own.
+      cost: `linear` the mean scale; `token` true visual tokens.
+      prompts: questions of a step.
+      allocations: of each question, M.
+      rollouts: under each allocation, N.
+      updates: optimiser steps of a batch of rollouts; the first is on-policy.
+      clips_per_pack: clips that the allocator learns from at a time; gradients are added up.
+      drop_agreeing: leave out questions whose rollouts all earned the same; they are counted.
+      temperature: of rollouts.
+      top_p: of rollouts.
+      top_k: of rollouts; 0 keeps all.
+      max_new_tokens: of an answer.
+      backbone_training: None keeps the backbone frozen.
+      dtype: that the backbone computes in.
+      ladder: `Rung`s of rollouts; empty: chosen for the backbone.
+      strip_every: steps between two pictures of what a clip was allocated.
+      crowded: share of scales within a twentieth of one end of the range that is warned of.
+      retention: of the validation point; None takes the scales as they are.
+      seed: of weights, order, allocations and answers.
+      log_every: steps between two lines of the log; every step has its row of metrics.
+      metrics: as in `Run`.
+      smoke: as in `Run`.
+    """
+
+    name: str
+    network: Any
+    data: Questions
+    optimizer: OptimizerConfig
+    schedule: Schedule
+    checkpoint: CheckpointConfig
+    capo: Any
+    ppo: Any
+    similarity: Any = None
+    concentration: Any = None
+    rules: Any = None
+    backbone: str | None = None
+    eyes: str = "mres-tiny"
+    reward: str = "type"
+    wire: Literal["stills", "pairs"] = "stills"
+    cost: Literal["linear", "token"] = "linear"
+    prompts: int = 8
+    allocations: int = 16
+    rollouts: int = 1
+    updates: int = 1
+    clips_per_pack: int = 8
+    drop_agreeing: bool = True
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_new_tokens: int = 16
+    backbone_training: BackboneTraining | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    ladder: tuple[Any, ...] = ()
+    strip_every: int = 50
+    crowded: float = 0.9
+    retention: float | None = None
+    seed: int = 0
+    log_every: int = 1
+    metrics: tuple[str, ...] = ()
+    smoke: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("network", "capo", "ppo"):
+            value = getattr(self, name)
+            ok = dataclasses.is_dataclass(value) and not isinstance(value, type)
+            require(ok, "AllocatorRun", f"{name} is a {type(value).__name__}, no configuration.")
+        for name in _COUNTS:
+            value = getattr(self, name)
+            require(value >= 1, "AllocatorRun", f"{name}={value} must be at least 1.")
+        require(
+            self.prompts % self.updates == 0,
+            "AllocatorRun",
+            f"prompts={self.prompts} cannot be divided among updates={self.updates}.",
+        )
+        require(
+            self.allocations * self.rollouts > 1,
+            "AllocatorRun",
+            "one allocation with one rollout has nothing to be compared with: raise allocations.",
+        )
+        require(
+            self.temperature > 0,
+            "AllocatorRun",
+            f"temperature={self.temperature} must be above 0: rollouts are drawn.",
+        )
+        for name, known in _CHOICES.items():
+            value = getattr(self, name)
+            require(value in known, "AllocatorRun", f"{name}={value!r}; have {', '.join(known)}.")
+        require(
+            self.schedule.num_steps is not None and self.schedule.epochs is None,
+            "AllocatorRun",
+            "schedule has a length in steps, not in epochs: give num_steps alone.",
+        )
+        ok = self.retention is None or self.retention > 0
+        require(ok, "AllocatorRun", f"retention={self.retention} must be above 0.")
+        check_metrics(self.metrics)
+
+
+_COUNTS = ("prompts", "allocations", "rollouts", "updates", "max_new_tokens", "strip_every")
+_COUNTS += ("log_every", "clips_per_pack")
+_CHOICES = {
+    "wire": ("stills", "pairs"),
+    "cost": ("linear", "token"),
+    "dtype": ("float32", "bfloat16"),
+}

@@ -1,0 +1,298 @@
+"""Trains an allocator by rewards; a restart goes on where it stopped, bit for bit."""
+
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from flax import nnx
+
+from mres_jax.config import AllocatorRun, diff, from_json, to_json
+from mres_jax.errors import ConfigError
+from mres_jax.files import check_directory, write_together
+from mres_jax.inference.allocators import mean_scales
+from mres_jax.models.checkpoint_io import absolute
+from mres_jax.models.manifest import list_steps
+from mres_jax.resolution.allocator.network import AllocatorNetwork
+from mres_jax.resolution.allocator.store import save_allocator
+from mres_jax.training.allocator.advantages import Judged, judge
+from mres_jax.training.allocator.backbone import pack_rollouts
+from mres_jax.training.allocator.batches import pack_decisions
+from mres_jax.training.allocator.draws import Drawn, draw_allocations, pack_clips
+from mres_jax.training.allocator.features import FOLDER, FeatureCache
+from mres_jax.training.allocator.measures import costs_of, crowding, measure, split_frames
+from mres_jax.training.allocator.parts import (
+    Parts,
+    check_parts,
+    fill,
+    make_answerer,
+    model_facts,
+    open_parts,
+    sampling_of,
+    set_up_allocator,
+    set_up_backbone,
+    trees_of,
+)
+from mres_jax.training.allocator.prompts import Prompt, open_prompt, open_questions, rows_of_step
+from mres_jax.training.allocator.records import ROLLOUTS, draw_allocation, write_rollouts
+from mres_jax.training.allocator.rewarding import check_payable, open_reward
+from mres_jax.training.allocator.rollouts import Group, collect
+from mres_jax.training.allocator.validation import validate
+from mres_jax.training.checkpoints import restore_checkpoint, save_checkpoint
+from mres_jax.training.interrupts import Stop
+from mres_jax.training.metrics import (
+    FILES,
+    Writers,
+    drop_rows_after,
+    open_writers,
+    read_rows,
+)
+from mres_jax.training.setup import CHECKPOINTS
+from mres_jax.training.skips import SkipGuard
+
+RUN_FILE, ALLOCATOR, STRIPS = "run.json", "allocator", "strips"
+MAX_SKIPPED = 10  # updates in a row
+FIXED = ("network", "backbone", "eyes", "wire")  # what a run cannot change on its way
+FIXED += ("backbone_training.train", "backbone_training.peft")
+
+
+class TrainedAllocator(NamedTuple):
+    """What a run leaves in memory."""
+
+    network: AllocatorNetwork
+    step: int
+
+
+def train_allocator(
+    run: AllocatorRun, *, parts: Parts | None = None, log: Callable[[str], None] = print
+) -> TrainedAllocator:
+    """Trains to `run.schedule.num_steps`, on from the newest checkpoint in `run.checkpoint.dir`.
+
+    Writes `run.json`, `metrics.jsonl`, `evaluations.jsonl`, `rollouts.jsonl`, strips of frames,
+    checkpoints, and the allocator itself in `allocator/`. SIGTERM and Ctrl-C save before they end.
+
+    Args:
+      run: what to train.
+      parts: its models, where they are in memory already.
+      log: takes a line.
+
+    Raises:
+      ConfigError: the directory holds another run; parts that do not fit.
+      RunError: a reward that is no number, or the disk is full.
+    """
+    directory = check_directory(run.checkpoint.dir)
+    _check_same_run(directory, run)
+    if parts is None:
+        parts = open_parts(run)
+    elif run.backbone_training is not None:  # steps take over what they are given
+        parts = parts._replace(model=nnx.clone(parts.model))
+    check_parts(run, parts)
+    steps = _Steps(run, parts, directory, log)
+    first = steps.restore()
+    write_together(directory, {RUN_FILE: to_json(run).encode()})
+    last = steps.run(first)
+    return TrainedAllocator(steps.allocator.module.network, last)
+
+
+class _Steps:
+    """The steps of a run."""
+
+    def __init__(
+        self, run: AllocatorRun, parts: Parts, directory: pathlib.Path, log: Callable[[str], None]
+    ):
+        self.settings, self.parts, self.directory, self.log = run, parts, directory, log
+        self.reward, self.sampling = open_reward(run.reward, run.rules), sampling_of(run)
+        self.rows = open_questions(run.data)
+        check_payable([*self.rows.train, *self.rows.held_out], run.reward, run.rules)
+        self.features = FeatureCache(parts.eyes, directory / FOLDER, name=run.eyes)
+        self.allocator, self.backbone = set_up_allocator(run), set_up_backbone(run, parts)
+        self.answerer = make_answerer(run, parts)
+        self.guard = SkipGuard(MAX_SKIPPED, log)
+
+    def restore(self) -> int:
+        """Reads the newest checkpoint, if there is one, and returns its step."""
+        root = absolute(self.directory / CHECKPOINTS)
+        if not list_steps(root):
+            return 0
+        fallback = self.settings.checkpoint.fallback
+        found = restore_checkpoint(root, trees_of(self.allocator, self.backbone), fallback=fallback)
+        fill(self.allocator, self.backbone, found.trees)
+        return found.step
+
+    def run(self, first: int) -> int:
+        """Takes the steps that are left and returns the last one taken."""
+        run, last = self.settings, self.settings.schedule.num_steps or 0
+        drop_rows_after(self.directory / ROLLOUTS, first)
+        self.log(
+            f"{run.name}: steps {first} to {last}, {len(self.rows.train)} questions and "
+            f"{len(self.rows.held_out)} held out, {run.prompts} x {run.allocations} x "
+            f"{run.rollouts} rollouts a step, in {self.directory}"
+        )
+        self.guard.saved = first
+        with Stop() as stop, open_writers(run, first=first, log=self.log) as writers:
+            if first and self._is_unpublished(first):
+                self._publish(first, writers)
+            for step in range(first + 1, last + 1):
+                row = self.step(step)
+                writers.row("train", row)
+                self._tell(row, step)
+                is_end = step == last or stop.asked is not None
+                if is_end or step % run.checkpoint.every_steps == 0:
+                    self._save(step)
+                    self._publish(step, writers)
+                if stop.asked:
+                    self.log(f"{run.name}: stopped by {stop.asked} after step {step}; saved")
+                    return step
+        return last
+
+    def step(self, step: int) -> dict[str, Any]:
+        """One step: questions, allocations, answers, rewards, updates. Returns its metrics."""
+        run, start = self.settings, time.perf_counter()
+        rows = rows_of_step(self.rows.train, step, count=run.prompts, seed=run.seed)
+        prompts = [self._open(row) for row in rows]
+        names = [f"{row.id}@{step}.{place}" for place, row in enumerate(rows)]
+        features = [self._features(prompt) for prompt in prompts]
+        clips = pack_clips(features, max_clips=run.prompts)
+        drawn = draw_allocations(
+            self.allocator.split, clips, names, count=run.allocations, seed=run.seed
+        )
+        if self.backbone is not None:
+            self.answerer.generator.model = self.backbone.module.model
+        groups = collect(
+            prompts,
+            names,
+            drawn,
+            self.answerer,
+            self.parts.spec,
+            self.reward,
+            rollouts=run.rollouts,
+            sampling=self.sampling,
+            seed=run.seed,
+        )
+        costs, asked = costs_of(groups, run), time.perf_counter()
+        judged = judge(groups, costs, run)
+        row: dict[str, Any] = {"step": step}
+        row |= measure(groups, drawn, costs, judged.capo, run) | judged.counts
+        row |= self._learn(step, groups, features, drawn, judged)
+        write_rollouts(self.directory, step, groups, judged)
+        if step % run.strip_every == 0:
+            strip = draw_allocation(
+                prompts[0], split_frames(drawn.means, groups)[0], self.parts.spec
+            )
+            write_together(self.directory / STRIPS, {f"step_{step:06d}.png": strip})
+        count = run.prompts * run.allocations * run.rollouts
+        row["rollouts_per_s"] = count / (asked - start)
+        return row | {"seconds": time.perf_counter() - start, "time": time.time()}
+
+    def _learn(
+        self, step: int, groups: list[Group], features: list, drawn: Drawn, judged: Judged
+    ) -> dict[str, Any]:
+        """Takes the updates of a step and returns their metrics, of the first and of the last.
+
+        A part whose questions were all dropped changes nothing.
+        """
+        run, size = self.settings, self.settings.prompts // self.settings.updates
+        settings, metrics, updates = run.backbone_training, {}, 0
+        for at in range(0, run.prompts, size):
+            here = [i for i in range(at, at + size) if judged.kept[i]]
+            if not here:
+                continue
+            updates += 1
+            part = list(range(at, at + size))
+            batches = pack_decisions(part, groups, features, drawn, judged, run)
+            found = self.allocator.update(batches)
+            self.guard.add(step, found)
+            self.guard.settle()
+            if self.backbone is not None and settings and step % settings.every == 0:
+                rollouts = pack_rollouts(
+                    [groups[i] for i in here], [judged.backbone[i] for i in here], self.answerer
+                )
+                found |= {
+                    name if name.startswith("backbone_") else f"backbone_{name}": value
+                    for name, value in self.backbone.update(rollouts).items()
+                }
+            metrics |= found if updates == 1 else {f"{k}_last": v for k, v in found.items()}
+        return {"updates": updates} | {k: v for k, v in metrics.items() if "objective" not in k}
+
+    def _save(self, step: int) -> None:
+        run, facts = self.settings, model_facts(self.settings, self.parts)
+        facts["extra"] = facts.get("extra", {}) | {"run": json.loads(to_json(run))}
+        save_checkpoint(
+            self.directory / CHECKPOINTS,
+            trees_of(self.allocator, self.backbone),
+            step=step,
+            keep=run.checkpoint.keep,
+            **facts,
+        )
+        self.guard.saved = step
+
+    def _is_unpublished(self, step: int) -> bool:
+        """Whether a run was cut between saving a step and answering the held-out questions."""
+        rows = read_rows(self.directory / FILES["held_out"])
+        return bool(self.rows.held_out) and all(row["step"] != step for row in rows)
+
+    def _publish(self, step: int, writers: Writers) -> None:
+        """Answers the held-out questions and leaves the allocator with what came of it."""
+        run = self.settings
+        kept: dict[str, Any] = {"run": run.name, "backbone": run.backbone or "mres-tiny"}
+        kept |= {"wire": run.wire, "step": step}
+        if self.rows.held_out:
+            point = self._validate(step)
+            writers.row("held_out", point)
+            kept |= {k: v for k, v in point.items() if k not in ("step", "time", "seconds")}
+        network = self.allocator.module.network
+        save_allocator(self.directory / ALLOCATOR, network, features=run.eyes, facts=kept)
+
+    def _validate(self, step: int) -> dict[str, Any]:
+        run, start = self.settings, time.perf_counter()
+        if self.backbone is not None:
+            self.answerer.generator.model = self.backbone.module.model
+        prompts = [self._open(row) for row in self.rows.held_out]
+        point = validate(
+            prompts, self._mean_scales, self.answerer, self.parts.spec, self.reward, run
+        )
+        self.log(
+            f"step {step:5d} held out: accuracy {point['accuracy']:.3f} at retention "
+            f"{point['retention']:.3f}; one fixed scale {point['fixed_accuracy']:.3f} at "
+            f"{point['fixed_retention']:.3f} ({point['questions']} questions)"
+        )
+        seconds = time.perf_counter() - start
+        return {"step": step, **point, "seconds": seconds, "time": time.time()}
+
+    def _mean_scales(self, prompt: Prompt) -> np.ndarray:
+        clips = pack_clips([self._features(prompt)], max_clips=1)
+        return mean_scales(self.allocator.module.network, clips)[: len(prompt.frames)]
+
+    def _open(self, row: Any) -> Prompt:
+        return open_prompt(row, self.settings.data, self.parts.spec, wire=self.settings.wire)
+
+    def _features(self, prompt: Prompt) -> tuple[np.ndarray, np.ndarray]:
+        return self.features.features(prompt.frames, prompt.row.prompt)
+
+    def _tell(self, row: dict[str, Any], step: int) -> None:
+        if warning := crowding(row, self.settings):
+            self.log(warning)
+        if step % self.settings.log_every == 0:
+            self.log(
+                f"step {step:5d}  reward {row['reward']:.3f}  retention {row['retention']:.3f}  "
+                f"scale {row['scale']:.2f} ± {row['scale_spread']:.2f}  dropped "
+                f"{row['groups_dropped']}/{row['groups']}  {row['seconds']:.1f} s"
+            )
+
+
+def _check_same_run(directory: pathlib.Path, run: AllocatorRun) -> None:
+    """Refuses to go on with other models; numbers of the training may change."""
+    file = directory / RUN_FILE
+    if not file.is_file():
+        return
+    old = from_json(file.read_text())
+    if not isinstance(old, AllocatorRun):
+        raise ConfigError(f"run: {directory} holds a run of another kind; name another directory.")
+    changes = [line for line in diff(old, run) if line.startswith(FIXED)]
+    if changes:
+        raise ConfigError(
+            f"run: {directory} holds a run of other models ({'; '.join(changes)}). Name another "
+            "checkpoint.dir."
+        )

@@ -1,0 +1,73 @@
+"""What a run will take, said before it starts: rollouts, features on disk, parameters."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from flax import nnx
+
+from mres_jax.config import AllocatorRun
+from mres_jax.data.rows import QuestionRow
+from mres_jax.resolution.allocator.network import AllocatorNetwork
+from mres_jax.resolution.allocator.store import num_parameters
+from mres_jax.training.allocator.features import cache_bytes
+from mres_jax.training.allocator.prompts import open_questions
+
+
+class Outlook(NamedTuple):
+    """Counts of a run.
+
+    Attributes:
+      questions: that are trained on.
+      held_out: that are not.
+      steps: of the run.
+      rollouts_per_step: answers.
+      parameters: of the allocator.
+      max_frames: of all clips together at most; a video may turn out shorter.
+      feature_bytes: of these on disk, float32.
+    """
+
+    questions: int
+    held_out: int
+    steps: int
+    rollouts_per_step: int
+    parameters: int
+    max_frames: int
+    feature_bytes: int
+
+
+def look_ahead(run: AllocatorRun) -> Outlook:
+    """Returns the counts of a run, without its models and without decoding anything.
+
+    Raises:
+      MresError: rows that cannot be used.
+    """
+    rows = open_questions(run.data)
+    frames = _frames([*rows.train, *rows.held_out], run.data.max_frames)
+    network = nnx.eval_shape(lambda: AllocatorNetwork(run.network, rngs=nnx.Rngs(0)))
+    return Outlook(
+        questions=len(rows.train),
+        held_out=len(rows.held_out),
+        steps=run.schedule.num_steps or 0,
+        rollouts_per_step=run.prompts * run.allocations * run.rollouts,
+        parameters=num_parameters(network),
+        max_frames=frames,
+        feature_bytes=cache_bytes(frames, run.network.frame_size),
+    )
+
+
+def describe(name: str, outlook: Outlook) -> str:
+    """Returns the counts as one line."""
+    return (
+        f"{name}: {outlook.questions:,} questions, {outlook.held_out:,} held out; "
+        f"{outlook.steps:,} steps of {outlook.rollouts_per_step:,} rollouts; allocator of "
+        f"{outlook.parameters:,} parameters; features of at most {outlook.max_frames:,} frames, "
+        f"{outlook.feature_bytes / 1e6:,.1f} MB on disk"
+    )
+
+
+def _stills(row: QuestionRow, most: int) -> int:
+    return len(row.files) if row.form == "images" else min(most, len(row.files))
+
+
+def _frames(rows: Sequence[QuestionRow], most: int) -> int:
+    return sum(most if row.form == "video" else _stills(row, most) for row in rows)

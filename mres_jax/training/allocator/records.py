@@ -1,0 +1,68 @@
+"""What a run leaves to look at: every rollout as a line, and strips of what was allocated."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from mres_jax.data.spec import ProcessorSpec
+from mres_jax.geometry import Size, View
+from mres_jax.inference.show import png
+from mres_jax.inference.strip import draw_strip
+from mres_jax.resolution.allocator.budget import Allocation
+from mres_jax.resolution.uniform import native_size, whole_view
+from mres_jax.training.allocator.advantages import Judged
+from mres_jax.training.allocator.prompts import Prompt
+from mres_jax.training.allocator.rollouts import Group, plan_views
+
+ROLLOUTS = "rollouts.jsonl"
+
+
+def write_rollouts(
+    directory: pathlib.Path, step: int, groups: Sequence[Group], judged: Judged
+) -> None:
+    """Appends a line for each allocation of a step, with all its answers."""
+    lines = []
+    for i, group in enumerate(groups):
+        for m, each in enumerate(group.tries):
+            row = {
+                "step": step,
+                "id": group.prompt.row.id,
+                "allocation": m,
+                "scales": [round(float(x), 4) for x in each.scales],
+                "tokens": list(each.allocation.tokens),
+                "retention": round(each.allocation.retention, 6),
+                "answers": [answer.text for answer in each.answers],
+                "rewards": [reward.total for reward in each.rewards],
+                "right": [reward.right for reward in each.rewards],
+                "advantage": round(float(judged.capo.allocations[i, m]), 6),
+                "dropped": not bool(judged.kept[i]),
+            }
+            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    with (directory / ROLLOUTS).open("a") as file:
+        file.write("".join(lines))
+
+
+def draw_allocation(prompt: Prompt, scales: np.ndarray, spec: ProcessorSpec) -> bytes:
+    """Returns a PNG of the frames of a prompt, each at the size that its scale comes to."""
+    allocation, _ = plan_views(prompt, scales, spec)
+    views, native = _frame_views(prompt, allocation, spec)
+    return png(draw_strip(prompt.frames, views, native))
+
+
+def _frame_views(
+    prompt: Prompt, allocation: Allocation, spec: ProcessorSpec
+) -> tuple[list[View], list[Size]]:
+    """A view of each frame, and what each would have at native resolution."""
+    targets: dict[int, Size] = {}
+    natives: dict[int, Size] = {}
+    for unit, target in zip(prompt.units, allocation.sizes, strict=True):
+        for frame in unit.frames:
+            natives[frame] = native_size(unit.extent, spec)
+            if target:
+                targets[frame] = target
+    views = [
+        whole_view(i, Size(*prompt.frames[i].shape[:2]), target) for i, target in targets.items()
+    ]
+    return views, [natives[i] for i in range(len(prompt.frames))]
