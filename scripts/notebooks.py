@@ -5,6 +5,7 @@ python scripts/notebooks.py run [NAME...]    runs them from top to bottom (all o
 python scripts/notebooks.py write [NAME...]  the same, and keeps the outputs
 """
 
+import os
 import pathlib
 import resource
 import sys
@@ -19,6 +20,7 @@ from traitlets.config import Config
 
 FOLDER = pathlib.Path(__file__).parents[1] / "docs" / "notebooks"
 TIMEOUT = 1200  # s, of a cell, and of the kernel before the first one
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}  # slow compiles on busy machines belong in no notebook
 KEPT = {"kernelspec", "jupytext"}  # of the metadata: the rest changes from machine to machine
 
 
@@ -59,9 +61,10 @@ def run(script: pathlib.Path, *, keep: bool) -> str:
             timeout=TIMEOUT,
             startup_timeout=TIMEOUT,
             kernel_name="python3",
+            coalesce_streams=True,
             resources={"metadata": {"path": folder}},
             config=Config(KernelManager=manager),
-        ).execute()
+        ).execute(env=os.environ | QUIET)
     if keep:
         notebook.metadata = {k: v for k, v in notebook.metadata.items() if k in KEPT}
         for number, cell in enumerate(notebook.cells):

@@ -17,7 +17,7 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 ROOT = pathlib.Path(__file__).parents[1]
 PUBLIC = ROOT / "tests" / "golden" / "public_api.txt"  # kept by tests/test_public_api.py
 NOTEBOOKS = ROOT / "docs" / "notebooks"
-FIRST = ("quickstart", "checkpoints", "finetune", "allocator", "rc_map")
+FIRST = ("quickstart", "checkpoints", "finetune", "allocator")
 OUTSIDE = "files"  # folder of the site for what a document links to and does not stand in docs/
 LINK = re.compile(r"\]\(([^)#\s]+)((?:#[^)\s]*)?)\)")
 LANGUAGES = {".py": "python", ".sh": "bash", ".toml": "toml", ".yml": "yaml", ".json": "json"}

@@ -87,7 +87,7 @@ print(f"{model.name}: one visual token shows {model.spec.stride} x {model.spec.s
 # Pages are drawn from a seed; what is written on them is random, so nothing can be known by heart.
 
 # %%
-page = make_document(7, area_bin="E", ratio_bin="AW", options=Options(grounds=("plain",)))
+page = make_document(3, area_bin="E", ratio_bin="AW", options=Options(grounds=("plain",)))
 question = next(question for question in page.questions if question.type == "rc")
 print(f"{question.text} (there: {question.answer})")
 display(Image(png(page.image)))
