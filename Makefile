@@ -3,6 +3,8 @@ VENV = .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 READY_PARITY = $(VENV)-parity/.ready
+READY_NOTEBOOKS = $(VENV)/.ready-notebooks
+READY_DOCS = $(VENV)/.ready-docs
 READY_AOT = $(VENV)-aot/.ready
 READY_CUDA = $(VENV)-aot-cuda/.ready
 JOBS = 2
@@ -13,12 +15,12 @@ export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/.cache/jax
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: help demo test lint types wheel parity aot aot-cuda nightly lock clean
+.PHONY: help demo test lint types wheel parity notebooks docs aot aot-cuda nightly lock clean
 
 help:
 	@echo "make demo     set up, then see the main job done (SEED=1 changes all of it)"
 	@echo "make test     set up, then run the tests that this machine can run"
-	@echo "make lint types wheel parity aot aot-cuda nightly lock clean: see CONTRIBUTING.md"
+	@echo "make lint types wheel parity notebooks docs aot aot-cuda nightly lock clean: see CONTRIBUTING.md"
 
 demo: $(READY)
 	$(BIN)/mres demo $(if $(SEED),--seed $(SEED)) $(ARGS)
@@ -42,6 +44,14 @@ wheel: $(READY)
 # Live transformers on torch, in an environment of their own.
 parity: $(READY_PARITY)
 	$(VENV)-parity/bin/pytest -m parity tests/parity $(ARGS)
+
+# Every notebook from top to bottom, and whether it is that of its script; ARGS="run quickstart" takes one, "write" keeps outputs.
+notebooks: $(READY_NOTEBOOKS)
+	$(BIN)/python scripts/notebooks.py $(or $(ARGS),run)
+
+# The site, into build/site; a link or reference that leads nowhere is an error.
+docs: $(READY_DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)
 
 # The TPU kernels through the real TPU compiler, and what they cost there against what they may.
 aot: $(READY_AOT)
@@ -67,6 +77,14 @@ $(READY): pyproject.toml scripts/lock.py scripts/setup.sh
 
 $(READY_PARITY): pyproject.toml scripts/lock.py scripts/setup.sh
 	@scripts/setup.sh $(VENV)-parity dev parity
+	@touch $@
+
+$(READY_NOTEBOOKS): $(READY)
+	@scripts/setup.sh $(VENV) dev notebooks
+	@touch $@
+
+$(READY_DOCS): $(READY)
+	@scripts/setup.sh $(VENV) dev docs
 	@touch $@
 
 $(READY_AOT): pyproject.toml scripts/lock.py scripts/setup.sh

@@ -15,7 +15,7 @@ import tomllib
 
 ROOT = pathlib.Path(__file__).parents[1]
 PYPROJECT = ROOT / "pyproject.toml"
-LOCKED_GROUPS = ("dev",)
+LOCKED_GROUPS = ("dev", "docs", "notebooks")
 HEADER = "[tool.uv] # locked versions, written by `make lock`; read by uv and by the Makefile"
 
 

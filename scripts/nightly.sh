@@ -13,7 +13,7 @@ run() { # run NAME VENV COMMAND...
   "$@" 2>&1 | tee "$log" || failed=1
   local jax tests
   jax=$("$venv/bin/python" -c 'from importlib.metadata import version; print(version("jax"))')
-  tests=$(grep -E ' in [0-9.]+s|^[0-9]+ steps over|^[0-9]+ cases' "$log" | tail -n 1 |
+  tests=$(grep -E ' in [0-9.]+s|^[0-9]+ steps over|^[0-9]+ cases|^[0-9]+ passed' "$log" | tail -n 1 |
     sed -E 's/=+ ?//g; s/ in [0-9.]+s.*//')
   rows+=("| $name | $jax | ${tests:-no summary} | $(((SECONDS - start + 30) / 60)) |")
 }
@@ -28,6 +28,9 @@ for version in 3.11 3.12; do
   fi
 done
 run parity .venv-parity make parity
+make .venv/.ready || exit 1
+run notebooks .venv make notebooks
+run documents .venv make docs
 make .venv-aot/.ready || exit 1
 run "TPU kernels" .venv-aot .venv-aot/bin/python kernels/aot/budgets.py bundles --grid
 run "TPU kernels, memory" .venv-aot .venv-aot/bin/python kernels/aot/budgets.py memory

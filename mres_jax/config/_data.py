@@ -16,11 +16,13 @@ class Documents:
     examples: int = 4_096  # conversations of an epoch
     kinds: Mapping[str, float] = dataclasses.field(
         default_factory=lambda: {"invoice": 1.0, "table": 1.0, "sign": 1.0, "screen": 1.0}
-    )
+    )  # of document -> weight; `page` too
     questions: Mapping[str, float] = dataclasses.field(
         default_factory=lambda: {"rc": 0.75, "sc": 0.25}
-    )
-    images_per_prompt: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"1": 1.0})
+    )  # to read, to see, or `point`, where something is -> weight
+    images_per_prompt: Mapping[str, float] = dataclasses.field(
+        default_factory=lambda: {"1": 1.0}
+    )  # -> weight
     area_bins: Mapping[str, float] = dataclasses.field(
         default_factory=lambda: dict.fromkeys("ABCDEFG", 1.0)
     )  # of the unit 128**2 px, as in RC-Bench
@@ -63,7 +65,7 @@ _KNOWN = {
 class Rows:
     """Conversations in a file, LLaVA JSON or JSONL, with a folder of pictures and clips."""
 
-    path: str
+    path: str  # .json or .jsonl
     images: str  # folder that the rows' paths of pictures and clips start from
     weight: float = 1.0  # times that an epoch has each row; a fraction draws rows anew every epoch
     held_out: int = 0  # rows kept from training, for `Run.evaluate`: the same for all seeds

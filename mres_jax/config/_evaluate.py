@@ -19,7 +19,7 @@ class Evaluate:
     Held out are documents of another seed, and the rows that `Rows.held_out` keeps back.
     """
 
-    every_steps: int = 500
+    every_steps: int = 500  # steps between two evaluations; one more at the end
     num_packs: int = 4  # at most, of the held-out loss; 0 leaves it out
     num_questions: int = 32  # at most, answered greedily and scored; 0 leaves them out
     num_samples: int = 4  # of these answers, kept with their pictures

@@ -15,11 +15,11 @@ from mres_jax.config._parts import LoRA, check_train
 class OptimizerConfig:
     """AdamW or Muon with a clipped gradient."""
 
-    name: Literal["adamw", "muon"] = "adamw"
+    name: Literal["adamw", "muon"] = "adamw"  # muon: of matrices, the rest by adamw
     learning_rate: float = 1e-3  # at the top of the schedule
     weight_decay: float = 0.0  # of matrices
-    b1: float = 0.9
-    b2: float = 0.95
+    b1: float = 0.9  # of the mean of gradients
+    b2: float = 0.95  # of the mean of their squares
     clip_norm: float = 1.0  # of the global gradient
 
     def __post_init__(self):
@@ -49,11 +49,11 @@ class Schedule:
     the most the data may be used for: steps beyond it are refused before the first one.
     """
 
-    num_steps: int | None = None
+    num_steps: int | None = None  # of the optimiser
     epochs: int | None = None  # passes over the data
-    warmup_steps: int | None = None
+    warmup_steps: int | None = None  # from 0 to the learning rate
     warmup_fraction: float = 0.0  # of the steps, where `warmup_steps` is not given
-    kind: Literal["cosine", "linear", "constant"] = "cosine"
+    kind: Literal["cosine", "linear", "constant"] = "cosine"  # after the warm-up
     end_fraction: float = 0.0  # of the learning rate, at the last step
 
     def __post_init__(self):
@@ -81,8 +81,8 @@ class Schedule:
 class CheckpointConfig:
     """Where and how often a run is saved."""
 
-    dir: str
-    every_steps: int = 500
+    dir: str  # of the run: checkpoints, metrics, samples
+    every_steps: int = 500  # steps between two saves
     keep: int = 2  # newest steps that stay
     fallback: bool = False  # where the newest step is damaged, go on from the one before it
 

@@ -81,10 +81,10 @@ class Example:
 class Rung:
     """Static lengths of one pack; a run's ladder has a few of them, smallest first."""
 
-    max_patches: int
-    max_tokens: int
-    max_views: int
-    max_examples: int
+    max_patches: int  # patch rows
+    max_tokens: int  # decoder positions, visual tokens included
+    max_views: int  # pictures, tiles, groups of frames
+    max_examples: int  # conversations
     canvases: tuple[tuple[int, int], ...] = ()  # height and width, px; `max_views` of each
 
 

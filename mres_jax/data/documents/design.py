@@ -30,7 +30,8 @@ def make_document(
 
     Args:
       seed: any integer >= 0.
-      area_bin, ratio_bin: cell to draw the size from; each is drawn evenly where it is None.
+      area_bin: to draw the size from; drawn evenly where it is None.
+      ratio_bin: likewise.
       size: an exact size instead, at least 11 px per side and inside the area bins.
       kind: one of `KINDS`; drawn evenly where it is None.
       options: what may be drawn; None takes the full range.

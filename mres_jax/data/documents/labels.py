@@ -77,7 +77,9 @@ def scene_labels(
     """Labels every patch of a view with what is known about the picture, in raster order.
 
     Args:
-      view, patch_size: as for `patch_labels`.
+      document: as for `patch_labels`.
+      view: likewise.
+      patch_size: likewise.
 
     Returns:
       `int32 [rows cols]` by topic of `SC_ANSWERS`: 1 + index of the answer. Facts about the logo
