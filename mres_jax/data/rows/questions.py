@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from mres_jax.data.images import decode_image, read_size
-from mres_jax.data.rows.forms import as_text, image_names, row_id, with_options
+from mres_jax.data.rows.forms import row_id, with_options
+from mres_jax.data.rows.named import image_names
 from mres_jax.data.rows.pictures import PictureFolder, picture_fault
 from mres_jax.data.rows.scan import scan_rows
-from mres_jax.data.rows.types import Fault, shown
+from mres_jax.data.rows.types import Fault, as_text, shown
 from mres_jax.data.video import FrameSampling, clip_of, open_clip
 from mres_jax.errors import BadImageError, BadRowError, BadVideoError, MresError
 from mres_jax.protocols import Item

@@ -7,7 +7,7 @@ from mres_jax import rewards
 from mres_jax.data.rows import TaskRow
 from mres_jax.errors import MresError
 from mres_jax.protocols import Answer
-from mres_jax.scoring import anls, choice_letter, grade
+from mres_jax.scoring import anls, choice_letters, grade
 
 Score = Callable[[str, TaskRow], float]  # the text of an answer, what was asked
 
@@ -50,7 +50,7 @@ def _is_number(answer: str, row: TaskRow) -> bool:
 
 
 def _names_options(answer: str, row: TaskRow) -> bool:
-    return bool(rewards.choice_letters(answer, row.options))
+    return bool(choice_letters(answer, row.options))
 
 
 METRICS: Mapping[str, Metric] = {
@@ -63,7 +63,7 @@ METRICS: Mapping[str, Metric] = {
     "choice": Metric(
         says="the letter or the text of the right option",
         score=_graded,
-        reads=lambda answer, row: bool(choice_letter(answer, row.options)),
+        reads=_names_options,
     ),
     "choices": Metric(
         says="the letters of exactly the right options",

@@ -9,10 +9,12 @@ from typing import Any, Protocol, runtime_checkable
 
 from mres_jax.data.images import read_header
 from mres_jax.data.rows.forms import row_id
-from mres_jax.data.rows.pictures import Headers, PictureFolder
+from mres_jax.data.rows.headers import Headers
+from mres_jax.data.rows.pictures import PictureFolder
 from mres_jax.data.rows.scan import scan_rows
 from mres_jax.data.rows.summary import Finding, Tally
 from mres_jax.data.rows.types import Fault, shown
+from mres_jax.data.video import FrameSampling
 from mres_jax.errors import BadImageError, MresError
 from mres_jax.evaluation.rc_bench.items import METRICS, Metric
 from mres_jax.geometry import Size
@@ -121,11 +123,14 @@ class JsonSource:
         self.name = str(file)
         self._folder = PictureFolder(folder.absolute())
         contents = [found.content for found in scan_rows(file)]
-        with Headers(self._folder) as headers:
+        with Headers(self._folder, FrameSampling()) as headers:
             headers.read(name for each in contents if (name := _named(each)))
-            self.rows, self.bad = collect(
-                enumerate(contents), lambda content: headers.of(picture_of(content))[0]
-            )
+
+            def size_of(content: Any) -> Size:
+                extent, _ = headers.of(picture_of(content))
+                return extent if isinstance(extent, Size) else extent.size
+
+            self.rows, self.bad = collect(enumerate(contents), size_of)
 
     def picture(self, row: Annotated) -> bytes:
         """Returns the file of a row's picture."""
