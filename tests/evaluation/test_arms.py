@@ -240,8 +240,8 @@ def test_files_of_rows_are_used_whole_or_counted(tmp_path):
         open_task(write_rows(tmp_path, *bad), 0)
     counted = (
         "1 not JSON (first: #6), 2 unknown form (first: m, t), 4 no answer (first: n, z, s), "
-        "1 unsafe path (first: x), 2 missing picture (first: y, v), 1 duplicate id (first: a), "
-        "1 too long (first: h), of 13 rows"
+        "1 unsafe path (first: x), 1 missing picture (first: y), 1 missing video (first: v), "
+        "1 duplicate id (first: a), 1 too long (first: h), of 13 rows"
     )
     assert counted in str(caught.value)
     with pytest.raises(ConfigError, match=r"'exat'.*did you mean exact"):

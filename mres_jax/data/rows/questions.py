@@ -132,7 +132,7 @@ def _files(content: Mapping[str, Any], folder: PictureFolder) -> tuple[str, tupl
     if given[0] == "video":
         path = folder.path(as_text(content["video"]))
         if not os.path.exists(path):
-            raise Fault("missing picture", f"no video {shown(path, 300)}")
+            raise Fault("missing video", f"no video {shown(path, 300)}")
         return "video", (path,)
     named = {"images": content["frames"]} if given[0] == "frames" else content
     form = "frames" if given[0] == "frames" else "images"

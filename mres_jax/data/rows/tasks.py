@@ -10,7 +10,7 @@ import numpy as np
 
 from mres_jax.data.images import decode_image, read_size
 from mres_jax.data.rows.forms import row_id, with_options
-from mres_jax.data.rows.named import clips_of, image_names
+from mres_jax.data.rows.named import image_names
 from mres_jax.data.rows.pictures import PictureFolder, picture_fault
 from mres_jax.data.rows.scan import scan_rows
 from mres_jax.data.rows.types import Fault, as_text, shown
@@ -163,7 +163,7 @@ def scan_task(
         try:
             row = _parse(found.content, name, folder, scorers, scorer)
             if row.clips and not clips:
-                raise Fault("video", "a task of pictures takes no clips")
+                raise Fault("unknown form", "a task of pictures takes no clips")
             if name in seen:
                 raise Fault("duplicate id", "an earlier row has the same id")
         except Fault as fault:
@@ -195,8 +195,6 @@ def _parse(
         raise content
     if not isinstance(content, Mapping) or not as_text(content.get("question")).strip():
         raise Fault("unknown form", "a row of a task is an object with a question")
-    if clips_of(content):
-        raise Fault("unknown form", "tasks are about pictures; a row with a clip is for training")
     options = _texts(content.get("options"), "options")
     row = TaskRow(
         id=name,
@@ -232,7 +230,7 @@ def _located(name: str, folder: PictureFolder) -> str:
 
 def _clip_names(content: Mapping[str, Any]) -> list[str]:
     if content.get("frames"):
-        raise Fault("video", "frames stand in a folder; give the folder as video")
+        raise Fault("unknown form", "frames stand in a folder; give the folder as video")
     names = _first_of(content, "video", "videos") or []
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
@@ -243,7 +241,7 @@ def _clip_names(content: Mapping[str, Any]) -> list[str]:
 def _existing(name: str, folder: PictureFolder) -> str:
     path = folder.path(name)
     if not os.path.exists(path):
-        raise Fault("missing picture", f"clip {shown(name, 300)}: no such file or folder")
+        raise Fault("missing video", f"clip {shown(name, 300)}: no such file or folder")
     return path
 
 

@@ -5,9 +5,11 @@ largest under which the true tokens fit, and what rounding leaves over goes to t
 next size comes first.
 """
 
+import bisect
 import dataclasses
 import functools
 import heapq
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -145,15 +147,19 @@ def _ladder(size: Extent, max_scale: float, spec: ProcessorSpec) -> tuple[_Step,
     for extent in native:
         most = int(extent * max_scale / spec.stride) + 1
         edges |= {(n - 0.5) * spec.stride / extent for n in range(1, most + 1)}
+    ordered = sorted(edges)
+    # Pixels are whole, so a size may begin half a pixel beyond its edge; between two edges that
+    # are nearer than that lies the middle.
+    tried = {(low + high) / 2 for low, high in itertools.pairwise(ordered)}
+    tried |= {edge + 0.51 / max(extent, 1) for edge in ordered[1:] for extent in native}
     steps: list[_Step] = []
-    for edge in sorted(edges):
-        # pixels are whole: half a pixel beyond the edge both roundings are past it
-        scale = edge + 0.51 / max(min(native), 1) if edge else 1e-9
+    for scale in [1e-9, *sorted(tried)]:
         if scale > max_scale and steps:
             break
         target = scaled_size(size, min(scale, max_scale), spec)
         tokens = target.area // spec.stride**2
         if not steps or tokens > steps[-1].tokens:
+            edge = ordered[bisect.bisect_right(ordered, scale) - 1]
             steps.append(_Step(edge, tokens, target))
     return tuple(steps)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from mres_jax.errors import ConfigError
 from mres_jax.geometry import Extent
 from mres_jax.protocols import Item, extent_of, frames_of
 from mres_jax.resolution.allocator.units import Unit, units_of
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,9 +90,7 @@ def open_prompt(row: QuestionRow, data: Questions, spec: ProcessorSpec, *, wire:
     return Prompt(row=row, items=items, frames=frames, units=units)
 
 
-def rows_of_step(
-    rows: Sequence[QuestionRow], step: int, *, count: int, seed: int
-) -> list[QuestionRow]:
+def rows_of_step(rows: Sequence[T], step: int, *, count: int, seed: int) -> list[T]:
     """Returns the rows of a step, from 1: a new order in every epoch, the same in every run.
 
     An epoch ends with its last whole step; where there are fewer rows than a step takes, each step
