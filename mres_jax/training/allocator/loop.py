@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -87,13 +89,19 @@ def train_allocator(
     if parts is None:
         parts = open_parts(run)
     elif run.backbone_training is not None:  # steps take over what they are given
-        parts = parts._replace(model=nnx.clone(parts.model))
+        parts = parts._replace(model=_copied(parts.model))
     check_parts(run, parts)
     steps = _Steps(run, parts, directory, log)
     first = steps.restore()
     write_together(directory, {RUN_FILE: to_json(run).encode()})
     last = steps.run(first)
     return TrainedAllocator(steps.allocator.module.network, last)
+
+
+def _copied(model: Any) -> Any:
+    """The model with arrays of its own; `nnx.clone` would share them."""
+    graphdef, state = nnx.split(model)
+    return nnx.merge(graphdef, jax.tree.map(jnp.copy, state))
 
 
 class _Steps:
