@@ -43,7 +43,7 @@ wheel: $(READY)
 
 # Live transformers on torch, in an environment of their own.
 parity: $(READY_PARITY)
-	$(VENV)-parity/bin/pytest -m parity tests/parity $(ARGS)
+	$(VENV)-parity/bin/pytest -n $(JOBS) -m parity tests/parity $(ARGS)
 
 # Every notebook from top to bottom, and whether it is that of its script; ARGS="run quickstart" takes one, "write" keeps outputs.
 notebooks: $(READY_NOTEBOOKS)

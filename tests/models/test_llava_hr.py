@@ -50,9 +50,8 @@ def conversation(tiny: testing.TinyModel, num_images: int = 2, *, views: int = 3
     return jax.tree.map(jnp.asarray, pack([example], rung(SIDE, views, 16)))
 
 
-@pytest.mark.parametrize(
-    "direction", ["high_to_low", pytest.param("low_to_high", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("direction", ["high_to_low", "low_to_high"])
 def test_a_fresh_tower_is_the_one_without_adapters_bit_for_bit(direction):
     packed = conversation(testing.tiny_llava_hr())
     config = testing.tiny_dual_config(direction=direction)

@@ -140,7 +140,8 @@ def assert_same(one, other):
 @pytest.mark.parametrize(
     ("part", "remat"),
     [
-        *((part, "full") for part in PARTS),
+        *((part, "full") for part in PARTS[:2]),
+        *(pytest.param(part, "full", marks=pytest.mark.slow) for part in PARTS[2:]),
         *(pytest.param(part, "dots", marks=pytest.mark.slow) for part in PARTS[:2]),
     ],
     indirect=["part"],

@@ -42,13 +42,8 @@ def test_it_tells_steps_fullness_and_flops_as_the_run_measures_them(tmp_path):
     assert measured == pytest.approx(report.flops_per_step, rel=0.3)  # of the first packs alone
 
 
-@pytest.mark.parametrize(
-    "peft",
-    [
-        pytest.param(None, id="whole", marks=pytest.mark.slow),
-        pytest.param(LoRA(rank=2), id="adapters"),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("peft", [None, LoRA(rank=2)], ids=["whole", "adapters"])
 def test_the_abstract_state_is_that_of_the_run(tmp_path, peft):
     run = tiny_run(tmp_path, peft=peft)
     whole, abstract = set_up(run, run.schedule).state, set_up_abstractly(run, run.schedule).state

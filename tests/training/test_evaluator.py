@@ -62,29 +62,29 @@ def rows_run(tmp_path, **changes):
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
-    """The same run with evaluations and without."""
-    folder = tmp_path_factory.mktemp("both")
+def tested(tmp_path_factory):
+    """A run with evaluations, and its directory."""
+    folder = tmp_path_factory.mktemp("tested")
     with jax.numpy_dtype_promotion("standard"):
-        plain = train(tiny_run(folder / "plain"), log=quiet)
-        tested = train(tiny_run(folder / "tested", evaluate=EVALUATE), log=quiet)
-    return folder, plain, tested
+        return folder, train(tiny_run(folder, evaluate=EVALUATE), log=quiet)
 
 
-def test_evaluation_changes_nothing_of_training(both):
-    folder, plain, tested = both
-    assert curve(folder / "tested") == curve(folder / "plain")
+@pytest.mark.slow
+def test_evaluation_changes_nothing_of_training(tested, tmp_path):
+    folder, tested = tested
+    plain = train(tiny_run(tmp_path), log=quiet)
+    assert curve(folder) == curve(tmp_path)
     for a, b in zip(weights(plain), weights(tested), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_an_evaluation_leaves_its_numbers_and_answers_with_pictures(both):
-    folder, _, _ = both
-    rows = read_rows(folder / "tested" / "evaluations.jsonl")
+def test_an_evaluation_leaves_its_numbers_and_answers_with_pictures(tested):
+    folder, _ = tested
+    rows = read_rows(folder / "evaluations.jsonl")
     assert [row["step"] for row in rows] == [2, 4]
     assert rows[1]["loss"] < rows[0]["loss"]  # two steps at a rate that learns
     assert all(0 <= row["exact_match"] <= row["anls"] <= 1 for row in rows)
-    samples = folder / "tested" / "samples" / "step_000004"
+    samples = folder / "samples" / "step_000004"
     (line,) = (samples / "samples.jsonl").read_text().splitlines()
     sample = json.loads(line)
     assert sample["policy"] == "native"
@@ -93,7 +93,7 @@ def test_an_evaluation_leaves_its_numbers_and_answers_with_pictures(both):
     view = next(name for name in sample["pictures"] if name.endswith("-view.png"))
     pixels = np.asarray(Image.open(samples / view))
     assert pixels.shape[0] * pixels.shape[1] == sample["visual_tokens"] * 16**2
-    seconds = [r["evaluation_seconds"] for r in read_rows(folder / "tested" / "metrics.jsonl")[2:3]]
+    seconds = [r["evaluation_seconds"] for r in read_rows(folder / "metrics.jsonl")[2:3]]
     assert seconds[0] > 0
 
 

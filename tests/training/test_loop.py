@@ -73,6 +73,7 @@ def test_a_run_goes_on_with_a_new_epoch_if_its_packs_would_differ(tmp_path, chan
     assert [row["epoch"] for row in rows] == ([0, 1] if said else [0, 0])
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_the_model_of_another_and_from_nothing_else_of_it(tmp_path):
     first = train(tiny_run(tmp_path / "a", steps=2), log=quiet)
     at_rest = OptimizerConfig(learning_rate=1e-30)
@@ -160,6 +161,7 @@ def test_no_checkpoint_to_start_from_is_named(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.slow
 def test_steps_skipped_in_a_row_end_the_run_with_their_numbers_and_the_cure(tmp_path):
     # AdamW's update is bounded by the rate, whatever the gradient
     optimizer = OptimizerConfig(name="adamw", learning_rate=1e30)

@@ -82,7 +82,7 @@ def test_scaling_above_the_limit_is_charged_at_what_it_comes_to():
     assert small.wasted < 0.02
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(clip=CLIPS, share=st.floats(0.02, 2.0))
 def test_a_budget_holds_and_nothing_more_would_fit(clip, share):
     sizes, scales = columns(clip)
