@@ -7,12 +7,10 @@ from jax.typing import DTypeLike
 from mres_jax import nn
 from mres_jax.models.llava_hr.config import LlavaHRConfig
 from mres_jax.models.llava_hr.tower import DualTower
-from mres_jax.models.qwen2.model import Decoder
-from mres_jax.models.tower import Visual
-from mres_jax.models.vlm import PackedVLM
+from mres_jax.models.projected import ProjectedVLM
 
 
-class LlavaHR(PackedVLM):
+class LlavaHR(ProjectedVLM):
     """The dual tower, a two-layer projector, a Llama decoder.
 
     Reference:
@@ -27,16 +25,6 @@ class LlavaHR(PackedVLM):
         remat: nn.Remat = "none",
         rngs: nnx.Rngs,
     ):
-        self.config = config
-        self.vision = DualTower(config.vision_config, dtype=dtype, remat=remat, rngs=rngs)
-        self.projector = nn.Projector(
-            in_size=config.vision_config.low.hidden_size,
-            out_size=config.text_config.hidden_size,
-            dtype=dtype,
-            rngs=rngs,
-        )
-        self.text = Decoder(config.text_config, dtype=dtype, remat=remat, rngs=rngs)
-
-    def project(self, visual: Visual) -> Visual:
-        """Visual tokens at the decoder's width."""
-        return Visual(self.projector(visual.tokens))
+        vision = DualTower(config.vision_config, dtype=dtype, remat=remat, rngs=rngs)
+        width = config.vision_config.low.hidden_size
+        super().__init__(config, vision, in_size=width, dtype=dtype, remat=remat, rngs=rngs)
