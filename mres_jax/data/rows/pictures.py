@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-from mres_jax.data.images import ADDRESS, read_header
+from mres_jax.data.images import ADDRESS, Header, read_header
 from mres_jax.data.rows.types import Fault, shown
 from mres_jax.errors import BadImageError
 from mres_jax.geometry import Size
@@ -70,13 +70,20 @@ class PictureFolder:
         Raises:
           Fault: it is missing, unreadable, or not in the folder.
         """
-        path = self.path(name)
-        try:
-            header = read_header(path, name=shown(name, 300))
-        except BadImageError as error:
-            raise picture_fault(path, error) from None
+        _, header = self._read(name)
         suffix = os.path.splitext(name)[1].lower()
         return header.size, _EXTENSIONS.get(suffix, header.format) == header.format
+
+    def located(self, name: str) -> str:
+        """Returns the file of a picture whose header can be read; raises as `header`."""
+        return self._read(name)[0]
+
+    def _read(self, name: str) -> tuple[str, Header]:
+        path = self.path(name)
+        try:
+            return path, read_header(path, name=shown(name, 300))
+        except BadImageError as error:
+            raise picture_fault(path, error) from None
 
 
 def picture_fault(path: str, error: BadImageError) -> Fault:

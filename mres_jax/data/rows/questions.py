@@ -10,10 +10,10 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from mres_jax.data.images import decode_image, read_size
+from mres_jax.data.images import decode_image
 from mres_jax.data.rows.forms import row_id, with_options
 from mres_jax.data.rows.named import image_names
-from mres_jax.data.rows.pictures import PictureFolder, picture_fault
+from mres_jax.data.rows.pictures import PictureFolder
 from mres_jax.data.rows.scan import scan_rows
 from mres_jax.data.rows.types import Fault, as_text, shown
 from mres_jax.data.video import FrameSampling, clip_of, open_clip
@@ -136,13 +136,4 @@ def _files(content: Mapping[str, Any], folder: PictureFolder) -> tuple[str, tupl
         return "video", (path,)
     named = {"images": content["frames"]} if given[0] == "frames" else content
     form = "frames" if given[0] == "frames" else "images"
-    return form, tuple(_picture(picture, folder) for picture in image_names(named))
-
-
-def _picture(name: str, folder: PictureFolder) -> str:
-    path = folder.path(name)
-    try:
-        read_size(path, name=shown(name, 300))
-    except BadImageError as error:
-        raise picture_fault(path, error) from None
-    return path
+    return form, tuple(folder.located(picture) for picture in image_names(named))

@@ -11,7 +11,7 @@ import numpy as np
 from mres_jax.data.images import decode_image, read_size
 from mres_jax.data.rows.forms import row_id, with_options
 from mres_jax.data.rows.named import image_names
-from mres_jax.data.rows.pictures import PictureFolder, picture_fault
+from mres_jax.data.rows.pictures import PictureFolder
 from mres_jax.data.rows.scan import scan_rows
 from mres_jax.data.rows.types import Fault, as_text, shown
 from mres_jax.errors import BadImageError, BadRowError, MresError
@@ -198,7 +198,7 @@ def _parse(
     options = _texts(content.get("options"), "options")
     row = TaskRow(
         id=name,
-        pictures=tuple(_located(picture, folder) for picture in image_names(content)),
+        pictures=tuple(folder.located(picture) for picture in image_names(content)),
         question=as_text(content["question"]),
         answers=_texts(_first_of(content, "answer", "answers"), "answer"),
         type=as_text(content.get("type")),
@@ -217,15 +217,6 @@ def _parse(
     if row.scorer == "choice" and len(row.options) < 2:
         raise Fault("unknown form", "scorer choice needs at least two options")
     return row
-
-
-def _located(name: str, folder: PictureFolder) -> str:
-    path = folder.path(name)
-    try:
-        read_size(path, name=shown(name, 300))
-    except BadImageError as error:
-        raise picture_fault(path, error) from None
-    return path
 
 
 def _clip_names(content: Mapping[str, Any]) -> list[str]:
