@@ -4,8 +4,6 @@ Colours and their order are those of Okabe and Ito and of cividis and PuOr, whic
 readers tell apart; every number is in the cell too, and in a CSV file beside the picture.
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
@@ -15,6 +13,7 @@ from matplotlib.figure import Figure
 
 from mres_jax.data.documents import AREA_BINS, RATIO_BINS
 from mres_jax.evaluation.cell_figure import FEW, draw_cells, figure_png, ratio_label
+from mres_jax.evaluation.csv_text import to_csv
 from mres_jax.evaluation.findings import say_share
 from mres_jax.evaluation.palette import BLUE, FAINT, FONT, WRONG
 from mres_jax.evaluation.summary import Summary
@@ -151,7 +150,7 @@ def maps_csv(summary: Summary) -> str:
         for cell in summary.cells
     ]
     names = ("policy", "type", "area_bin", "ratio_bin", "questions", "right")
-    return _csv((*names, "exact_match", "low", "high"), rows)
+    return to_csv((*names, "exact_match", "low", "high"), rows)
 
 
 def table_csv(summary: Summary, *, timed: bool = True) -> str:
@@ -170,12 +169,4 @@ def table_csv(summary: Summary, *, timed: bool = True) -> str:
             rows.append((*numbers, f"{row.ms:.1f}") if timed else numbers)
     names = ("policy", "type", "questions", "exact_match", "low", "high")
     costs = ("visual_tokens", "retention_ratio", "flops", *(["ms"] if timed else []))
-    return _csv((*names, *costs), rows)
-
-
-def _csv(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(headers)
-    writer.writerows(rows)
-    return buffer.getvalue()
+    return to_csv((*names, *costs), rows)

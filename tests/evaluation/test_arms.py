@@ -17,8 +17,9 @@ from mres_jax.evaluation.arms.bootstrap import difference_interval, mean_interva
 from mres_jax.evaluation.arms.contestants import files_digest, trained_policies
 from mres_jax.evaluation.arms.figures import kind_of
 from mres_jax.evaluation.arms.metrics import grade_row
-from mres_jax.evaluation.arms.points import points_of, to_csv
+from mres_jax.evaluation.arms.points import points_of
 from mres_jax.evaluation.arms.tasks import open_task
+from mres_jax.evaluation.csv_text import to_csv
 from mres_jax.evaluation.rc_bench.cuts import Cuts
 from mres_jax.evaluation.rc_bench.folders import write_set
 from mres_jax.evaluation.rc_bench.generated import generate_items

@@ -1,7 +1,5 @@
 """What a figure of evaluations shows: one point per model and policy, task and type of question."""
 
-import csv
-import io
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,6 +8,7 @@ from mres_jax.evaluation.arms.bootstrap import mean_interval
 from mres_jax.evaluation.arms.results import ArmResult
 from mres_jax.evaluation.arms.samples import Sample
 from mres_jax.evaluation.arms.summary import grouped, retention_of
+from mres_jax.evaluation.csv_text import to_csv
 from mres_jax.scoring import Interval
 
 
@@ -140,16 +139,3 @@ def points_csv(points: Sequence[Point]) -> str:
         for point in points
     ]
     return to_csv(headers, rows)
-
-
-def to_csv(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Returns a table as CSV; a text that a spreadsheet would run as a formula is quoted."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(headers)
-    writer.writerows([[_harmless(cell) for cell in row] for row in rows])
-    return buffer.getvalue()
-
-
-def _harmless(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "@") else cell

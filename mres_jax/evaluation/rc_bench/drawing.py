@@ -3,8 +3,6 @@
 Axes: a area bins, r ratio bins.
 """
 
-import csv
-import io
 import math
 import textwrap
 from collections.abc import Sequence
@@ -13,6 +11,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from mres_jax.evaluation.cell_figure import FEW, draw_cells, figure_png, ratio_label
+from mres_jax.evaluation.csv_text import to_csv
 from mres_jax.evaluation.palette import FAINT, FONT
 from mres_jax.evaluation.rc_bench.compare import Difference, subtract
 from mres_jax.evaluation.rc_bench.cuts import AREAS, CELLS, RATIOS, Cuts
@@ -91,7 +90,8 @@ def _map_csv(results: Sequence[Result]) -> bytes:
             interval = wilson_interval(float(mean * count), int(count))
             numbers = [f"{x:.4f}" for x in interval] if count else ["", "", ""]
             rows.append([result.name, *cell, int(count), *numbers])
-    return _csv(["result", "area_bin", "ratio_bin", "items", "accuracy", "low", "high"], rows)
+    headers = ["result", "area_bin", "ratio_bin", "items", "accuracy", "low", "high"]
+    return to_csv(headers, rows).encode()
 
 
 def _difference_csv(difference: Difference) -> bytes:
@@ -101,11 +101,5 @@ def _difference_csv(difference: Difference) -> bytes:
         count = int(difference.counts.flat[number])
         numbers = [f"{array.flat[number]:+.4f}" for array in arrays] if count else ["", "", ""]
         rows.append([*cell, count, *numbers])
-    return _csv(["area_bin", "ratio_bin", "items", "difference", "low", "high"], rows)
-
-
-def _csv(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> bytes:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerows([headers, *rows])
-    return buffer.getvalue().encode()
+    headers = ["area_bin", "ratio_bin", "items", "difference", "low", "high"]
+    return to_csv(headers, rows).encode()

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from mres_jax.errors import MresError, suggest
 from mres_jax.evaluation.arms.bootstrap import difference_interval
-from mres_jax.evaluation.arms.points import ArmKey, Pooled, pool, to_csv
+from mres_jax.evaluation.arms.points import ArmKey, Pooled, pool
 from mres_jax.evaluation.arms.results import ArmResult
 from mres_jax.evaluation.arms.samples import Sample
+from mres_jax.evaluation.csv_text import to_csv
 from mres_jax.scoring import Interval
 
 FLIP = 0.5  # least difference of two scores that is shown as a flip

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from mres_jax.evaluation.arms.bootstrap import mean_interval
-from mres_jax.evaluation.arms.points import ArmKey, Pooled, pool, to_csv
+from mres_jax.evaluation.arms.points import ArmKey, Pooled, pool
 from mres_jax.evaluation.arms.results import ArmResult
 from mres_jax.evaluation.arms.samples import Sample
+from mres_jax.evaluation.csv_text import to_csv
 from mres_jax.evaluation.rc_bench.cuts import AREAS, RATIOS
 from mres_jax.scoring import Interval
 
