@@ -5,12 +5,12 @@ their video processor needs torchvision. Grids, positions and segments are their
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from peers import smallest_gap, spread
 from PIL import Image
 
 from mres_jax import testing
@@ -218,9 +218,8 @@ class Peer:
                 return_dict_in_generate=True,
             ),
         )
-        best = torch.stack(out.scores)[:, 0].topk(2).values
-        gap = float((best[:, 0] - best[:, 1]).min())
-        return out.sequences[0, inputs.tokens.shape[1] :].tolist(), gap
+        new = out.sequences[0, inputs.tokens.shape[1] :]
+        return new.tolist(), smallest_gap(torch.stack(out.scores)[:, 0])
 
 
 def resized(items: Sequence[Item], view: View) -> list[np.ndarray]:
@@ -232,16 +231,3 @@ def resized(items: Sequence[Item], view: View) -> list[np.ndarray]:
         np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
         for picture in pictures
     ]
-
-
-def spread(model: Any, seed: int) -> Any:
-    """Draws all parameters so that what a model says depends on all of them and on its pictures."""
-    draw = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=draw)
-            if parameter.ndim > 1:
-                parameter.copy_(1.5 * noise / math.sqrt(parameter[0].numel()))
-            else:  # scales about one, biases about zero
-                parameter.copy_(0.3 * noise + float(name.endswith("weight")))
-    return model.eval()

@@ -6,7 +6,6 @@ side by its own code; tokens are ours.
 
 import dataclasses
 import json
-import math
 import pathlib
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from peers import spread
 from PIL import Image
 
 from mres_jax import testing
@@ -63,19 +63,6 @@ def _chatter() -> Iterator[None]:
     """transformers warns of its own deprecations; those are not ours to fail on."""
     with warnings.catch_warnings(action="ignore"):
         yield
-
-
-def spread(model: Any, seed: int = 0) -> Any:
-    """Draws all parameters so that what a model says depends on all of them and on its pictures."""
-    draw = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=draw)
-            if parameter.ndim > 1:
-                parameter.copy_(1.5 * noise / math.sqrt(parameter[0].numel()))
-            else:  # scales about one, biases about zero
-                parameter.copy_(0.3 * noise + float(name.endswith("weight")))
-    return model.eval()
 
 
 @pytest.mark.parametrize(("num_in", "num_out"), [(24, 32), (24, 48), (24, 16), (24, 5), (7, 24)])
