@@ -19,6 +19,7 @@ MODEL_HELP = (
     "mres-tiny, which reads generated documents only"
 )
 SERVED_HELP = f"{MODEL_HELP}; or the address of a server, http://host:port/v1#name"
+_WITH_RUN_FILE = ("train", "eval")  # commands whose fields can be overridden
 _OVERRIDE = re.compile(r"(--)?[A-Za-z_][\w-]*(\.[^=\s]+)*=.*", re.DOTALL)
 
 
@@ -60,7 +61,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
     if args.command is None:
         parser.print_help()
         raise SystemExit(2 if argv else 0)
-    has_file = args.command in ("train", "eval")
+    has_file = args.command in _WITH_RUN_FILE
     overrides = [word for word in extra if has_file and _OVERRIDE.fullmatch(word)]
     if args.command in ("ask", "allocate"):  # pictures after an option
         args.images += [word for word in extra if not word.startswith("-")]
@@ -75,7 +76,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Name
 def _unknown_option(command: str, word: str) -> ConfigError:
     options = _options(command)
     name = word.partition("=")[0]
-    if command in ("train", "eval") and "." in name and "=" not in word:
+    if command in _WITH_RUN_FILE and "." in name and "=" not in word:
         return ConfigError(f"{command}: {name} needs its value after an equals sign: {name}=VALUE.")
     return ConfigError(
         f"{command}: unknown argument {name!r}.{did_you_mean(name, options)} "

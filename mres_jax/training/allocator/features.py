@@ -1,6 +1,7 @@
 """Features of frozen eyes, computed once and kept on disk."""
 
 import hashlib
+import io
 import pathlib
 import zipfile
 from collections.abc import Sequence
@@ -49,11 +50,9 @@ class FeatureCache:
         return found[0], found[1]
 
     def _write(self, file: pathlib.Path, frames: np.ndarray, question: np.ndarray) -> None:
-        scratch = file.with_suffix(".tmp.npz")
-        self.directory.mkdir(parents=True, exist_ok=True)
-        np.savez(scratch, frames=frames, question=question)
-        write_together(self.directory, {file.name: scratch.read_bytes()})
-        scratch.unlink()
+        content = io.BytesIO()
+        np.savez(content, frames=frames, question=question)
+        write_together(self.directory, {file.name: content.getvalue()})
 
     def _key(self, frames: Sequence[np.ndarray], question: str) -> str:
         digest = hashlib.blake2b(f"{self.name}\0{question}".encode(), digest_size=16)
