@@ -85,6 +85,8 @@ class View:
       item: index of the picture or clip in its request.
       crop: what is looked at, pixels of the original upright picture.
       size: what `crop` is resized to, pixels.
+      through: sizes that it is resized to before that, one after the other, pixels: released models
+        were trained behind processors that resample more than once.
       canvas: when set, the resized crop is centred on a canvas of this size, pixels.
       window: when set, only this part is shown of the resized crop, or of its canvas, pixels.
       time: seconds, of what is seen of a clip: the middle of its frames.
@@ -100,6 +102,7 @@ class View:
     canvas: Size | None = None
     window: Box | None = None
     time: float | None = None
+    through: tuple = ()  # of Size
     frames: tuple = ()  # of int; run-time checkers would draw one of tuple[int, ...] at random
     group: int = 0
     tile: int | None = None
@@ -178,6 +181,43 @@ def fit_size(
         return Size(rows * stride, columns * stride)
     rows, columns = _nearest_grid(exact[0] * scale, exact[1] * scale, least, most)
     return Size(rows * stride, columns * stride)
+
+
+def naflex_size(height: int, width: int, *, stride: int, max_tokens: int) -> Size:
+    """Returns the size at which SigLIP2 looks at a picture: it fills a budget, small ones too.
+
+    Both sides are scaled alike and rounded up to whole strides; the scale is the largest one found
+    by bisection that stays within the budget. Nothing is enlarged more than a hundred times.
+
+    Args:
+      height: of the picture, pixels.
+      width: of the picture, pixels.
+      stride: side of one visual token, pixels.
+      max_tokens: the budget, visual tokens.
+
+    Raises:
+      MresError: a side or a budget of less than 1.
+
+    Example:
+      >>> naflex_size(480, 640, stride=16, max_tokens=256)
+      Size(height=224, width=288)
+
+    Reference:
+      Tschannen et al., 2025, "SigLIP 2", arXiv:2502.14786, section 2.4.2;
+      `get_image_size_for_max_num_patches` of `transformers` 5.23, whose steps this keeps.
+    """
+    _check_fit(height, width, stride, 0, max_tokens * stride**2)
+
+    def at(scale: float) -> Size:
+        sides = (math.ceil(side * scale / stride) * stride for side in (height, width))
+        return Size(*(max(stride, side) for side in sides))
+
+    low, high = 1e-6, 100.0
+    while high - low >= 1e-5:
+        scale = (low + high) / 2
+        fits = at(scale).area <= max_tokens * stride**2
+        low, high = (scale, high) if fits else (low, scale)
+    return at(low)
 
 
 def block_order(rows: int, columns: int, merge_size: int) -> np.ndarray:

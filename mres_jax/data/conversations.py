@@ -5,6 +5,7 @@ control tokens off, piece by piece. So nobody can forge a turn or a picture by t
 """
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from mres_jax.errors import PromptError
 
 ROLES = ("system", "user", "assistant")
 LABEL_MASKS = ("answer", "released")
+_CONTROL = re.compile(r"(<[^<>\s]+>)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,7 +148,8 @@ def plain_template(template: ChatTemplate) -> ChatTemplate:
     Reference:
       Liu et al., 2023, "Visual Instruction Tuning", arXiv:2304.08485: the first stage.
     """
-    bare = {"turn_open": "", "turn_close": "", "after_images": "", "answer_open": "", "roles": ()}
+    names = ("turn_open", "turn_close", "after_images", "before_text", "answer_open")
+    bare = {**dict.fromkeys(names, ""), "roles": ()}
     return dataclasses.replace(template, system=None, **bare)
 
 
@@ -224,10 +227,11 @@ def lay_out(
 def _joined(spans: Sequence[Span]) -> Iterator[Span]:
     """Texts between pictures and control tokens as one each, without a door for control tokens.
 
-    A template that is joined writes each control token as a part of its own.
+    What a template writes behind the last control token of an answer is not to be predicted: it may
+    become one text with what opens the next turn.
     """
     held: list[Span] = []
-    for span in [*spans, None]:
+    for span in [*(part for span in spans for part in _control_apart(span)), None]:
         is_control = span and span.is_trusted and span.text[:1] + span.text[-1:] == "<>"
         if span and span.item is None and not is_control:
             held.append(span)
@@ -239,6 +243,17 @@ def _joined(spans: Sequence[Span]) -> Iterator[Span]:
             held = []
         if span:
             yield span
+
+
+def _control_apart(span: Span) -> Iterator[Span]:
+    """A template's text with each control token as a span of its own."""
+    texts = [text for text in _CONTROL.split(span.text) if text] if span.is_trusted else []
+    if len(texts) < 2:
+        yield span
+        return
+    last = max(i for i, text in enumerate(texts) if _CONTROL.fullmatch(text))
+    for i, text in enumerate(texts):
+        yield span._replace(text=text, is_answer=span.is_answer and i <= last)
 
 
 def check_messages(messages: Sequence[Message]) -> None:
@@ -280,6 +295,8 @@ def _turn(
     yield Span(template.opening(role), None, True, header)
     if role == "assistant":
         yield Span(template.answer_open, None, True, answer)
+    elif isinstance(parts[0], str):
+        yield Span(template.before_text, None, True)
     for i, part in enumerate(parts):
         if isinstance(part, int):
             yield Span("", part)

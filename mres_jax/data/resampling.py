@@ -15,8 +15,8 @@ def resize_matrix(num_out: int, num_in: int, rule: str) -> np.ndarray:
       num_out: samples after.
       num_in: samples before.
       rule: `bicubic_antialias` (Keys' kernel with a = -0.5, widened where the axis shrinks),
-        `bicubic` (a = -0.75, four samples, edges repeated) or `linear_corners` (linear, the first
-        and last samples stay where they are).
+        `bicubic` (a = -0.75, four samples, edges repeated), `linear_antialias` (linear, likewise
+        widened) or `linear_corners` (linear, the first and last samples stay where they are).
 
     Raises:
       ValueError: unknown rule, or no samples.
@@ -45,10 +45,21 @@ def _matrix(num_out: int, num_in: int, rule: str) -> np.ndarray:
 
 
 def _bicubic_antialias(num_out: int, num_in: int) -> np.ndarray:
+    return _normed(_keys(_widened_distances(num_out, num_in), -0.5))
+
+
+def _linear_antialias(num_out: int, num_in: int) -> np.ndarray:
+    return _normed(np.maximum(1 - np.abs(_widened_distances(num_out, num_in)), 0))
+
+
+def _widened_distances(num_out: int, num_in: int) -> np.ndarray:
+    """From each sample after to each before, in the wider of both steps."""
     step = num_in / num_out
     centres = step * (np.arange(num_out) + 0.5)
-    distances = (np.arange(num_in)[None] + 0.5 - centres[:, None]) / max(step, 1.0)
-    weights = _keys(distances, -0.5)
+    return (np.arange(num_in)[None] + 0.5 - centres[:, None]) / max(step, 1.0)
+
+
+def _normed(weights: np.ndarray) -> np.ndarray:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
@@ -79,4 +90,5 @@ _RULES = {
     "bicubic_antialias": _bicubic_antialias,
     "bicubic": _bicubic,
     "linear_corners": _linear_corners,
+    "linear_antialias": _linear_antialias,
 }

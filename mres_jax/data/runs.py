@@ -8,6 +8,7 @@ import numpy as np
 from mres_jax.data.conversations import Piece
 from mres_jax.data.positions import ClipGrids
 from mres_jax.data.spec import ProcessorSpec, VideoSpec
+from mres_jax.data.splits import split_texts
 from mres_jax.data.tiles import TileLayout, tile_layout
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.data.types import TEXT
@@ -76,6 +77,9 @@ def texts_around(views: Sequence[View], spec: ProcessorSpec) -> Iterator[str]:
         for view in views:
             yield template.frame_open.format(seconds=view.time)
             yield template.frame_close
+    elif spec.split is not None:
+        for texts in split_texts(views, spec):
+            yield from texts
     else:
         for _ in views if spec.tiles is None else views[:1]:
             yield from (template.image_open, template.image_close)

@@ -82,4 +82,10 @@ def _rendered(
 
 
 def _render(pixels: Pixels, view: View, spec: ProcessorSpec) -> np.ndarray:
-    return render_view(pixels, view, background=spec.background, pad_first=spec.pad_first)
+    return render_view(
+        pixels,
+        view,
+        background=spec.background,
+        pad_first=spec.pad_first,
+        resample=spec.resample,
+    )

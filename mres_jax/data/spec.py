@@ -19,6 +19,9 @@ class ChatTemplate:
     image_open: str  # before the visual tokens of one view
     image_close: str  # after them
     after_images: str = ""  # between the last picture of a turn and its text
+    before_text: str = (
+        ""  # between the opening of a turn that is no answer and a text that begins it
+    )
     clip_open: str = ""  # before the visual tokens of a clip
     clip_close: str = ""  # after them
     frame_open: str = ""  # before each of its views; `{seconds}` is the view's time
@@ -87,11 +90,12 @@ class PositionTable:
 
     `bicubic_antialias` is torch's with antialias, as timm and LLaVA-HR resize; `bicubic` the one
     without, as `transformers` does for CLIP; `linear_corners` is linear, the corners of a view read
-    the corners of the table, as in Qwen3-VL; `none` takes views of the table's own grid only.
+    the corners of the table, as in Qwen3-VL; `linear_antialias` is torch's with antialias, as in
+    SigLIP2; `none` takes views of the table's own grid only.
     """
 
     side: int  # rows and columns
-    resize: Literal["none", "bicubic", "bicubic_antialias", "linear_corners"]
+    resize: Literal["none", "bicubic", "bicubic_antialias", "linear_corners", "linear_antialias"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,6 +104,29 @@ class TileRule:
 
     side: int  # of a tile, pixels
     canvases: tuple[Size, ...]  # that pictures are fitted into, in order of preference, pixels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitRule:
+    """How a model takes a picture cut into numbered squares; see `mres_jax.data.splits`.
+
+    Attributes:
+      side: of a square, pixels.
+      shown: of each square the encoder sees so much from its upper left corner, pixels a side.
+      longest: what the longer side of a picture becomes, pixels.
+      most: rows and columns that the vocabulary has numbers for.
+      tile_open: before the visual tokens of a tile; `{row}` and `{column}` count from 1.
+      row_end: behind a row of tiles.
+      tiles_end: between them all and the whole picture.
+    """
+
+    side: int
+    shown: int
+    longest: int
+    most: int
+    tile_open: str
+    row_end: str
+    tiles_end: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,13 +163,15 @@ class ProcessorSpec:
     accepts: frozenset[str] = frozenset({"image", "tile"})  # kinds of views, see `View.kind`
     video: VideoSpec | None = None  # None where the model takes no clips
     image_size: int | None = None  # side of the only square a fixed tower takes, pixels
-    resize_rule: Literal["fit", "hf"] = "fit"  # native sizes: ours, or exactly Hugging Face's
+    resize_rule: Literal["fit", "hf", "naflex"] = "fit"  # native sizes: ours, or Hugging Face's
+    resample: Literal["bicubic", "lanczos", "bilinear"] = "bicubic"  # Pillow's filter
     window_side: int | None = None  # of attention windows, visual tokens; None: no windows
     default_policy: str = "native"  # where neither user nor checkpoint name one
     background: tuple[int, int, int] = (128, 128, 128)  # of canvases of views, RGB
     pad_first: bool = False  # a view's canvas is filled before the picture is resized
     positions: PositionTable | None = None  # None: no learned table of positions
     tiles: TileRule | None = None  # None: tiles are pictures like any other
+    split: SplitRule | None = None  # None: the model knows no numbered tiles
     canvas: CanvasRule | None = None  # None: one pathway
 
     @property

@@ -3,12 +3,20 @@
 Axes: h, w of the picture; H, W of the view; 3 colour channels.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image
 
 from mres_jax.data._pixels import Pixels, check_pixels
 from mres_jax.errors import MresError
 from mres_jax.geometry import Box, Size, View
+
+FILTERS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "bilinear": Image.Resampling.BILINEAR,
+}
 
 
 def render_view(
@@ -17,13 +25,13 @@ def render_view(
     *,
     background: tuple[int, int, int] = (128, 128, 128),
     pad_first: bool = False,
+    resample: str = "bicubic",
 ) -> np.ndarray:
     """Returns what `view` shows of a picture.
 
-    The crop is cut out first, so that nothing outside it is seen, then resized with Pillow's
-    bicubic filter (as Hugging Face's PIL processors do), then centred on the canvas if there is
-    one, of which a window may be cut. A crop that has its size already is not resampled: its
-    pixels are unchanged.
+    The crop is cut out first, so that nothing outside it is seen, then resized with Pillow's filter
+    (as Hugging Face's PIL processors do), then centred on the canvas if there is one, of which a
+    window may be cut. A crop that has its size already is not resampled: its pixels are unchanged.
 
     Args:
       image: upright: `uint8 [h w 3]` of `decode_image`, or what `decode_pillow` returns, which is
@@ -32,6 +40,7 @@ def render_view(
       background: colour of the canvas, RGB 0..255.
       pad_first: centre the crop on the smallest square around it, then resize that to the canvas,
         as LLaVA does: the edge of the picture is smoothed into the background.
+      resample: a name in `FILTERS`.
 
     Returns:
       `uint8 [H W 3]`; it may share memory with `image`.
@@ -41,7 +50,8 @@ def render_view(
         a window that leaves both.
     """
     _check_view(check_pixels(image, where="view"), view)
-    return cut_window(_whole(image, view, background, pad_first=pad_first), view)
+    whole = _whole(image, view, background, FILTERS[resample], pad_first=pad_first)
+    return cut_window(whole, view)
 
 
 def cut_window(pixels: np.ndarray, view: View) -> np.ndarray:
@@ -53,16 +63,21 @@ def cut_window(pixels: np.ndarray, view: View) -> np.ndarray:
 
 
 def _whole(
-    image: Pixels, view: View, background: tuple[int, int, int], *, pad_first: bool
+    image: Pixels,
+    view: View,
+    background: tuple[int, int, int],
+    resample: Image.Resampling,
+    *,
+    pad_first: bool,
 ) -> np.ndarray:
     """The resized crop on its canvas."""
     crop, size, canvas = view.crop, view.size, view.canvas
     if canvas is not None and pad_first:
         side = max(crop.size)
         padded = _centred(np.asarray(_cut(image, crop)), Size(side, side), background)
-        return np.asarray(_resized(Image.fromarray(padded), canvas))
-    if isinstance(image, Image.Image) or crop.size != size:
-        pixels = np.asarray(_resized(_cut(image, crop), size))
+        return np.asarray(_resized(Image.fromarray(padded), [canvas], resample))
+    if isinstance(image, Image.Image) or view.through or crop.size != size:
+        pixels = np.asarray(_resized(_cut(image, crop), [*view.through, size], resample))
     else:
         pixels = image[crop.top : crop.bottom, crop.left : crop.right]
     return pixels if canvas is None else _centred(pixels, canvas, background)
@@ -85,10 +100,11 @@ def _cut(image: Pixels, crop: Box) -> Image.Image:
     return image if whole else image.crop((left, top, right, bottom))
 
 
-def _resized(image: Image.Image, size: Size) -> Image.Image:
-    if image.size == (size.width, size.height):
-        return image
-    return image.resize((size.width, size.height), Image.Resampling.BICUBIC)
+def _resized(image: Image.Image, sizes: Sequence[Size], resample: Image.Resampling) -> Image.Image:
+    for size in sizes:
+        if image.size != (size.width, size.height):
+            image = image.resize((size.width, size.height), resample)
+    return image
 
 
 def _check_view(picture: Size, view: View) -> None:
@@ -99,11 +115,12 @@ def _check_view(picture: Size, view: View) -> None:
             f"view: the crop of picture {view.item} spans rows {top} to {bottom} and columns "
             f"{left} to {right}, but the picture has {height} rows and {width} columns."
         )
-    if min(view.size) < 1:
-        raise MresError(
-            f"view: picture {view.item} would be resized to {view.size.width} x "
-            f"{view.size.height} px; each side must be at least 1."
-        )
+    for size in (*view.through, view.size):
+        if min(size) < 1:
+            raise MresError(
+                f"view: picture {view.item} would be resized to {size.width} x {size.height} px; "
+                "each side must be at least 1."
+            )
     if view.canvas is not None and (
         view.size.height > view.canvas.height or view.size.width > view.canvas.width
     ):

@@ -68,7 +68,13 @@ def _show_frames(clip: Clip, view: View, spec: ProcessorSpec, stem: str) -> dict
 
 
 def _rendered(image: np.ndarray, view: View, spec: ProcessorSpec) -> np.ndarray:
-    return render_view(image, view, background=spec.background, pad_first=spec.pad_first)
+    return render_view(
+        image,
+        view,
+        background=spec.background,
+        pad_first=spec.pad_first,
+        resample=spec.resample,
+    )
 
 
 def file_stem(text: str) -> str:

@@ -28,6 +28,7 @@ def whole_view_to_json(view: View, spec: ProcessorSpec) -> dict[str, Any]:
     """Returns `view_to_json` with everything else that `view_from_json` needs."""
     rest = {
         "resized_px": None if view.size == view.encoded_size else list(view.size),
+        "through_px": [list(size) for size in view.through] or None,
         "canvas_px": view.canvas and list(view.canvas),
         "window_px": view.window and list(view.window),
         "group": view.group or None,
@@ -47,6 +48,7 @@ def view_from_json(content: Mapping[str, Any]) -> View:
         item=content["item"],
         crop=Box(*content["crop_px"]),
         size=Size(*content.get("resized_px", content["size_px"])),
+        through=tuple(Size(*size) for size in content.get("through_px", ())),
         canvas=canvas and Size(*canvas),
         window=window and Box(*window),
         time=content.get("time_s"),

@@ -13,6 +13,8 @@ _JINJA = (
     "{%- if loop.first and message['role'] != 'system' %}{{- @SYSTEM@ }}{%- endif %}",
     "{{- @ROLE@ }}",
     "{%- if message['role'] == 'assistant' %}{{- @OPEN@ }}{%- endif %}",
+    "{%- if message['role'] != 'assistant' and (message['content'] is string or message['content']"
+    "[0]['type'] == 'text') %}{{- @BEFORE@ }}{%- endif %}",
     "{%- if message['content'] is string %}{{- message['content'] }}{%- else %}",
     "{%- set turn = namespace(last=-1) %}",
     "{%- for part in message['content'] %}",
@@ -29,7 +31,9 @@ _JINJA = (
 )
 
 
-def chat_template(template: ChatTemplate, image: str, clip: str | None = None) -> str:
+def chat_template(
+    template: ChatTemplate, image: str, clip: str | None = None, *, is_bare: bool = False
+) -> str:
     """Returns a template as Jinja.
 
     Args:
@@ -37,6 +41,8 @@ def chat_template(template: ChatTemplate, image: str, clip: str | None = None) -
       image: the placeholder of one view of a picture.
       clip: that of a whole clip; what its views take in the text is left to the processor. None
         where the model takes none: a part that is one is refused then.
+      is_bare: whether a picture is its placeholder alone, and the processor of `transformers` adds
+        what stands around.
     """
     opening = _quoted(template.turn_open).replace("{role}", "' + message['role'] + '")
     closing = _quoted(template.turn_close)
@@ -49,9 +55,10 @@ def chat_template(template: ChatTemplate, image: str, clip: str | None = None) -
         "OPEN": template.answer_open and _quoted(template.answer_open),
         "ANSWER": _quoted(template.opening("assistant")),
         "SYSTEM": template.system is not None and _quoted(system),
-        "VIEW": _quoted(template.image_open + image + template.image_close),
+        "VIEW": _quoted(image if is_bare else template.image_open + image + template.image_close),
         "CLIP": clip and _quoted(template.clip_open + clip + template.clip_close),
         "AFTER": _quoted(template.after_images),
+        "BEFORE": template.before_text and _quoted(template.before_text),
         "CLOSE": closing,
     }
     absent = [f"@{name}@" for name, text in words.items() if not text]

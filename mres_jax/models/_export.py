@@ -145,7 +145,8 @@ def complete_assets(loaded: LoadedModel) -> dict[str, bytes]:
     for name, content in made.items():
         assets.setdefault(name, _json_bytes(content))
     if not {"chat_template.jinja", "chat_template.json"} & assets.keys():
-        text = chat_template(spec.template, *_placeholders(loaded))
+        is_bare = spec.split is not None
+        text = chat_template(spec.template, *_placeholders(loaded), is_bare=is_bare)
         assets["chat_template.jinja"] = text.encode()
     if spec.video is not None and not {PROCESSOR, PREPROCESSOR} & assets.keys():
         content = _video_preprocessor(spec, spec.video, loaded.family.processor_class)
@@ -190,7 +191,10 @@ def _preprocessors(assets: Mapping[str, bytes], loaded: LoadedModel) -> dict[str
     spec = loaded.spec
     made = loaded.family.preprocessor_to_hf(spec)
     if made is not None:
-        return {} if {PROCESSOR, PREPROCESSOR} & assets.keys() else {PREPROCESSOR: made}
+        if {PROCESSOR, PREPROCESSOR} & assets.keys():
+            return {}
+        whole = loaded.family.processor_to_hf(spec)
+        return {PREPROCESSOR: made} | ({} if whole is None else {PROCESSOR: whole})
     held = {
         name: parse_json(assets[name], name) for name in (PROCESSOR, PREPROCESSOR) if name in assets
     }

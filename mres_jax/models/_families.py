@@ -45,6 +45,11 @@ class Family:
         make = getattr(self._module("processor"), "preprocessor_to_hf", None)
         return make(spec) if make else None
 
+    def processor_to_hf(self, spec: ProcessorSpec) -> dict[str, Any] | None:
+        """Contents of a `processor_config.json`, for families whose processor needs one."""
+        make = getattr(self._module("processor"), "processor_to_hf", None)
+        return make(spec) if make else None
+
     def config_from_hf(
         self, content: Mapping[str, Any], preprocessor: Mapping[str, Any] | None = None
     ) -> Any:
@@ -97,6 +102,7 @@ FAMILIES: Mapping[str, Family] = {
         Family("llava", "mres_jax.models.llava", "Llava", "LlavaConfig"),
         Family("llava_next", "mres_jax.models.llava_next", "LlavaNext", "LlavaNextConfig"),
         Family("llava_hr", "mres_jax.models.llava_hr", "LlavaHR", "LlavaHRConfig"),
+        Family("smolvlm", "mres_jax.models.smolvlm", "SmolVLM", "SmolVLMConfig"),
     )
 }
 

@@ -32,13 +32,15 @@ class Key:
     Attributes:
       hf: key in the file; `{i}` is the layer.
       ours: dotted path of our parameter.
-      transform: `copy`; or `transpose`, from [out, *tail] to a kernel [prod(tail), out].
+      transform: `copy`; `transpose`, from [out, *tail] to a kernel [prod(tail), out]; or
+        `transpose_pixels`, from [out, prod(tail)] with the channels of a pixel side by side, the
+        last axis of `tail`, to a kernel with one channel after the other.
       tail: the axes after the first of a tensor in the file, where there is more than one.
     """
 
     hf: str
     ours: str
-    transform: Literal["copy", "transpose"] = "copy"
+    transform: Literal["copy", "transpose", "transpose_pixels"] = "copy"
     tail: tuple[int, ...] = ()
 
     @property
@@ -55,15 +57,27 @@ class Key:
             raise CheckpointError(
                 f"{self.ours}: {rows} rows cannot become {self.tail} of {self.hf}."
             )
+        if self.transform == "transpose_pixels":
+            return out, rows
         return (out, *(self.tail or (rows,)))
 
     def to_ours(self, tensor: np.ndarray) -> np.ndarray:
         """From the file's layout to ours, one layer."""
-        return tensor if self.transform == "copy" else tensor.reshape(len(tensor), -1).T
+        if self.transform == "copy":
+            return tensor
+        if self.transform == "transpose_pixels":
+            tensor = np.moveaxis(tensor.reshape(len(tensor), *self.tail), -1, 1)
+        return tensor.reshape(len(tensor), -1).T
 
     def to_hf(self, array: np.ndarray) -> np.ndarray:
         """From our layout to the file's, one layer."""
-        return array if self.transform == "copy" else array.T.reshape(self.hf_shape(array.shape))
+        if self.transform == "copy":
+            return array
+        tensor = array.T
+        if self.transform == "transpose_pixels":
+            *pixels, channels = self.tail
+            tensor = np.moveaxis(tensor.reshape(len(tensor), channels, *pixels), 1, -1)
+        return tensor.reshape(self.hf_shape(array.shape))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

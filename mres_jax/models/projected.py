@@ -1,4 +1,4 @@
-"""Models that bring visual tokens to the decoder's width by a projector of two layers."""
+"""Models that bring visual tokens to the decoder's width by a projector."""
 
 from typing import Any
 
@@ -12,7 +12,8 @@ from mres_jax.models.vlm import PackedVLM
 
 
 class ProjectedVLM(PackedVLM):
-    """A tower, a two-layer projector and a decoder; subclasses build the tower."""
+    """A tower, a projector (two layers if a model has no other) and a decoder; subclasses build the
+    tower."""
 
     def __init__(
         self,
@@ -26,10 +27,16 @@ class ProjectedVLM(PackedVLM):
     ):
         """Builds projector and decoder behind a tower whose visual tokens are `in_size` wide."""
         self.config, self.vision = config, vision
-        self.projector = nn.Projector(
-            in_size=in_size, out_size=config.text_config.hidden_size, dtype=dtype, rngs=rngs
-        )
+        out_size = config.text_config.hidden_size
+        self.projector = self.make_projector(in_size, out_size, dtype=dtype, rngs=rngs)
         self.text = Decoder(config.text_config, dtype=dtype, remat=remat, rngs=rngs)
+
+    @staticmethod
+    def make_projector(
+        in_size: int, out_size: int, *, dtype: DTypeLike, rngs: nnx.Rngs
+    ) -> nnx.Module:
+        """What takes visual tokens from one width to the other."""
+        return nn.Projector(in_size=in_size, out_size=out_size, dtype=dtype, rngs=rngs)
 
     def project(self, visual: Visual) -> Visual:
         """Visual tokens at the decoder's width."""

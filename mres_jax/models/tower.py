@@ -13,7 +13,6 @@ from jaxtyping import Array, Float, Int
 
 from mres_jax import nn
 from mres_jax.data.types import Pack
-from mres_jax.models.tower_config import TowerConfig
 
 
 class Features(NamedTuple):
@@ -47,14 +46,17 @@ class Tower(nnx.Module):
 
     def __init__(
         self,
-        config: TowerConfig,
+        config: Any,
         *,
         use_bias: bool = False,
         dtype: DTypeLike = jnp.float32,
         remat: nn.Remat = "none",
         rngs: nnx.Rngs,
     ):
-        """Makes the embedding of patches, with a bias or without."""
+        """Makes the embedding of patches, with a bias or without.
+
+        `config` is a `TowerConfig`, or has its names of sizes.
+        """
         self.config = config
         self.remat: nn.Remat = remat
         self.patch_embed = nn.PatchEmbed(

@@ -16,6 +16,7 @@ from mres_jax.nn.canvas import (
 )
 from mres_jax.nn.class_rows import ClassRows as ClassRows
 from mres_jax.nn.embed import Embed as Embed
+from mres_jax.nn.encoder_block import EncoderBlock as EncoderBlock
 from mres_jax.nn.lora import (
     LORA_FACTORS as LORA_FACTORS,
     LoRALinear as LoRALinear,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mres_jax.data.spec import ProcessorSpec
+from mres_jax.data.splits import split_views
 from mres_jax.data.tiles import best_canvas, tile_layout, tile_views
 from mres_jax.geometry import ClipSize, Extent, View
 from mres_jax.resolution.uniform import native_size, whole_view
@@ -30,6 +31,8 @@ def _native_tokens(size: Extent, spec: ProcessorSpec) -> int:
     if isinstance(size, ClipSize):
         grid = spec.grid(native_size(size, spec))
         return spec.num_views(size) * spec.num_visual_tokens(grid)
+    if spec.split is not None:
+        return visual_tokens(split_views(0, size, spec.split, longest=spec.split.longest), spec)
     if spec.tiles is None:
         return visual_tokens([whole_view(0, size, native_size(size, spec))], spec)
     canvas = best_canvas(size, spec.tiles.canvases)

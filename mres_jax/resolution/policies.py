@@ -8,6 +8,7 @@ from mres_jax.geometry import ClipSize, Extent
 from mres_jax.resolution.allocator.policy import AllocatorPolicy
 from mres_jax.resolution.clips import video_of
 from mres_jax.resolution.policy import Policy, split
+from mres_jax.resolution.split import Split
 from mres_jax.resolution.task_policy import TaskPolicy
 from mres_jax.resolution.tiles import Tiles
 from mres_jax.resolution.uniform import Budget, Fixed, Native, Scale
@@ -19,6 +20,7 @@ POLICIES: dict[str, type[Policy]] = {
         Native,
         Fixed,
         Tiles,
+        Split,
         Scale,
         Budget,
         Window,

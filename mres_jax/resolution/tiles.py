@@ -4,11 +4,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar
 
-from mres_jax.data.spec import ProcessorSpec, TileRule
+from mres_jax.data.spec import ProcessorSpec, SplitRule, TileRule
 from mres_jax.data.tiles import best_canvas, tile_views
 from mres_jax.errors import PolicyError
 from mres_jax.geometry import Box, Extent, Size, View
 from mres_jax.resolution.policy import Policy, stills
+from mres_jax.resolution.split import fewest_squares
 from mres_jax.resolution.uniform import fitted, whole_view
 
 SIDE, MOST = 336, 4  # of a model without tiles of its own: pixels, tiles
@@ -20,7 +21,8 @@ class Tiles(Policy):
 
     A model that was trained on tiles takes them as it was: the canvases that it knows, the picture
     resized into the best of them and padded, the rows of all tiles put together. `max` leaves out
-    canvases of more tiles.
+    canvases of more tiles. SmolVLM takes its numbered squares, see `Split`; with `max` its longer side
+    becomes fewer of them, until the picture is cut into no more.
 
     Any other model gets separate pictures, in this order: the whole picture, then its tiles by row.
     Rows and columns are those of at most `max` tiles that show most of the picture's pixels. Each
@@ -54,6 +56,9 @@ class Tiles(Policy):
         if spec.tiles is not None:
             self._check_rule(spec.tiles)
             return
+        if spec.split is not None:
+            self._check_side(spec.split)
+            return
         super().check(spec)
         side = self.side or SIDE
         if side % spec.stride and self.side:
@@ -81,6 +86,8 @@ class Tiles(Policy):
         if spec.tiles is not None:
             canvas = best_canvas(size, self._canvases(spec.tiles))
             return tile_views(item, size, canvas, side=spec.tiles.side)
+        if spec.split is not None:
+            return fewest_squares(item, size, spec.split, self.max)
         side, most = self.side or SIDE, self.max or MOST
         grids = [(r, c) for r in range(1, most + 1) for c in range(1, most // r + 1)]
         best = best_canvas(size, [Size(side * r, side * c) for r, c in grids])
@@ -98,11 +105,14 @@ class Tiles(Policy):
             return list(rule.canvases)
         return [canvas for canvas in rule.canvases if canvas.area <= self.max * rule.side**2]
 
-    def _check_rule(self, rule: TileRule) -> None:
+    def _check_side(self, rule: TileRule | SplitRule) -> None:
         if self.side not in (None, rule.side):
             raise PolicyError(
                 f"policy {self}: the model's tiles have {rule.side} px. Use tiles:{rule.side}."
             )
+
+    def _check_rule(self, rule: TileRule) -> None:
+        self._check_side(rule)
         if not self._canvases(rule):
             fewest = min(canvas.area for canvas in rule.canvases) // rule.side**2
             raise PolicyError(

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import PolicyError, suggest
-from mres_jax.geometry import Box, ClipSize, Extent, Size, View, fit_size
+from mres_jax.geometry import Box, ClipSize, Extent, Size, View, fit_size, naflex_size
 from mres_jax.resolution.clips import clip_views, frame_limits, native_clip_size, share_tokens
 from mres_jax.resolution.policy import Policy
 
@@ -19,13 +19,15 @@ from mres_jax.resolution.policy import Policy
 def native_size(size: Extent, spec: ProcessorSpec) -> Size:
     """Returns what the model's own rule makes of a picture or of each frame of a clip, pixels.
 
-    The rule is ours (`resize_rule="fit"`: never above `max_pixels`) or exactly Hugging Face's; a
-    model that takes only one size has no other.
+    The rule is ours (`resize_rule="fit"`: never above `max_pixels`) or exactly Hugging Face's, that
+    of Qwen2-VL (`hf`) or of SigLIP2 (`naflex`); a model that takes only one size has no other.
     """
     if isinstance(size, ClipSize):
         return native_clip_size(size, spec)
     if spec.image_size is not None:
         return Size(spec.image_size, spec.image_size)
+    if spec.resize_rule == "naflex":
+        return naflex_size(*size, stride=spec.stride, max_tokens=spec.max_pixels // spec.stride**2)
     return fitted(
         size,
         spec,

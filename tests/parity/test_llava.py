@@ -17,11 +17,10 @@ import numpy as np
 import pytest
 from flax import nnx
 from peers import spread
+from picture_peers import greedy, photograph, prompt, scores
 from PIL import Image
 
 from mres_jax import testing
-from mres_jax.data.assemble import assemble
-from mres_jax.data.conversations import Message
 from mres_jax.data.packing import example_slices, pack
 from mres_jax.data.resampling import resize_matrix
 from mres_jax.data.tiles import best_canvas, tile_layout, tile_views, unpadded
@@ -37,7 +36,6 @@ from mres_jax.models.key_table import KeyTable
 from mres_jax.models.registry import export_hf, load_model
 from mres_jax.models.weights import load_weights
 from mres_jax.protocols import Sampling
-from mres_jax.resolution.policies import parse_policy
 
 pytestmark = pytest.mark.parity
 torch = pytest.importorskip("torch")
@@ -165,22 +163,6 @@ def peer(request, tmp_path_factory) -> Peer:
     return Peer(request.param, model, processor, ours, directory)
 
 
-def photograph(size: Sequence[int]) -> np.ndarray:
-    rng = np.random.default_rng(list(size))
-    height, width = size
-    coarse = rng.integers(0, 256, (height // 3 + 1, width // 3 + 1, 3), dtype=np.uint8)
-    smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BILINEAR)
-    noise = rng.integers(-40, 41, (height, width, 3))
-    return np.clip(np.asarray(smooth) + noise, 0, 255).astype(np.uint8)
-
-
-def prompt(ours: LocalAnswerer, images: Sequence[np.ndarray], policy: str | None = None) -> Example:
-    sizes = [Size(*image.shape[:2]) for image in images]
-    views = parse_policy(policy or ours.spec.default_policy)(sizes, "", ours.spec)
-    messages = [Message(role="user", parts=(*range(len(images)), "what is the total?"))]
-    return assemble(images, views, messages, ours.spec, ours.tokenizer, generation_prompt=True)
-
-
 def arguments(peer: Peer, example: Example, images: Sequence[np.ndarray]) -> dict[str, Any]:
     """The same prompt, its pictures through their processor."""
     tokens = torch.from_numpy(example.tokens[None].astype(np.int64))
@@ -218,42 +200,11 @@ def test_logits_and_greedy_text_are_theirs(peer):
             logits = peer.model(**theirs).logits[0].numpy()
         assert 3 < np.abs(logits).max() < 30
         largest = max(largest, float(np.abs(ours[where] - logits).max()))
-        tokens, gap = greedy(peer, theirs)
+        tokens, gap = greedy(peer.model, theirs, peer.ours.spec, NEW_TOKENS)
         assert gap > CLEAR
         assert list(completion.token_ids) == tokens
     print(f"{peer.name}: largest logit difference {largest:.3g}")
     assert largest <= TOLERANCE
-
-
-def scores(model: Any, packed: Any) -> np.ndarray:
-    graphdef, state = nnx.split(model)
-
-    @jax.jit
-    def compute(state):
-        model = nnx.merge(graphdef, state)
-        return model.logits(model.hidden(packed))
-
-    return np.asarray(compute(state))
-
-
-def greedy(peer: Peer, inputs: dict[str, Any]) -> tuple[list[int], float]:
-    spec = peer.ours.spec
-    with torch.no_grad():
-        out = peer.model.generate(
-            **inputs,
-            generation_config=transformers.GenerationConfig(
-                do_sample=False,
-                max_new_tokens=NEW_TOKENS,
-                eos_token_id=list(spec.eos_token_ids),
-                pad_token_id=spec.pad_token_id,
-                suppress_tokens=list(spec.reserved_token_ids),
-                output_scores=True,
-                return_dict_in_generate=True,
-            ),
-        )
-    best = torch.stack(out.scores)[:, 0].topk(2).values
-    new = out.sequences[0, inputs["input_ids"].shape[1] :].tolist()
-    return new, float((best[:, 0] - best[:, 1]).min())
 
 
 @pytest.mark.parametrize("policy", ["fixed:24,mode=crop", "fixed:24,mode=pad"])

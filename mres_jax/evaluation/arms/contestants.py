@@ -139,7 +139,7 @@ def processor_facts(spec: ProcessorSpec) -> dict[str, Any]:
     """Returns what decides of a model's input: sizes, limits, and a hash of its template."""
     template = json.dumps(dataclasses.asdict(spec.template), sort_keys=True)
     names = ("patch_size", "merge_size", "min_pixels", "max_pixels", "resize_rule", "coord_frame")
-    facts = {name: getattr(spec, name) for name in (*names, "pad_first")}
+    facts = {name: getattr(spec, name) for name in (*names, "pad_first", "resample")}
     return facts | {
         "stride": spec.stride,
         "background": list(spec.background),

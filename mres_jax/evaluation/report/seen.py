@@ -120,7 +120,11 @@ def _render(item: Item, view: View, facts: dict[str, Any]) -> np.ndarray | None:
     red, green, blue = facts["background"]
     try:
         return render_view(
-            picture, view, background=(red, green, blue), pad_first=facts["pad_first"]
+            picture,
+            view,
+            background=(red, green, blue),
+            pad_first=facts["pad_first"],
+            resample=facts.get("resample", "bicubic"),  # absent from older runs
         )
     except MresError:
         return None  # another picture lies there now

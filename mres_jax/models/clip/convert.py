@@ -6,7 +6,7 @@ from typing import Any
 from mres_jax.models.clip.config import ClipConfig
 from mres_jax.models.hf_fields import MAX_LAYERS, Fields, pixel_values
 from mres_jax.models.key_table import Key
-from mres_jax.models.layers import linear_keys, norm_keys
+from mres_jax.models.layers import encoder_layer_keys, norm_keys
 
 MODEL_TYPE = "clip_vision_model"
 SIZES = (
@@ -40,13 +40,7 @@ def clip_keys(config: ClipConfig, prefix: str, ours: str) -> tuple[Key, ...]:
         *norm_keys(f"{prefix}pre_layrnorm", f"{ours}.pre_norm"),  # their spelling
         *norm_keys(f"{prefix}post_layernorm", f"{ours}.post_norm"),
     ]
-    for name in ("q", "k", "v"):
-        rows += linear_keys(f"{layer}.self_attn.{name}_proj", f"{block}.attn.{name}")
-    rows += linear_keys(f"{layer}.self_attn.out_proj", f"{block}.attn.o")
-    for number in "12":
-        rows += norm_keys(f"{layer}.layer_norm{number}", f"{block}.norm{number}")
-        rows += linear_keys(f"{layer}.mlp.fc{number}", f"{block}.mlp.fc{number}")
-    return tuple(rows)
+    return (*rows, *encoder_layer_keys(layer, block))
 
 
 def clip_config_from_hf(

@@ -15,29 +15,6 @@ from mres_jax.models.clip.config import ClipConfig
 from mres_jax.models.tower import Features, Tower, Visual
 
 
-class ClipBlock(nnx.Module):
-    """Pre-norm attention and MLP."""
-
-    def __init__(self, config: ClipConfig, *, dtype: DTypeLike, rngs: nnx.Rngs):
-        size, epsilon = config.hidden_size, config.layer_norm_eps
-        self.norm1 = nn.LayerNorm(size, epsilon=epsilon)
-        self.attn = nn.EncoderAttention(
-            size, num_heads=config.num_attention_heads, dtype=dtype, rngs=rngs
-        )
-        self.norm2 = nn.LayerNorm(size, epsilon=epsilon)
-        self.mlp = nn.MLP(
-            size,
-            config.intermediate_size,
-            activation=config.hidden_act,
-            dtype=dtype,
-            rngs=rngs,
-        )
-
-    def __call__(self, x: Float[Array, "p d"], plan: ops.Plan) -> Float[Array, "p d"]:
-        x = x + self.attn(self.norm1(x), plan)
-        return x + self.mlp(self.norm2(x))
-
-
 class ClipTower(Tower):
     """Features of patches with learned positions, views of any size in one pack.
 
@@ -72,9 +49,19 @@ class ClipTower(Tower):
         self.class_embedding = nnx.Param(draw(rngs.params(), (size,)))
         self.positions = nnx.Param(draw(rngs.params(), (config.table_side**2 + 1, size)))
         self.pre_norm = nn.LayerNorm(size, epsilon=config.layer_norm_eps)
-        self.blocks = nn.stack_layers(
-            lambda r: ClipBlock(config, dtype=dtype, rngs=r), config.num_hidden_layers, rngs
-        )
+
+        def make_block(rngs: nnx.Rngs) -> nn.EncoderBlock:
+            return nn.EncoderBlock(
+                size,
+                config.intermediate_size,
+                num_heads=config.num_attention_heads,
+                activation=config.hidden_act,
+                epsilon=config.layer_norm_eps,
+                dtype=dtype,
+                rngs=rngs,
+            )
+
+        self.blocks = nn.stack_layers(make_block, config.num_hidden_layers, rngs)
         self.post_norm = nn.LayerNorm(size, epsilon=config.layer_norm_eps)
 
     def embed_patches(

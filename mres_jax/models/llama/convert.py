@@ -3,16 +3,16 @@
 from typing import Any
 
 from mres_jax.models.hf_fields import Fields
+from mres_jax.models.key_table import Key
 from mres_jax.models.llama.config import LlamaConfig
 from mres_jax.models.qwen2.convert import (
     IGNORED as IGNORED,
-    KEYS as TEXT_KEYS,
     text_config_from_hf,
     text_config_to_hf,
+    text_keys,
 )
 
 MODEL_TYPES = ("llama", "mistral")
-KEYS = tuple(key for key in TEXT_KEYS if not key.ours.endswith(".bias"))
 # What transformers fills in where a `text_config` leaves it out, as LLaVA's files do.
 DEFAULTS = {
     "vocab_size": 32_000,
@@ -24,6 +24,14 @@ DEFAULTS = {
     "rope_theta": 10_000.0,
     "max_position_embeddings": 2_048,
 }
+
+
+def llama_keys(prefix: str = "model.") -> tuple[Key, ...]:
+    """Keys of a decoder that stands under `prefix`, in the order of files."""
+    return tuple(key for key in text_keys(prefix) if not key.ours.endswith(".bias"))
+
+
+KEYS = llama_keys()
 
 
 def llama_config_from_hf(fields: Fields, *, tie_word_embeddings: bool) -> LlamaConfig:

@@ -1,0 +1,152 @@
+"""What the host side must know of a SmolVLM2: numbered squares, one turn after the other."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mres_jax.data.spec import ChatTemplate, PositionTable, ProcessorSpec, SplitRule
+from mres_jax.data.splits import LARGEST
+from mres_jax.errors import CheckpointError
+from mres_jax.models.hf_fields import Fields
+from mres_jax.models.smolvlm.config import SmolVLMConfig
+
+SQUARES = 4  # a side of the longest picture, in released processors
+AROUND, WHOLE = "<fake_token_around_image>", "<global-img>"
+TILE = "<row_{row}_col_{column}>"
+END = "<end_of_utterance>"
+FILE = "preprocessor_config.json"
+
+TEMPLATE = ChatTemplate(
+    start="<|im_start|>",
+    system=None,
+    turn_open="",
+    turn_close="",
+    roles=(
+        ("system", "System:", f"{END}\n"),
+        ("user", "User:", f"{END}\n"),
+        ("assistant", "Assistant:", f"{END}\n"),
+    ),
+    before_text=" ",
+    answer_open=" ",
+    image_open=AROUND + WHOLE,
+    image_close=AROUND,
+    is_joined=True,
+)
+
+
+def make_spec(
+    config: SmolVLMConfig,
+    token_id: Callable[[str], int],
+    *,
+    preprocessor: Mapping[str, Any] | None = None,
+) -> ProcessorSpec:
+    """Returns the processor's description.
+
+    Args:
+      config: the model.
+      token_id: id of a control token by name.
+      preprocessor: contents of `preprocessor_config.json`, which says how long the longer side of a
+        picture becomes and whether it is cut; None for a model that was made here.
+
+    Raises:
+      CheckpointError: a vocabulary without the tokens that the prompt is made of, or a processor
+        that makes other squares than the tower takes.
+    """
+    vision = config.vision_config
+    shown = vision.table_side * vision.patch_size
+    rule, default_policy = _rule(config, token_id, Fields(preprocessor or {}, FILE))
+    placeholders = [config.image_token_id, *(token_id(name) for name in (AROUND, WHOLE))]
+    numbers = range(1, rule.most + 1)
+    tiles = [token_id(TILE.format(row=row, column=column)) for row in numbers for column in numbers]
+    return ProcessorSpec(
+        patch_size=vision.patch_size,
+        merge_size=vision.spatial_merge_size,
+        temporal_patch_size=1,
+        mean=vision.image_mean,
+        std=vision.image_std,
+        min_pixels=shown**2,
+        max_pixels=shown**2,
+        image_token_id=config.image_token_id,
+        pad_token_id=token_id("<|im_end|>"),
+        eos_token_ids=(token_id(END),),
+        reserved_token_ids=(*placeholders, *tiles),
+        template=TEMPLATE,
+        position_rule="plain",
+        coord_frame="relative_1000",
+        image_size=shown,
+        resample="lanczos",
+        default_policy=default_policy,
+        positions=PositionTable(side=vision.table_side, resize="none"),
+        split=rule,
+    )
+
+
+def preprocessor_to_hf(spec: ProcessorSpec) -> dict[str, Any]:
+    """Contents of a `preprocessor_config.json` with which `transformers` makes the same squares."""
+    assert spec.split is not None
+    return {
+        "image_processor_type": "SmolVLMImageProcessor",
+        "processor_class": "SmolVLMProcessor",
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"longest_edge": spec.split.longest},
+        "max_image_size": {"longest_edge": spec.split.side},
+        "do_image_splitting": spec.default_policy == "split",
+        "do_pad": True,
+        "resample": 1,  # Lanczos
+        "do_rescale": True,
+        "do_normalize": True,
+        "image_mean": list(spec.mean),
+        "image_std": list(spec.std),
+    }
+
+
+def processor_to_hf(spec: ProcessorSpec) -> dict[str, Any]:
+    """Contents of a `processor_config.json`: visual tokens of a square."""
+    assert spec.image_size is not None
+    return {
+        "processor_class": "SmolVLMProcessor",
+        "image_seq_len": (spec.image_size // spec.stride) ** 2,
+    }
+
+
+def _rule(
+    config: SmolVLMConfig, token_id: Callable[[str], int], fields: Fields
+) -> tuple[SplitRule, str]:
+    """The squares, and the policy that shows them as the file says."""
+    vision = config.vision_config
+    side = fields.child("max_image_size").size("longest_edge", vision.image_size)
+    if side != vision.image_size:
+        raise CheckpointError(
+            f"{FILE}: max_image_size is {side} px, but the tower takes {vision.image_size}."
+        )
+    longest = fields.child("size").size("longest_edge", SQUARES * side, most=LARGEST)
+    most = _numbered(token_id)
+    rule = SplitRule(
+        side=side,
+        shown=vision.table_side * vision.patch_size,
+        longest=longest,
+        most=most,
+        tile_open=AROUND + TILE,
+        row_end="\n",
+        tiles_end="\n",
+    )
+    is_cut = fields.get("do_image_splitting", True, bool)
+    if is_cut and -(-longest // side) > most:
+        raise CheckpointError(
+            f"{FILE}: size is {longest} px, {-(-longest // side)} squares of {side} px a side, but "
+            f"the vocabulary numbers {most}."
+        )
+    return rule, "split" if is_cut else "split,mode=whole"
+
+
+def _numbered(token_id: Callable[[str], int]) -> int:
+    """Rows and columns that the vocabulary has tokens for; raises `CheckpointError` for none."""
+    count = 0
+    while True:
+        try:
+            token_id(TILE.format(row=count + 1, column=count + 1))
+        except CheckpointError:
+            if not count:
+                raise
+            return count
+        count += 1

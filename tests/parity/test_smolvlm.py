@@ -1,0 +1,294 @@
+"""SmolVLM2 beside live transformers with tiny random weights: pixels, prompts, logits, text, files."""
+
+import json
+import pathlib
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jinja2
+import numpy as np
+import pytest
+from peers import spread
+from picture_peers import greedy, photograph, prompt, scores
+from PIL import Image
+
+from mres_jax import testing
+from mres_jax.data.packing import example_slices, pack
+from mres_jax.data.splits import split_views
+from mres_jax.data.types import Example, Rung
+from mres_jax.geometry import Size
+from mres_jax.inference import load
+from mres_jax.inference.answer import LocalAnswerer
+from mres_jax.inference.generate import Generator
+from mres_jax.models.registry import export_hf, load_model
+from mres_jax.protocols import Sampling
+
+pytestmark = pytest.mark.parity
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+smol_images = pytest.importorskip(
+    "transformers.models.smolvlm.image_processing_pil_smolvlm", reason="needs transformers 5.x"
+)
+smol_processing = pytest.importorskip("transformers.models.smolvlm.processing_smolvlm")
+
+TOLERANCE = 2e-4  # of logits up to about 10 in float32, through up to five layers
+CLEAR = 1e-4  # gap of the two best scores; above the largest difference measured
+NEW_TOKENS = 12
+RUNG = Rung(max_patches=2_880, max_tokens=2_048, max_views=80, max_examples=8)
+
+
+class Shape(NamedTuple):
+    """Sizes of a tiny model; none stands at its default."""
+
+    side: int  # of a square, pixels
+    patch_size: int
+    scale_factor: int
+    vision: dict[str, int]
+    kv_heads: int
+    tied: bool
+
+
+SHAPES = {
+    "whole patches": Shape(
+        24,
+        4,
+        2,
+        {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3},
+        kv_heads=2,
+        tied=False,
+    ),
+    "pixels to spare": Shape(  # as in 2.2B: a square is no whole number of patches
+        32,
+        5,
+        3,
+        {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2},
+        kv_heads=4,
+        tied=True,
+    ),
+}
+# Heights and widths: several in one prompt, none, strips, one square, odd sides, nine squares.
+PROMPTS = [
+    [(30, 50)],
+    [(90, 90)],
+    [(7, 80)],
+    [(80, 3)],
+    [(23, 24), (60, 41)],
+    [],
+    [(1, 1)],
+    [(25, 70), (70, 25), (12, 12)],
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _chatter() -> Iterator[None]:
+    """transformers warns of its own deprecations; those are not ours to fail on."""
+    with warnings.catch_warnings(action="ignore"):
+        yield
+
+
+class Peer(NamedTuple):
+    """A model of `transformers`, and ours out of the files it wrote."""
+
+    name: str
+    model: Any
+    images: Any
+    ours: LocalAnswerer
+    directory: pathlib.Path
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def peer(request, tmp_path_factory) -> Peer:
+    shape, vocabulary = SHAPES[request.param], testing.tiny_smolvlm_tokenizer()
+    config = transformers.SmolVLMConfig(
+        text_config={
+            "model_type": "llama",
+            "vocab_size": vocabulary.vocab_size,
+            "hidden_size": 64,
+            "intermediate_size": 96,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": shape.kv_heads,
+            "rms_norm_eps": 1e-3,
+            "max_position_embeddings": 2_048,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 5_000.0},
+        },
+        vision_config={
+            **shape.vision,
+            "num_attention_heads": 2,
+            "image_size": shape.side,
+            "patch_size": shape.patch_size,
+            "layer_norm_eps": 1e-4,
+        },
+        image_token_id=vocabulary.token_id("<image>"),
+        scale_factor=shape.scale_factor,
+        tie_word_embeddings=shape.tied,
+        pad_token_id=vocabulary.token_id("<|im_end|>"),
+    )
+    model = spread(transformers.SmolVLMForConditionalGeneration(config))
+    images = smol_images.SmolVLMImageProcessorPil(
+        size={"longest_edge": 3 * shape.side}, max_image_size={"longest_edge": shape.side}
+    )
+    directory = tmp_path_factory.mktemp("peer") / "model"
+    model.save_pretrained(directory)
+    images.save_pretrained(directory)
+    (directory / "tokenizer.json").write_bytes(vocabulary.to_bytes())
+    ours = load(directory, ladder=[RUNG], rows=(8,)).answerer
+    return Peer(request.param, model, images, ours, directory)
+
+
+def seen(peer: Peer, images: Sequence[np.ndarray], **settings: Any) -> Any:
+    """What their processor makes of the pictures of one prompt."""
+    pictures = [Image.fromarray(image) for image in images]
+    return peer.images(images=[pictures], return_tensors="pt", return_row_col_info=True, **settings)
+
+
+def arguments(peer: Peer, example: Example, images: Sequence[np.ndarray]) -> dict[str, Any]:
+    tokens = torch.from_numpy(example.tokens[None].astype(np.int64))
+    out = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    if images:
+        theirs = seen(peer, images)
+        out |= {name: theirs[name] for name in ("pixel_values", "pixel_attention_mask")}
+    return out
+
+
+def their_tokens(peer: Peer, images: Sequence[np.ndarray], rows: Any, columns: Any) -> list[int]:
+    """The prompt through their chat template, their expansion of pictures and the tokenizer."""
+    parts = [{"type": "image"}] * len(images) + [{"type": "text", "text": "what is the total?"}]
+    text = jinja2.Template(smol_processing.DEFAULT_CHAT_TEMPLATE).render(
+        messages=[{"role": "user", "content": parts}], add_generation_prompt=True
+    )
+    spec = peer.ours.spec
+    first, *others = text.split("<image>")
+    for row, column, rest in zip(rows, columns, others, strict=True):
+        first += smol_processing.get_image_prompt_string(
+            row,
+            column,
+            (spec.image_size // spec.stride) ** 2,
+            fake_token_around_image="<fake_token_around_image>",
+            image_token="<image>",
+            global_image_token="<global-img>",
+        )
+        first += rest
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(peer.directory / "tokenizer.json")
+    )
+    return fast(first)["input_ids"]
+
+
+@pytest.mark.parametrize("mode", ["split", "split,mode=whole"])
+def test_pixels_and_prompts_are_theirs(peer, mode):
+    for sizes in PROMPTS:
+        images = [photograph(size) for size in sizes]
+        example = prompt(peer.ours, images, mode)
+        if not images:
+            assert example.tokens.tolist() == their_tokens(peer, [], [], [])
+            continue
+        theirs = seen(
+            peer,
+            images,
+            do_image_splitting=mode == "split",
+            do_rescale=False,
+            do_normalize=False,
+        )
+        rows, columns = theirs["rows"][0], theirs["cols"][0]
+        assert example.tokens.tolist() == their_tokens(peer, images, rows, columns)
+        np.testing.assert_array_equal(pixels(peer, example), shown(peer, theirs["pixel_values"]))
+
+
+def pixels(peer: Peer, example: Example) -> np.ndarray:
+    """All views as pictures, `[n 3 H W]`, out of patch rows in block order."""
+    spec = peer.ours.spec
+    patch, merge = spec.patch_size, spec.merge_size
+    blocks = spec.image_size // spec.stride
+    rows = example.patches.reshape(-1, blocks, blocks, merge, merge, 3, patch, patch)
+    rows = rows.transpose(0, 5, 1, 3, 6, 2, 4, 7)
+    return rows.reshape(len(rows), 3, spec.image_size, spec.image_size)
+
+
+def shown(peer: Peer, values: Any) -> np.ndarray:
+    """The pixels of theirs that their convolution sees."""
+    side = peer.ours.spec.image_size
+    return values[0, :, :, :side, :side].numpy()
+
+
+def test_visual_tokens_are_theirs(peer):
+    """Pictures of all prompts in one pack, through tower, pixel shuffle and connector."""
+    pictures = [[photograph(size) for size in sizes] for sizes in PROMPTS]
+    packed = pack([prompt(peer.ours, images) for images in pictures], RUNG)
+    ours = np.asarray(jax.jit(lambda p: peer.ours.model.encode(p).tokens)(packed))
+    start = 0
+    for images in filter(len, pictures):
+        theirs = seen(peer, images)
+        with torch.no_grad():
+            out = peer.model.model.get_image_features(
+                theirs["pixel_values"], theirs["pixel_attention_mask"]
+            )
+        expected = torch.cat(list(out.pooler_output)).numpy()
+        np.testing.assert_allclose(ours[start : start + len(expected)], expected, atol=1e-4)
+        start += len(expected)
+
+
+def test_logits_and_greedy_text_are_theirs(peer):
+    """Eight prompts in one pack."""
+    pictures = [[photograph(size) for size in sizes] for sizes in PROMPTS]
+    examples = [prompt(peer.ours, images) for images in pictures]
+    packed = jax.tree.map(jnp.asarray, pack(examples, RUNG))
+    ours, spec = scores(peer.ours.model, packed), peer.ours.spec
+    completions, _ = Generator(peer.ours.model, spec, rows=(8,)).generate(
+        packed,
+        [str(i) for i in range(len(examples))],
+        rung=RUNG,
+        sampling=Sampling(max_new_tokens=NEW_TOKENS),
+    )
+    largest = 0.0
+    for where, example, images, (completion,) in zip(
+        example_slices(np.asarray(packed.segment_ids)),
+        examples,
+        pictures,
+        completions,
+        strict=True,
+    ):
+        theirs = arguments(peer, example, images)
+        with torch.no_grad():
+            logits = peer.model(**theirs).logits[0].numpy()
+        assert 3 < np.abs(logits).max() < 40
+        largest = max(largest, float(np.abs(ours[where] - logits).max()))
+        tokens, gap = greedy(peer.model, theirs, spec, NEW_TOKENS)
+        assert gap > CLEAR
+        assert list(completion.token_ids) == tokens
+    print(f"{peer.name}: largest logit difference {largest:.3g}")
+    assert largest <= TOLERANCE
+
+
+def test_what_we_write_is_read_by_them(peer, tmp_path):
+    loaded = load_model(peer.directory)
+    export_hf(loaded, tmp_path / "out")
+    again = type(peer.model).from_pretrained(tmp_path / "out").eval()
+    ours, theirs = again.state_dict(), peer.model.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    made = loaded.family.config_to_hf(loaded.config)
+    assert loaded.family.config_from_hf(made) == loaded.config
+    fresh = type(peer.model.config)(**{k: v for k, v in made.items() if k != "architectures"})
+    assert fresh.vision_config.to_dict() == peer.model.config.vision_config.to_dict()
+    assert fresh.text_config.rope_parameters == peer.model.config.text_config.rope_parameters
+    written = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert loaded.family.config_from_hf(written) == loaded.config
+
+
+def test_squares_are_theirs_over_500_sizes():
+    """Rows and columns at the released sizes, 256M and 2.2B."""
+    rng = np.random.default_rng(1)
+    for side in (512, 384):
+        images = smol_images.SmolVLMImageProcessorPil(
+            size={"longest_edge": 4 * side}, max_image_size={"longest_edge": side}
+        )
+        rule = testing.tiny_smolvlm().spec.split
+        rule = type(rule)(**vars(rule) | {"side": side, "shown": side, "longest": 4 * side})
+        for height, width in np.exp(rng.uniform(0, 8.2, (250, 2))).astype(int).tolist():
+            count, *_ = images.get_number_of_image_patches(height, width)
+            views = split_views(0, Size(height, width), rule, longest=rule.longest)
+            assert len(views) == max(count, 1), (height, width)
