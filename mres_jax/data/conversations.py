@@ -5,6 +5,7 @@ control tokens off, piece by piece. So nobody can forge a turn or a picture by t
 """
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -227,11 +228,12 @@ def lay_out(
 def _joined(spans: Sequence[Span]) -> Iterator[Span]:
     """Texts between pictures and control tokens as one each, without a door for control tokens.
 
-    What a template writes behind the last control token of an answer is not to be predicted: it may
-    become one text with what opens the next turn.
+    What a template writes behind the last control token of an answer is not to be predicted: it
+    becomes one text with what opens the next turn.
     """
     held: list[Span] = []
-    for span in [*(part for span in spans for part in _control_apart(span)), None]:
+    parts = itertools.chain.from_iterable(map(_control_apart, spans))
+    for span in [*parts, None]:
         is_control = span and span.is_trusted and span.text[:1] + span.text[-1:] == "<>"
         if span and span.item is None and not is_control:
             held.append(span)

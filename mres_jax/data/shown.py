@@ -14,7 +14,7 @@ from mres_jax.data.low_resolution import low_resolution_rows
 from mres_jax.data.patches import block_positions, patchify, patchify_frames, widen
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.views import cut_window, render_view
-from mres_jax.geometry import Grid, View
+from mres_jax.geometry import Box, Grid, View
 from mres_jax.protocols import Clip
 
 
@@ -67,7 +67,11 @@ def show(
 def _rendered(
     images: Sequence[Pixels | Clip], views: Sequence[View], spec: ProcessorSpec
 ) -> Iterator[list[np.ndarray]]:
-    """Pixels of each view, one array a frame; windows of one picture share its canvas."""
+    """Pixels of each view, one array a frame.
+
+    Windows of one picture share its canvas; a view that is resized further than the one before it
+    goes on from there.
+    """
     last, whole = None, np.zeros(0)
     for view in views:
         item = images[view.item]
@@ -77,8 +81,20 @@ def _rendered(
             continue
         uncut = dataclasses.replace(view, window=None, tile=None)
         if uncut != last:
-            whole, last = _render(item, uncut, spec), uncut
+            rest = last and _resized_further(last, uncut)
+            whole = _render(whole, rest, spec) if rest else _render(item, uncut, spec)
+            last = uncut
         yield [whole if view.window is None else cut_window(whole, view)]
+
+
+def _resized_further(last: View, view: View) -> View | None:
+    """What is left to do for a view of the same crop, as a view of what the last one became."""
+    steps = (*last.through, last.size)
+    is_same = (last.item, last.crop, last.canvas) == (view.item, view.crop, None)
+    if view.canvas or not is_same or view.through[: len(steps)] != steps:
+        return None
+    rest = view.through[len(steps) :]
+    return dataclasses.replace(view, crop=Box(0, 0, *last.size), through=rest)
 
 
 def _render(pixels: Pixels, view: View, spec: ProcessorSpec) -> np.ndarray:

@@ -47,7 +47,7 @@ class Policy(abc.ABC):
         if spec.image_size is not None:
             raise PolicyError(
                 f"policy {self}: the model takes only {spec.image_size} x {spec.image_size} px. "
-                f"Use fixed:{spec.image_size}."
+                f"Use fixed:{spec.image_size}{' or split' if spec.split else ''}."
             )
 
     @classmethod

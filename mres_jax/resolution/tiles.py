@@ -21,8 +21,8 @@ class Tiles(Policy):
 
     A model that was trained on tiles takes them as it was: the canvases that it knows, the picture
     resized into the best of them and padded, the rows of all tiles put together. `max` leaves out
-    canvases of more tiles. SmolVLM takes its numbered squares, see `Split`; with `max` its longer side
-    becomes fewer of them, until the picture is cut into no more.
+    canvases of more tiles. SmolVLM takes its numbered squares, see `Split`; with `max` the longer
+    side becomes fewer of them, until the picture is cut into no more.
 
     Any other model gets separate pictures, in this order: the whole picture, then its tiles by row.
     Rows and columns are those of at most `max` tiles that show most of the picture's pixels. Each

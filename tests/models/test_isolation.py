@@ -24,6 +24,7 @@ MODELS = {
     "qwen2_5_vl": testing.tiny_qwen2_5_vl,
     "qwen3_vl": testing.tiny_qwen3_vl,
     "nativeres_llava": testing.tiny_nativeres_llava,
+    "smolvlm": testing.tiny_smolvlm,
 }
 RUNG = Rung(max_patches=192, max_tokens=160, max_views=8, max_examples=4)
 SIZES = [(24, 40), (8, 8), (16, 56), (40, 16)]  # px, of the four pictures: two for A, two for B
@@ -67,7 +68,8 @@ def make_example(tiny: testing.TinyModel, sizes: Sequence[tuple[int, int]], seed
     """A conversation about random pictures."""
     rng = np.random.default_rng(seed)
     images = [rng.integers(0, 256, (*size, 3), np.uint8) for size in sizes]
-    views = parse_policy("native")([Size(*size) for size in sizes], "", tiny.spec)
+    policy = "native" if tiny.spec.split is None else f"split:{tiny.spec.split.side}"
+    views = parse_policy(policy)([Size(*size) for size in sizes], "", tiny.spec)
     messages = prompt_messages("what is the total", num_images=len(sizes), answer="blue")
     return assemble(images, views, messages, tiny.spec, tiny.tokenizer, label_mask="answer")
 

@@ -1,4 +1,4 @@
-"""What parity tests of models with squares and tiles share: pictures, prompts, scores, greedy text."""
+"""What parity tests of models with squares and tiles share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""SmolVLM2 beside live transformers with tiny random weights: pixels, prompts, logits, text, files."""
+"""SmolVLM2 beside live transformers, tiny random weights: pixels, prompts, logits, text, files."""
 
 import json
 import pathlib
