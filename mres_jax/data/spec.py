@@ -5,6 +5,8 @@ from typing import Literal
 
 from mres_jax.geometry import ClipSize, Grid, Size
 
+ResizeRule = Literal["fit", "hf", "naflex"]  # native sizes: ours, as Qwen2-VL's, as SigLIP2's
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ChatTemplate:
@@ -163,7 +165,7 @@ class ProcessorSpec:
     accepts: frozenset[str] = frozenset({"image", "tile"})  # kinds of views, see `View.kind`
     video: VideoSpec | None = None  # None where the model takes no clips
     image_size: int | None = None  # side of the only square a fixed tower takes, pixels
-    resize_rule: Literal["fit", "hf", "naflex"] = "fit"  # native sizes: ours, or Hugging Face's
+    resize_rule: ResizeRule = "fit"
     resample: Literal["bicubic", "lanczos", "bilinear"] = "bicubic"  # Pillow's filter
     window_side: int | None = None  # of attention windows, visual tokens; None: no windows
     default_policy: str = "native"  # where neither user nor checkpoint name one

@@ -18,6 +18,7 @@ from mres_jax.models.hf_fields import Fields
 from mres_jax.models.key_table import KeyTable, Parameters, flatten
 from mres_jax.models.llama import convert as llama
 from mres_jax.models.qwen2 import convert as qwen2
+from mres_jax.models.siglip import convert as siglip
 from mres_jax.models.weights import load_weights
 
 
@@ -26,7 +27,7 @@ def load_part(model: str, part: Parameters) -> Parameters:
 
     Args:
       model: directory or hub id of a model of a known family, of a Qwen2 or Llama decoder alone,
-        of a CLIP, or of a ConvNeXt of timm.
+        of a CLIP, of a SigLIP2-NaFlex, or of a ConvNeXt of timm.
       part: an `nnx.State` under the paths of our models: `text...`, `vision...`.
 
     Raises:
@@ -55,6 +56,8 @@ def _table(directory: pathlib.Path, names: Iterable[str]) -> KeyTable:
         return KeyTable(keys=llama.KEYS, ignored=llama.IGNORED)
     if kind in ("clip", clip.MODEL_TYPE):
         return _clip(content, _owner(names))
+    if kind in ("siglip2", siglip.NAFLEX_TYPE):
+        return _naflex(content, _owner(names))
     if str(content.get("architecture")).startswith("convnext"):
         config = convnext.named(content["architecture"], directory / CONFIG)
         return KeyTable(
@@ -71,6 +74,13 @@ def _clip(content: dict[str, Any], owner: str) -> KeyTable:
     config = clip.clip_config_from_hf(fields, {})
     keys = clip.clip_keys(config, "vision_model.", owner)
     return KeyTable(keys=keys, renames=clip.RENAMES, ignored=clip.IGNORED)
+
+
+def _naflex(content: dict[str, Any], owner: str) -> KeyTable:
+    fields = Fields(content.get("vision_config") or content, CONFIG)
+    config = siglip.naflex_config_from_hf(fields, {})
+    keys = siglip.siglip_keys(config, "vision_model.", owner)
+    return KeyTable(keys=keys, renames=siglip.RENAMES, ignored=siglip.IGNORED)
 
 
 def _owner(names: Iterable[str]) -> str:

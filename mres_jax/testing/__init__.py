@@ -30,7 +30,8 @@ from mres_jax.testing.tiny_llava import (
     tiny_llava_hr as tiny_llava_hr,
     tiny_llava_next as tiny_llava_next,
 )
-from mres_jax.testing.tiny_smolvlm import (
+from mres_jax.testing.tiny_siglip import (
+    tiny_naflex as tiny_naflex,
     tiny_siglip_config as tiny_siglip_config,
     tiny_smolvlm as tiny_smolvlm,
     tiny_smolvlm_tokenizer as tiny_smolvlm_tokenizer,

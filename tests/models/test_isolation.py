@@ -25,7 +25,9 @@ MODELS = {
     "qwen3_vl": testing.tiny_qwen3_vl,
     "nativeres_llava": testing.tiny_nativeres_llava,
     "smolvlm": testing.tiny_smolvlm,
+    "naflex": testing.tiny_naflex,
 }
+NIGHTLY = ("naflex",)  # its layers and its decoder are those of others
 RUNG = Rung(max_patches=192, max_tokens=160, max_views=8, max_examples=4)
 SIZES = [(24, 40), (8, 8), (16, 56), (40, 16)]  # px, of the four pictures: two for A, two for B
 
@@ -38,7 +40,10 @@ class Subject(NamedTuple):
     count_compiles: Callable[[], int]
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(n, marks=[pytest.mark.slow] if n in NIGHTLY else []) for n in MODELS],
+)
 def subject(request) -> Subject:
     tiny = MODELS[request.param]()
     graphdef, state = nnx.split(tiny.model)

@@ -66,5 +66,6 @@ def greedy(
                 return_dict_in_generate=True,
             ),
         )
-    new = out.sequences[0, inputs["input_ids"].shape[1] :].tolist()
+    given = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
+    new = out.sequences[0, given:].tolist()
     return new, smallest_gap(torch.stack(out.scores)[:, 0])

@@ -1,4 +1,4 @@
-"""NativeRes-LLaVA: Qwen2-VL tower, two-layer projector, Qwen2 with plain rotary.
+"""NativeRes-LLaVA: Qwen2-VL tower or SigLIP2-NaFlex, two-layer projector, Qwen2, plain rotary.
 
 Niu et al., 2025, arXiv:2506.12776.
 """

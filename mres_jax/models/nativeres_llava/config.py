@@ -4,13 +4,18 @@ import dataclasses
 
 from mres_jax.models.qwen2.config import TextConfig
 from mres_jax.models.qwen2_vl.config import VisionConfig
+from mres_jax.models.siglip.config import NaflexConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NativeResLlavaConfig:
-    """The assembled model. The decoder has plain rotary positions."""
+    """The assembled model. The decoder has plain rotary positions.
 
-    vision_config: VisionConfig
+    The tower is Qwen2-VL's, as released, or SigLIP2-NaFlex, which the released code planned and
+    left out.
+    """
+
+    vision_config: VisionConfig | NaflexConfig
     text_config: TextConfig
     mm_projector_type: str = "mlp2x_gelu"
     image_token_id: int = 151_655  # stands where the released code has -200
@@ -31,4 +36,4 @@ class NativeResLlavaConfig:
     @property
     def mm_hidden_size(self) -> int:
         """Channels of a visual token before the projector."""
-        return self.vision_config.hidden_size
+        return self.vision_config.out_width

@@ -1,10 +1,12 @@
 """Sizes of models that this project ships or knows by name."""
 
+import dataclasses
 from typing import Literal
 
 from mres_jax.models.nativeres_llava.config import NativeResLlavaConfig
 from mres_jax.models.qwen2.config import TextConfig
 from mres_jax.models.qwen2_vl.config import VisionConfig
+from mres_jax.models.siglip.config import NAFLEX, NaflexConfig
 
 
 def mres_tiny() -> NativeResLlavaConfig:
@@ -39,17 +41,23 @@ def mres_tiny() -> NativeResLlavaConfig:
     )
 
 
-def nativeres_llava(size: Literal["0.5b", "1.5b", "7b"]) -> NativeResLlavaConfig:
+def nativeres_llava(
+    size: Literal["0.5b", "1.5b", "7b"],
+    *,
+    tower: Literal["qwen2_vl", "siglip2-base", "siglip2-so400m"] = "qwen2_vl",
+) -> NativeResLlavaConfig:
     """The paper's model on a Qwen2 decoder of that size: 1.2, 2.2 and 8.3 B parameters in all.
 
     The tower is that of Qwen2-VL-2B, its merger included; 4 to 4,096 visual tokens a picture.
+    Others are SigLIP2-NaFlex, of whose patches 2 x 2 are put side by side to one visual token; this
+    project's choice, for the paper has none.
 
     Reference:
       Niu et al., 2025, "Native Visual Understanding", arXiv:2506.12776, section 4.
     """
     width, layers, heads, kv_heads, intermediate_size, rows = _QWEN2[size]
     return NativeResLlavaConfig(
-        vision_config=VisionConfig(depth=32, embed_dim=1_280, num_heads=16, hidden_size=1_536),
+        vision_config=_tower(tower),
         text_config=TextConfig(
             vocab_size=rows,
             hidden_size=width,
@@ -60,6 +68,12 @@ def nativeres_llava(size: Literal["0.5b", "1.5b", "7b"]) -> NativeResLlavaConfig
             tie_word_embeddings=size != "7b",
         ),
     )
+
+
+def _tower(name: str) -> VisionConfig | NaflexConfig:
+    if name == "qwen2_vl":
+        return VisionConfig(depth=32, embed_dim=1_280, num_heads=16, hidden_size=1_536)
+    return dataclasses.replace(NAFLEX[name.removeprefix("siglip2-")], spatial_merge_size=2)
 
 
 _QWEN2 = {  # channels, layers, heads, key/value heads, feed-forward channels, vocabulary rows

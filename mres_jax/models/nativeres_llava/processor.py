@@ -3,13 +3,17 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mres_jax.data.spec import ChatTemplate, ProcessorSpec
+from mres_jax.data.spec import ChatTemplate, PositionTable, ProcessorSpec
+from mres_jax.errors import CheckpointError
+from mres_jax.models.hf_fields import Fields
 from mres_jax.models.nativeres_llava.config import NativeResLlavaConfig
+from mres_jax.models.qwen2_vl.config import VisionConfig
 from mres_jax.models.qwen2_vl.processor import (
     pixel_limits,
     placeholder_ids,
     resize_rule,
 )
+from mres_jax.models.siglip.config import NaflexConfig
 
 # The released code splits `<image>\n` out of the turn: features, then a newline, then the text.
 TEMPLATE = ChatTemplate(
@@ -37,6 +41,8 @@ def make_spec(
         them; None for a model that was made here.
     """
     vision = config.vision_config
+    if isinstance(vision, NaflexConfig):
+        preprocessor = _naflex_settings(vision, preprocessor)
     token_area = vision.stride**2
     smallest, largest = pixel_limits(
         preprocessor or {},
@@ -63,4 +69,50 @@ def make_spec(
         coord_frame="relative_1000",
         # weights from elsewhere were trained behind Hugging Face's processor
         resize_rule=resize_rule(preprocessor or {}, "fit" if preprocessor is None else "hf"),
+        **_naflex_parts(vision),
     )
+
+
+def preprocessor_to_hf(spec: ProcessorSpec) -> dict[str, Any] | None:
+    """Contents of a `preprocessor_config.json` of SigLIP2-NaFlex; None for Qwen2-VL's tower."""
+    if spec.positions is None:
+        return None
+    return {
+        "image_processor_type": "Siglip2ImageProcessor",
+        "processor_class": "Siglip2Processor",
+        "do_resize": True,
+        "patch_size": spec.patch_size,
+        "max_num_patches": spec.max_pixels // spec.patch_size**2,
+        "resample": 2,  # bilinear
+        "do_rescale": True,
+        "do_normalize": True,
+        "image_mean": list(spec.mean),
+        "image_std": list(spec.std),
+        "resize_rule": spec.resize_rule,
+    }
+
+
+def _naflex_parts(vision: VisionConfig | NaflexConfig) -> dict[str, Any]:
+    """What a NaFlex tower asks of the host beyond what that of Qwen2-VL does."""
+    if not isinstance(vision, NaflexConfig):
+        return {}
+    table = PositionTable(side=vision.table_side, resize="linear_antialias")
+    return {"resample": "bilinear", "positions": table}
+
+
+def _naflex_settings(
+    vision: NaflexConfig, preprocessor: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    """The settings of SigLIP2's processor, as those of Qwen2-VL's: its budget is in patches."""
+    if preprocessor is None:
+        return None
+    fields = Fields(preprocessor, "preprocessor_config.json")
+    rule = fields.get("resize_rule", "naflex", str)
+    most = fields.size("max_num_patches", 256) * vision.patch_size**2
+    if most < vision.stride**2:
+        raise CheckpointError(
+            f"{fields.where}: max_num_patches={most // vision.patch_size**2} is less than one "
+            f"visual token of {vision.spatial_merge_size**2} patches."
+        )
+    smallest = {"min_pixels": vision.stride**2} if rule == "naflex" else {}
+    return {**smallest, "max_pixels": most, "resize_rule": rule}

@@ -2,9 +2,9 @@
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast, get_args
 
-from mres_jax.data.spec import ChatTemplate, ProcessorSpec, VideoSpec
+from mres_jax.data.spec import ChatTemplate, ProcessorSpec, ResizeRule, VideoSpec
 from mres_jax.errors import CheckpointError
 from mres_jax.models.hf_fields import Fields
 from mres_jax.models.qwen2_vl.config import QwenVLConfig
@@ -162,9 +162,12 @@ def pixel_limits(
     return least, most
 
 
-def resize_rule(preprocessor: Mapping[str, Any], default: Literal["fit", "hf"]):
+def resize_rule(preprocessor: Mapping[str, Any], default: ResizeRule) -> ResizeRule:
     """The rule for native sizes that the model was trained with; see `ProcessorSpec`."""
     rule = preprocessor.get("resize_rule", default)
-    if rule not in ("fit", "hf"):
-        raise CheckpointError(f"preprocessor_config.json: resize_rule is {rule!r}; have fit, hf.")
-    return cast(Literal["fit", "hf"], rule)
+    rules = get_args(ResizeRule)
+    if rule not in rules:
+        raise CheckpointError(
+            f"preprocessor_config.json: resize_rule is {rule!r}; have {', '.join(rules)}."
+        )
+    return cast(ResizeRule, rule)

@@ -117,12 +117,7 @@ class NaflexConfig(SiglipConfig):
         return math.isqrt(max(self.num_patches, 0))
 
 
-def siglip2_naflex(size: str) -> NaflexConfig:
-    """The released towers for any ratio, `base` and `so400m`, both with patches of 16 px."""
-    return NAFLEX[size]
-
-
-NAFLEX = {
+NAFLEX = {  # google/siglip2-base-patch16-naflex and google/siglip2-so400m-patch16-naflex
     "base": NaflexConfig(),
     "so400m": NaflexConfig(
         hidden_size=1_152,

@@ -1,4 +1,4 @@
-"""SmolVLM2 with a few thousand random parameters, and a vocabulary with its control tokens."""
+"""SmolVLM2 and NativeRes-LLaVA on SigLIP2 with a few thousand random parameters."""
 
 import dataclasses
 from typing import Any
@@ -6,11 +6,14 @@ from typing import Any
 from flax import nnx
 
 from mres_jax.data.tokenizer import Tokenizer, build_tiny_tokenizer
-from mres_jax.models.siglip.config import SquareConfig
+from mres_jax.models.nativeres_llava import processor as nativeres
+from mres_jax.models.nativeres_llava.config import NativeResLlavaConfig
+from mres_jax.models.nativeres_llava.model import NativeResLlava
+from mres_jax.models.siglip.config import NaflexConfig, SquareConfig
 from mres_jax.models.smolvlm import processor
 from mres_jax.models.smolvlm.config import SmolVLMConfig
 from mres_jax.models.smolvlm.model import SmolVLM
-from mres_jax.testing.tiny import WORDS, TinyModel, fill
+from mres_jax.testing.tiny import WORDS, TinyModel, fill, tiny_text_config, tiny_tokenizer
 from mres_jax.testing.tiny_llava import tiny_llama_config
 
 NUMBERED = 3  # rows and columns that have tokens
@@ -33,6 +36,35 @@ def tiny_smolvlm(*, seed: int = 0, image_size: int = 24, **preprocessor: Any) ->
     settings = {"size": {"longest_edge": NUMBERED * image_size}} | preprocessor
     spec = processor.make_spec(config, tokenizer.token_id, preprocessor=settings)
     model = fill(lambda: SmolVLM(config, rngs=nnx.Rngs(0)), scale=0.3, seed=seed)
+    return TinyModel(model, spec, tokenizer)
+
+
+def tiny_naflex(*, seed: int = 0, spatial_merge_size: int = 1, **preprocessor: Any) -> TinyModel:
+    """A NativeRes-LLaVA on SigLIP2-NaFlex: 4-pixel patches, a table of 5 x 5 positions.
+
+    Args:
+      seed: of the weights.
+      spatial_merge_size: patches per side of one visual token.
+      **preprocessor: fields of its `preprocessor_config.json`; without any, native sizes are ours.
+    """
+    tokenizer = tiny_tokenizer()
+    config = NativeResLlavaConfig(
+        vision_config=NaflexConfig(
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            patch_size=4,
+            num_patches=25,
+            spatial_merge_size=spatial_merge_size,
+        ),
+        text_config=tiny_text_config(tokenizer),
+        image_token_id=tokenizer.token_id("<|image_pad|>"),
+        min_image_tokens=1,
+        max_image_tokens=64,
+    )
+    spec = nativeres.make_spec(config, tokenizer.token_id, preprocessor=preprocessor or None)
+    model = fill(lambda: NativeResLlava(config, rngs=nnx.Rngs(0)), scale=0.3, seed=seed)
     return TinyModel(model, spec, tokenizer)
 
 
