@@ -118,13 +118,12 @@ def _find_tokenizer(run: Run, checkpoints: pathlib.Path) -> Tokenizer:
 def _check_tokenizer(model: Any, tokenizer: Tokenizer) -> None:
     rows, expected = model.text_config.vocab_size, model.image_token_id
     has_own = 0 <= expected < rows  # else pictures stand where no token does
-    image = tokenizer.find("<|image_pad|>")
-    if image is None:
-        image = tokenizer.find("<image>")
-    if tokenizer.vocab_size > rows or (has_own and image != expected):
+    found = {name: tokenizer.find(name) for name in ("<|image_pad|>", "<image>")}
+    if tokenizer.vocab_size > rows or (has_own and expected not in found.values()):
+        places = " and ".join(f"{name} at {image}" for name, image in found.items())
         raise ConfigError(
-            f"run: the tokenizer has {tokenizer.vocab_size} tokens and <|image_pad|> at {image}, "
-            f"the model has {rows} rows and image_token_id={expected}: make them agree."
+            f"run: the tokenizer has {tokenizer.vocab_size} tokens and {places}, the model "
+            f"has {rows} rows and image_token_id={expected}: make them agree."
         )
 
 

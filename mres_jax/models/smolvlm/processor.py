@@ -119,8 +119,9 @@ def _rule(
         raise CheckpointError(
             f"{FILE}: max_image_size is {side} px, but the tower takes {vision.image_size}."
         )
-    longest = fields.child("size").size("longest_edge", SQUARES * side, most=LARGEST)
     most = _numbered(token_id)
+    usual = min(SQUARES, most) * side
+    longest = fields.child("size").size("longest_edge", usual, most=LARGEST)
     rule = SplitRule(
         side=side,
         shown=vision.table_side * vision.patch_size,
