@@ -40,7 +40,7 @@ def test_a_table_that_rises_evenly_is_read_as_an_even_rise_from_corner_to_corner
 
 def test_a_view_of_the_tables_own_size_reads_each_entry_alone():
     side = 6
-    for resize in ("none", "bicubic", "bicubic_antialias", "linear_corners"):
+    for resize in ("none", "bicubic", "bicubic_antialias", "linear_corners", "linear_antialias"):
         table = PositionTable(side=side, resize=resize)
         weights = position_weights([Grid(1, side, side)], table, merge_size=2)
         places = block_positions(Grid(1, side, side), merge_size=2)

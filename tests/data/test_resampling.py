@@ -6,7 +6,7 @@ import pytest
 from mres_jax.data.low_resolution import resize_linear_corners
 from mres_jax.data.resampling import resize_matrix
 
-RULES = ("bicubic_antialias", "bicubic", "linear_corners")
+RULES = ("bicubic_antialias", "bicubic", "linear_corners", "linear_antialias")
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -26,6 +26,14 @@ def test_aligned_corners_stay_where_they_are():
     np.testing.assert_array_equal(matrix[0], np.eye(12)[0])
     np.testing.assert_array_equal(matrix[-1], np.eye(12)[-1])
     np.testing.assert_allclose(matrix @ np.arange(12), np.linspace(0, 11, 24), atol=1e-5)
+
+
+def test_a_line_that_shrinks_takes_in_what_lies_between():
+    """A triangle as wide as two of the four samples on either side, cut off at the ends."""
+    expected = np.array([[3, 3, 1, 0], [0, 1, 3, 3]]) / 7
+    np.testing.assert_allclose(resize_matrix(2, 4, "linear_antialias"), expected, rtol=1e-6)
+    expected = np.array([[4, 0], [3, 1], [1, 3], [0, 4]]) / 4
+    np.testing.assert_allclose(resize_matrix(4, 2, "linear_antialias"), expected, rtol=1e-6)
 
 
 def test_samples_between_are_the_matrix_in_either_form():

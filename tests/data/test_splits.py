@@ -96,10 +96,11 @@ def test_the_size_is_known_without_pixels():
 
 
 def test_views_that_share_their_way_are_what_each_is_alone():
-    """Squares, the whole made of what they were cut from, then another picture."""
-    sizes = [Size(30, 50), Size(80, 20)]
+    """Squares, the whole made of what they were cut from, pictures of one size and another."""
+    sizes = [Size(30, 50), Size(80, 20), Size(30, 50)]
+    images = [picture(sizes[0]), picture(sizes[1]), 255 - picture(sizes[0])]
     views = [v for i, size in enumerate(sizes) for v in split_views(i, size, RULE, longest=72)]
-    images = [picture(size) for size in sizes]
+    views += [views[0], views[-1]]  # the second could go on from the first if pictures were one
     grids = [view_grid(view, TINY.spec) for view in views]
     together = show(images, views, grids, TINY.spec).patches
     alone = [show(images, [v], [g], TINY.spec).patches for v, g in zip(views, grids, strict=True)]
@@ -126,8 +127,15 @@ SPLIT = split_views(0, Size(30, 50), RULE, longest=72)
         [SPLIT[-1], *SPLIT[:-1]],
         [*SPLIT[:2], *SPLIT[3:]],
         [SPLIT[1], SPLIT[0], *SPLIT[2:]],
+        SPLIT[:1],
     ],
-    ids=["without the whole", "whole first", "one is missing", "two change places"],
+    ids=[
+        "without the whole",
+        "whole first",
+        "one is missing",
+        "two change places",
+        "one tile alone",
+    ],
 )
 def test_views_that_are_no_split_are_refused(views):
     with pytest.raises(

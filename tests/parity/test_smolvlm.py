@@ -1,5 +1,6 @@
 """SmolVLM2 beside live transformers, tiny random weights: pixels, prompts, logits, text, files."""
 
+import dataclasses
 import json
 import pathlib
 import warnings
@@ -23,7 +24,8 @@ from mres_jax.geometry import Size
 from mres_jax.inference import load
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.generate import Generator
-from mres_jax.models.registry import export_hf, load_model
+from mres_jax.models.registry import FAMILIES, export_hf, load_model
+from mres_jax.models.smolvlm.config import smolvlm2
 from mres_jax.protocols import Sampling
 
 pytestmark = pytest.mark.parity
@@ -261,6 +263,48 @@ def test_logits_and_greedy_text_are_theirs(peer):
         assert list(completion.token_ids) == tokens
     print(f"{peer.name}: largest logit difference {largest:.3g}")
     assert largest <= TOLERANCE
+
+
+@pytest.mark.parametrize("size", ["256m", "2.2b"])
+def test_the_tower_at_its_true_width(size, tmp_path):
+    """Squares, channels, heads and patches as released, two layers of them, and the connector."""
+    released = smolvlm2(size)
+    config = dataclasses.replace(
+        released,
+        vision_config=dataclasses.replace(released.vision_config, num_hidden_layers=2),
+        text_config=dataclasses.replace(
+            released.text_config, num_hidden_layers=1, intermediate_size=64, vocab_size=512
+        ),
+        image_token_id=testing.tiny_smolvlm_tokenizer().token_id("<image>"),
+    )
+    content = FAMILIES["smolvlm"].config_to_hf(config)
+    del content["architectures"]
+    theirs = spread(
+        transformers.SmolVLMForConditionalGeneration(transformers.SmolVLMConfig(**content))
+    )
+    side = config.vision_config.image_size
+    images = smol_images.SmolVLMImageProcessorPil(
+        size={"longest_edge": 2 * side}, max_image_size={"longest_edge": side}
+    )
+    theirs.save_pretrained(tmp_path)
+    images.save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes(testing.tiny_smolvlm_tokenizer().to_bytes())
+    ours = load(tmp_path).answerer
+    picture = photograph((300, 700))
+    example = prompt(ours, [picture])
+    seen = images(images=[[Image.fromarray(picture)]], return_tensors="pt")
+    with torch.no_grad():
+        out = theirs.model.get_image_features(seen["pixel_values"], seen["pixel_attention_mask"])
+    expected = torch.cat(list(out.pooler_output)).numpy()
+    patches = -(-len(example.patches) // 128) * 128
+    rung = Rung(max_patches=patches, max_tokens=512, max_views=4, max_examples=1)
+    found = np.asarray(jax.jit(lambda p: ours.model.encode(p).tokens)(pack([example], rung)))
+    assert example.num_visual_tokens == len(expected) == 3 * (64 if size == "256m" else 81)
+    difference = float(np.abs(found[: len(expected)] - expected).max())
+    print(
+        f"{size}: largest difference {difference:.3g} of values up to {np.abs(expected).max():.3g}"
+    )
+    assert difference <= 1e-4
 
 
 def test_what_we_write_is_read_by_them(peer, tmp_path):
