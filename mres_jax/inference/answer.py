@@ -266,7 +266,9 @@ class LocalAnswerer:
         packed = pack([prompt.example for prompt in here], rung)
         host_ms = 1e3 * (time.perf_counter() - start) + sum(prompt.host_ms for prompt in here)
         texts = {
-            (prompt, sample): TextStream(self.tokenizer, sampling.stop)
+            (prompt, sample): TextStream(
+                self.tokenizer, sampling.stop, opening=self.spec.template.answer_open
+            )
             for prompt in range(len(here))
             for sample in range(n)
         }

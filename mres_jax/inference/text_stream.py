@@ -19,8 +19,9 @@ class TextStream:
       is_stopped: whether a stop text was met.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()):
-        self._tokenizer, self._stop = tokenizer, tuple(stop)
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), *, opening: str = ""):
+        """`opening` is what the template writes before an answer: the model does so too."""
+        self._tokenizer, self._stop, self._opening = tokenizer, tuple(stop), opening
         self.text, self.num_tokens, self.is_stopped = "", 0, False
 
     def feed(self, token_ids: Sequence[int], *, is_last: bool = False) -> str:
@@ -33,13 +34,18 @@ class TextStream:
         if self.is_stopped:
             return ""
         known, self.num_tokens = self.num_tokens, len(token_ids)
-        text = self._tokenizer.decode(token_ids)
+        if not is_last and self._opening.startswith(self._tokenizer.decode(token_ids)):
+            return ""
+        text = self._decoded(token_ids)
         at = self._find_stop(text)
         if at is not None:
             self.is_stopped = True
             self.num_tokens = self._tokens_to_stop(token_ids, known)
             return self._give(text[:at])
         return self._give(text if is_last else text[: len(text) - self._held_back(text)])
+
+    def _decoded(self, token_ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(token_ids).removeprefix(self._opening)
 
     def _give(self, text: str) -> str:
         new = text[len(self.text) :]
@@ -53,7 +59,7 @@ class TextStream:
 
     def _tokens_to_stop(self, token_ids: Sequence[int], known: int) -> int:
         for count in range(known + 1, len(token_ids)):
-            if self._find_stop(self._tokenizer.decode(token_ids[:count])) is not None:
+            if self._find_stop(self._decoded(token_ids[:count])) is not None:
                 return count
         return len(token_ids)
 

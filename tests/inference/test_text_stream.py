@@ -52,6 +52,18 @@ def test_what_may_become_a_stop_text_waits_and_comes_when_it_does_not():
     assert stream.feed(ids, is_last=True) == "EN"
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"), [("> red", "red"), ("red > blue", "red > blue"), (">", ">"), ("", "")]
+)
+def test_what_the_template_writes_before_an_answer_is_no_part_of_it(text, expected):
+    stream = TextStream(TOKENIZER, opening="> ")
+    ids = TOKENIZER.encode_text(text)
+    pieces = [stream.feed(ids[: i + 1]) for i in range(len(ids))]
+    pieces.append(stream.feed(ids, is_last=True))
+    assert "".join(pieces) == stream.text == expected
+    assert stream.num_tokens == len(ids)
+
+
 def test_bytes_that_never_become_a_character_come_at_the_end():
     ids = TOKENIZER.encode_text("a\u4f60")[:-1]
     stream = TextStream(TOKENIZER)
