@@ -113,19 +113,27 @@ def directory(tiny, tmp_path_factory) -> pathlib.Path:
     return path
 
 
+def assert_same(tiny: testing.TinyModel, directory: pathlib.Path) -> None:
+    again = load_model(directory)
+    assert again.config == tiny.model.config
+    assert again.spec == tiny.spec
+    ours, theirs = flatten(tiny.model), flatten(again.model)
+    assert ours.keys() == theirs.keys()
+    assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_directory_comes_back_bit_for_bit(tiny, directory):
+    assert_same(tiny, directory)
+    assert json.loads((directory / "processor_config.json").read_text())["image_seq_len"] == 9
+
+
+@pytest.mark.slow
 def test_a_directory_comes_back_bit_for_bit_through_a_checkpoint_of_ours(tiny, directory, tmp_path):
     assert convert(directory, tmp_path / "ours") == "orbax"
     assert convert(tmp_path / "ours", tmp_path / "back") == "huggingface"
-    for place in (directory, tmp_path / "ours", tmp_path / "back"):
-        again = load_model(place)
-        assert again.config == tiny.model.config
-        assert again.spec == tiny.spec
-        ours, theirs = flatten(tiny.model), flatten(again.model)
-        assert ours.keys() == theirs.keys()
-        assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+    assert_same(tiny, tmp_path / "ours")
     first, second = ((p / "model.safetensors").read_bytes() for p in (directory, tmp_path / "back"))
     assert first == second
-    assert json.loads((directory / "processor_config.json").read_text())["image_seq_len"] == 9
 
 
 @pytest.mark.parametrize(
@@ -238,6 +246,7 @@ def test_the_template_that_is_written_is_the_one_that_is_used(tiny, directory):
     assert text == written.replace("<image>", whole)
 
 
+@pytest.mark.slow
 def test_it_gives_an_allocator_64_features_a_frame():
     tiny = testing.tiny_smolvlm(image_size=64, size={"longest_edge": 64})
     eyes = Eyes("smol", *tiny)
