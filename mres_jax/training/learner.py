@@ -16,6 +16,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mres_jax.data.types import Pack
 from mres_jax.models.vlm import PackedVLM
+from mres_jax.nn import gather
+from mres_jax.training import meshes
 from mres_jax.training.losses import PatchHeads, next_token_sums
 
 Metrics = dict[str, Float[Array, ""] | Int[Array, ""]]
@@ -179,6 +181,7 @@ class Step:
         optimizer: optax.GradientTransformation,
         *,
         average: Average = "token",
+        mesh: jax.sharding.Mesh | None = None,
     ):
         """Compiles nothing yet.
 
@@ -186,11 +189,15 @@ class Step:
           graphdef: static part of a learner: of a module with its `loss`.
           optimizer: as given to `init_state`.
           average: see `shares`.
+          mesh: of a run over many devices, where the state lies by `meshes.shardings`; to be called
+            inside `jax.set_mesh` of it.
         """
-        self.graphdef, self.optimizer = graphdef, optimizer
+        self.graphdef, self.optimizer, self.mesh = graphdef, optimizer, mesh
         self.average: Average = average
         self._whole = jax.jit(self._run_whole, donate_argnums=0)
-        self._zeros = jax.jit(lambda params: jax.tree.map(jnp.zeros_like, _wide(params)))
+        self._zeros = jax.jit(
+            lambda params: self._placed(jax.tree.map(jnp.zeros_like, _wide(params)))
+        )
         self._add = jax.jit(self._run_add, donate_argnums=0)
         self._finish = jax.jit(self._run_finish, donate_argnums=0)
 
@@ -199,11 +206,13 @@ class Step:
     ) -> tuple[TrainState, Metrics]:
         """Returns the state after the step, and its metrics; `state` must not be used again."""
         packs = [packs] if isinstance(packs, Batch) else packs
-        parts = shares(packs, self.average)
-        if len(packs) == 1:
-            return self._whole(state, packs[0], parts[0])
+        groups = list(zip(packs, shares(packs, self.average), strict=True))
+        if self.mesh is not None:
+            groups = meshes.spread(*zip(*groups, strict=True), self.mesh)
+        if len(groups) == 1:
+            return self._whole(state, *groups[0])
         total, metrics = self._zeros(state.params), []
-        for pack, share in zip(packs, parts, strict=True):
+        for pack, share in groups:
             total, added = self._add(total, state.params, state.frozen, pack, share)
             metrics.append(added)
         return self._finish(state, total, metrics)
@@ -221,13 +230,19 @@ class Step:
         return self._add.lower(total, state.params, state.frozen, pack, share)
 
     def gradients(self, params: Any, frozen: Any, pack: Batch, share: Share) -> tuple[Any, Metrics]:
-        """What one pack adds to the gradient of the step, float32 by name, and to its metrics."""
+        """What one pack adds to the gradient of the step, float32 by name, and to its metrics.
+
+        Over a mesh, one pack for each of its ranks.
+        """
 
         def loss(params: Any) -> tuple[Float[Array, ""], Metrics]:
-            return nnx.merge(self.graphdef, params, frozen).loss(pack, share)
+            learner = nnx.merge(self.graphdef, params, frozen)
+            if self.mesh is None:
+                return learner.loss(pack, share)
+            return meshes.over_packs(gather(learner).loss)(pack, share)
 
         gradient, metrics = jax.grad(loss, has_aux=True)(params)
-        return _wide(gradient), metrics
+        return self._placed(_wide(gradient)), metrics
 
     def update(
         self, state: TrainState, gradient: Any, metrics: Metrics
@@ -241,15 +256,21 @@ class Step:
                 gradient, state.opt_state, _wide(state.params)
             )
             new = optax.apply_updates(old, updates)
-        nnx.replace_by_pure_dict(state.params, _where(ok, new, old))
+        nnx.replace_by_pure_dict(state.params, self._placed(_where(ok, new, old)))
         bad = 1 - ok.astype(jnp.int32)
         state = state._replace(
             step=state.step + 1,
-            opt_state=_where(ok, opt_state, state.opt_state),
+            opt_state=self._placed(_where(ok, opt_state, state.opt_state)),
             skipped=state.skipped + bad,
             skipped_in_row=bad * (state.skipped_in_row + 1),
         )
         return state, metrics | {"grad_norm": norm, "skipped_in_row": state.skipped_in_row}
+
+    def _placed(self, tree: Any) -> Any:
+        """A tree of parameters by name, where its leaves lie."""
+        if self.mesh is None:
+            return tree
+        return jax.lax.with_sharding_constraint(tree, meshes.shardings(tree, self.mesh))
 
     def _run_whole(
         self, state: TrainState, pack: Batch, share: Share

@@ -1,5 +1,6 @@
 """A training run: packs in, checkpoints and metrics out; a restart goes on where it stopped."""
 
+import contextlib
 import json
 import pathlib
 from collections.abc import Callable, Mapping
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
+from jax.sharding import Mesh
 
 from mres_jax.config import Run, Schedule, diff, from_json, to_json
 from mres_jax.data.spec import ProcessorSpec
@@ -21,12 +23,13 @@ from mres_jax.training.input.epochs import Epoch, Fed
 from mres_jax.training.input.feed import Feed, Position
 from mres_jax.training.interrupts import Stop
 from mres_jax.training.learner import Step, TrainState
+from mres_jax.training.meshes import make_mesh
 from mres_jax.training.meter import Meter
 from mres_jax.training.metrics import Writers, drop_rows_after, open_writers
 from mres_jax.training.optimizer import rate_at
 from mres_jax.training.parts import describe_parts
 from mres_jax.training.progress import line, progress_bar
-from mres_jax.training.setup import CHECKPOINTS, open_run, set_up
+from mres_jax.training.setup import CHECKPOINTS, open_run, set_up, set_up_on
 from mres_jax.training.skips import SkipGuard, summable
 from mres_jax.training.warm_start import restore_params
 
@@ -59,10 +62,22 @@ def train(run: Run, *, log: Callable[[str], None] = print, show_progress: bool =
     """
     if jax.process_index():  # one of the processes speaks
         log = _say_nothing
+    mesh = make_mesh(run)
+    with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
+        return _train(run, mesh, log=log, show_progress=show_progress)
+
+
+def _train(
+    run: Run, mesh: Mesh | None, *, log: Callable[[str], None], show_progress: bool
+) -> Trained:
     directory = check_directory(run.checkpoint.dir)
     _check_same_run(directory, run)
     tokenizer, spec, plan, schedule = open_run(run, log=log)
-    graphdef, state, optimizer, rates = set_up(run, schedule)
+    if mesh is None:
+        graphdef, state, optimizer, rates = set_up(run, schedule)
+    else:
+        graphdef, state, optimizer, rates = set_up_on(mesh, run, schedule)
+        log(f"{run.name}: {mesh.size} devices, {run.mesh}")
     if state.frozen:
         log(f"{run.name}: {describe_parts(state.params, state.frozen, rates)}")
     checkpoints = Checkpoints(
@@ -83,7 +98,7 @@ def train(run: Run, *, log: Callable[[str], None] = print, show_progress: bool =
             run, graphdef, spec, tokenizer, last=schedule.num_steps or 0, log=log
         )
     write_together(directory, {RUN_FILE: to_json(run).encode()})
-    state = steps.run(state, Step(graphdef, optimizer, average=run.loss_average))
+    state = steps.run(state, Step(graphdef, optimizer, average=run.loss_average, mesh=mesh))
     model = nnx.merge(graphdef, state.params, state.frozen).model
     return Trained(model, spec, tokenizer, int(state.step))
 
