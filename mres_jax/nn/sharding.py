@@ -33,6 +33,7 @@ KERNELS: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys(("down", "fc2"), ("mlp", "embed")),
     "lm_head": ("embed", "vocab"),
 }
+VECTORS = ("bias", "scale")
 EMBEDDING = ("vocab", "embed")  # of the table of a decoder's tokens
 
 Layer = TypeVar("Layer", bound=nnx.Module)
@@ -65,8 +66,9 @@ def param_spec(
 ) -> PartitionSpec:
     """Returns how a parameter lies on a mesh; axes that do not divide it are left out.
 
-    Where no logical axis takes `fsdp`, the largest axis of a matrix that it divides does. Leading
-    axes of stacked layers stay whole: a scan takes them one by one.
+    Where no logical axis takes `fsdp`, the largest axis of a matrix that it divides does. Scales
+    and biases are not worth a gathering. Leading axes of stacked layers stay whole: a scan takes
+    them one by one.
 
     Args:
       names: of the parameter; what stands before its layer does not count, so the state of an
@@ -82,7 +84,7 @@ def param_spec(
         if axis and sizes.get(axis, 1) > 1 and shape[place] % sizes[axis] == 0:
             axes[place] = axis
     fsdp = sizes.get("fsdp", 1)
-    if fsdp > 1 and "fsdp" not in axes and len(shape) >= 2:
+    if fsdp > 1 and "fsdp" not in axes and len(shape) >= 2 and names[-1] not in VECTORS:
         free = [i for i in (len(shape) - 2, len(shape) - 1) if axes[i] is None]
         free = [i for i in free if shape[i] % fsdp == 0 and shape[i]]
         if free:

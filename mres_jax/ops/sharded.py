@@ -1,8 +1,8 @@
 """Attention and embeddings over a mesh: what XLA cannot split, or splits badly, said outright.
 
-Every device computes its own heads. Outside `jax.set_mesh` these are the kernels themselves. Axes: t
-rows of a pack, m rows of a cache, n new tokens, h query heads, g key/value heads, k head width, V
-vocabulary, e text width.
+Every device computes its own heads. Outside `jax.set_mesh` these are the kernels themselves. Axes:
+t rows of a pack, b packs, m rows of a cache, n new tokens, h query heads, g key/value heads, k head
+width, V vocabulary, e text width.
 """
 
 import functools

@@ -111,7 +111,7 @@ def _check_spread(state, mesh: Mesh) -> None:
     leaves = jax.tree.leaves((state.params, state.opt_state))
     held = sum(x.addressable_shards[0].data.nbytes for x in leaves)
     shares = mesh.shape["fsdp"] * mesh.shape["tensor"]
-    assert held < 1.3 * sum(x.nbytes for x in leaves) / shares, (held, mesh.shape)
+    assert held < 2 * sum(x.nbytes for x in leaves) / shares, (held, mesh.shape)
 
 
 def main(name: str, *sizes: str) -> None:

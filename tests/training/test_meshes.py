@@ -6,6 +6,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,10 @@ from mres_jax import testing
 from mres_jax.config import MeshConfig
 from mres_jax.errors import ConfigError
 from mres_jax.nn import param_spec
+from mres_jax.training.loop import train
 from mres_jax.training.meshes import check_model, make_mesh
 
-PROGRAM = pathlib.Path(__file__).with_name("over_meshes.py")
+HERE = pathlib.Path(__file__).parent
 TOP = pathlib.Path(__file__).parents[2]
 FAMILIES = (
     "tiny_qwen2_vl",
@@ -35,14 +37,19 @@ MESHES = (
 )
 
 
-def over_meshes(family: str, *meshes: dict[str, int]) -> list[list[float]]:
-    """Losses of a single device, and of each mesh."""
-    command = [sys.executable, str(PROGRAM), family, *map(json.dumps, meshes)]
+def run_program(name: str, *args: str) -> Any:
+    """What a program beside this file prints."""
+    command = [sys.executable, str(HERE / name), *args]
     paths = os.pathsep.join([str(TOP / "kernels"), str(TOP)])
     settings = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
     run = subprocess.run(command, capture_output=True, text=True, env=settings)
     assert run.returncode == 0, run.stderr[-3000:]
     return json.loads(run.stdout)
+
+
+def over_meshes(name: str, *meshes: dict[str, int]) -> list[list[float]]:
+    """Losses of a single device, and of each mesh."""
+    return run_program("over_meshes.py", name, *map(json.dumps, meshes))
 
 
 def assert_equal_runs(rows: list[list[float]]) -> None:
@@ -62,6 +69,17 @@ def test_a_run_on_eight_devices_is_the_run_on_one():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_trains_the_same_over_every_mesh(family):
     assert_equal_runs(over_meshes(family, *MESHES))
+
+
+@pytest.mark.slow
+def test_a_run_that_began_on_a_mesh_goes_on_on_one_device_as_if_it_had_been_there(tmp_path):
+    moved = run_program("moved_run.py", str(tmp_path / "moved"))
+    alone = testing.tiny_run(tmp_path / "alone", accumulation=4)
+    train(alone, log=lambda line: None)
+    lines = (tmp_path / "alone" / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["loss"] for line in lines]
+    assert moved["metrics"] == pytest.approx(losses, abs=1e-5)  # as above
+    assert len(moved["evaluations"]) == 2  # evaluated on the mesh and on one device
 
 
 def test_packs_of_a_step_that_cannot_be_shared_out_are_refused(tmp_path):
@@ -130,6 +148,7 @@ SIZES = {"data": 1, "fsdp": 4, "tensor": 2, "sequence": 1}
         ("text.lm_head.kernel", (32, 284), ("fsdp", "tensor")),
         ("text.layers.attn.q.bias", (2, 16), (None, "tensor")),
         ("text.norm.scale", (32,), (None,)),
+        ("text.layers.input_norm.scale", (28, 32), (None, None)),
         ("vision.patch_embed.kernel", (588, 1280), (None, "fsdp")),
         ("text.layers.attn.o.lora_b", (2, 8, 32), (None, None, "fsdp")),
         ("x.q.kernel", (3, 16), (None, "tensor")),  # 3 rows cannot be shared out
