@@ -5,6 +5,7 @@ is said here. Packs go to ranks of data x fsdp, one each. Without `jax.set_mesh`
 anything.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -107,12 +108,26 @@ def gather(module: Layer) -> Layer:
     for path, layer in nnx.iter_modules(module):
         if isinstance(layer, nnx.Linear) and layer.kernel[...].ndim == 2:
             kernel = layer.kernel[...]
-            kernel = kernel.astype(layer.dtype or kernel.dtype)
             names = (*map(str, path), "kernel")
-            spec = param_spec(names, kernel.shape, sizes, gathered=True)
-            kernel = jax.lax.with_sharding_constraint(kernel, spec)
-            layer.kernel = layer.kernel.replace(kernel)
+            specs = (param_spec(names, kernel.shape, sizes, gathered=g) for g in (True, False))
+            kernel = _gathered(*specs, kernel.astype(layer.dtype or kernel.dtype))
+            layer.kernel = layer.kernel.replace(kernel)  # pyright: ignore[reportAttributeAccessIssue]
     return module
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _gathered(whole: PartitionSpec, shared: PartitionSpec, kernel: jax.Array) -> jax.Array:
+    """The kernel lying as `whole`; its gradient as `shared`, which spares every device the rest."""
+    del shared
+    return jax.lax.with_sharding_constraint(kernel, whole)
+
+
+def _scattered(whole: PartitionSpec, shared: PartitionSpec, saved: None, gradient: jax.Array):
+    del whole, saved
+    return (jax.lax.with_sharding_constraint(gradient, shared),)
+
+
+_gathered.defvjp(lambda whole, shared, kernel: (_gathered(whole, shared, kernel), None), _scattered)
 
 
 def constrain_rows(tree: Any) -> Any:

@@ -208,7 +208,7 @@ class Step:
         packs = [packs] if isinstance(packs, Batch) else packs
         groups = list(zip(packs, shares(packs, self.average), strict=True))
         if self.mesh is not None:
-            groups = meshes.spread(*zip(*groups, strict=True), self.mesh)
+            groups = meshes.spread(groups, self.mesh)
         if len(groups) == 1:
             return self._whole(state, *groups[0])
         total, metrics = self._zeros(state.params), []

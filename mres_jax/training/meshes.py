@@ -14,7 +14,7 @@ from mres_jax.data.types import Pack
 from mres_jax.errors import ConfigError
 from mres_jax.nn import PACK, PACKS, param_spec
 
-Shares = TypeVar("Shares")
+Part = TypeVar("Part")
 
 
 def make_mesh(run: Run) -> Mesh | None:
@@ -102,15 +102,15 @@ def shardings(tree: Any, mesh: Mesh | AbstractMesh) -> Any:
     return jax.tree_util.tree_map_with_path(place, tree)
 
 
-def spread(packs: Sequence[Pack], parts: Sequence[Shares], mesh: Mesh) -> list[tuple[Pack, Shares]]:
+def spread(packs: Sequence[tuple[Pack, Part]], mesh: Mesh) -> list[tuple[Pack, Part]]:
     """Returns the packs of a step, one per rank at a time, on a leading axis over the ranks.
 
     Packs of one rung go together. What is left of a rung is filled up with packs without contents,
-    which count nothing.
+    which count nothing. Each comes with what it counts for.
     """
     ranks = mesh.shape["data"] * mesh.shape["fsdp"]
     by_shape: dict[Any, list[Any]] = {}
-    for pair in zip(packs, parts, strict=True):
+    for pair in packs:
         by_shape.setdefault(str(jax.tree.map(np.shape, pair[0])), []).append(pair)
     groups = []
     for pairs in by_shape.values():

@@ -37,7 +37,8 @@ SMALL, LARGE = (128, 160), (192, 192)  # patches and tokens of two rungs
 
 
 TOKENIZER = testing.tiny_tokenizer()
-READER = testing.TinyModel(None, testing.tiny_spec(TOKENIZER), TOKENIZER)
+NOTHING: Any = None
+READER = testing.TinyModel(NOTHING, testing.tiny_spec(TOKENIZER), TOKENIZER)
 
 
 def make_pack(tiny: testing.TinyModel, seed: int, lengths: tuple[int, int]) -> Pack:

@@ -99,11 +99,14 @@ def test_products_in_a_loop_count_as_often_as_it_turns():
 
     x, weights = jnp.zeros((8, 16)), jnp.zeros((5, 16, 24))
     text = jax.jit(layers).lower(x, weights).compile().as_text()
-    assert read_work(text).flops == 5 * 2 * (2 * 8 * 16 * 24)
+    assert read_work(text or "").flops == 5 * 2 * (2 * 8 * 16 * 24)
 
 
-def test_exchanges_count_by_kind_and_group_as_often_as_their_loop_turns():
-    work = read_work(EXCHANGES)
+@pytest.mark.parametrize(
+    "groups", ["[2,4]<=[4,2]T(1,0)", "{{0,2,4,6},{1,3,5,7}}", "mesh['a'=4,'b'=2] {'a'}"]
+)
+def test_exchanges_count_by_kind_and_group_as_often_as_their_loop_turns(groups):
+    work = read_work(EXCHANGES.replace("[2,4]<=[4,2]T(1,0)", groups))
     assert work.sent == {
         ("all-gather", (0, 2, 4, 6)): 3 * (64 * 32 * 2) * 3 / 4,
         ("all-reduce", (0, 1, 2, 3, 4, 5, 6, 7)): 2 * 40 * 7 / 8,

@@ -107,7 +107,7 @@ def compile_step(run: Run, setup: Setup, pack: Pack, mesh: Mesh) -> Compiled:
                 work=None,
                 sent={},
             )
-    memory = program.memory_analysis()
+    memory: Any = program.memory_analysis()
     work = read_work(program.as_text() or "")
     beside = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     beside += max(memory.output_size_in_bytes - memory.alias_size_in_bytes, 0)

@@ -241,6 +241,12 @@ def _first_group(instruction: Instruction, num_devices: int) -> tuple[int, ...]:
     pair = re.search(r"source_target_pairs=\{\{(\d+),(\d+)\}", text)
     if pair:
         return int(pair[1]), int(pair[2])
+    named = re.search(r"replica_groups=mesh\[([^\]]*)\] *\{([^}]*)\}", text)
+    if named:
+        sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
+        ids = np.arange(num_devices).reshape(tuple(sizes.values()))
+        taken = tuple(slice(None) if f"'{name}'" in named[2] else 0 for name in sizes)
+        return tuple(ids[taken].ravel().tolist())
     short = re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text)
     if short:
         ids = np.arange(num_devices).reshape([int(n) for n in short[3].split(",")])
