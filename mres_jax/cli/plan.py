@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from mres_jax.cli._report import progress
 from mres_jax.cli._table import print_table
-from mres_jax.config import load_run
+from mres_jax.config import Run, load_run
+from mres_jax.errors import ConfigError
 
 if TYPE_CHECKING:
     from mres_jax.training.planning.plan import Plan
@@ -21,7 +22,13 @@ def run(args: argparse.Namespace) -> int:
     from mres_jax.training.planning.topologies import parse_topology
 
     topology = parse_topology(args.topology)
-    plan = plan_run(load_run(args.file, args.overrides), topology, log=progress)
+    loaded = load_run(args.file, args.overrides)
+    if not isinstance(loaded, Run):
+        raise ConfigError(
+            f"plan: {args.file} trains an allocator by rewards, for which there is no plan yet. "
+            "Take a run file of supervised training."
+        )
+    plan = plan_run(loaded, topology, log=progress)
     if args.json:
         print(json.dumps(plan.to_dict(), indent=2))
     else:

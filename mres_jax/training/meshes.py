@@ -10,10 +10,10 @@ import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mres_jax.config import MeshConfig, Run
-from mres_jax.data.types import Pack
 from mres_jax.errors import ConfigError
 from mres_jax.nn import PACK, PACKS, param_spec
 
+Batch = TypeVar("Batch")
 Part = TypeVar("Part")
 
 
@@ -102,7 +102,7 @@ def shardings(tree: Any, mesh: Mesh | AbstractMesh) -> Any:
     return jax.tree_util.tree_map_with_path(place, tree)
 
 
-def spread(packs: Sequence[tuple[Pack, Part]], mesh: Mesh) -> list[tuple[Pack, Part]]:
+def spread(packs: Sequence[tuple[Batch, Part]], mesh: Mesh) -> list[tuple[Batch, Part]]:
     """Returns the packs of a step, one per rank at a time, on a leading axis over the ranks.
 
     Packs of one rung go together. What is left of a rung is filled up with packs without contents,
@@ -133,7 +133,7 @@ def over_packs(loss: Callable[..., Any]) -> Callable[..., Any]:
     """Of a loss of one pack, that of packs on a leading axis: sums, each rank computing its own."""
     each = jax.vmap(loss, axis_name=PACK, spmd_axis_name=PACKS)
 
-    def total(packs: Pack, parts: Any) -> Any:
+    def total(packs: Any, parts: Any) -> Any:
         return jax.tree.map(lambda x: x.sum(axis=0), each(packs, parts))
 
     return total

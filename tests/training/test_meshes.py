@@ -53,12 +53,13 @@ def over_meshes(name: str, *meshes: dict[str, int]) -> list[list[float]]:
 
 
 def assert_equal_runs(rows: list[list[float]]) -> None:
-    """Float32 sums in other orders, carried through three steps of AdamW."""
+    """Float32 sums in other orders, carried through three steps of AdamW: losses near 12, of which a
+    last bit is 1e-6, and gradients near zero, whose rounding AdamW divides by their size."""
     alone, *others = rows
     assert len(alone) == 3
     assert abs(alone[0] - alone[1]) > 1e-3  # other packs, other weights
     for row in others:
-        assert row == pytest.approx(alone, abs=1e-5)
+        assert row == pytest.approx(alone, rel=1e-5)
 
 
 def test_a_run_on_eight_devices_is_the_run_on_one():

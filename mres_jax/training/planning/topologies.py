@@ -38,15 +38,16 @@ class Chip:
     cores: int = 1
 
 
-# Cloud TPU documentation, pages "TPU v4" to "TPU7x", read in November 2026; links are given there
-# for both directions together. NVIDIA data sheets of H100, H200 and B200 (SXM), NVLink likewise.
+# Cloud TPU documentation, pages "TPU v4", "TPU v5e" and "TPU7x" (which compares v5p, v6e and TPU7x);
+# bandwidths of links are given there for both directions together, here for one; of v4 it is the
+# all-reduce bandwidth of a pod over its chips. NVIDIA data sheets of H100, H200 and B200 (SXM).
 CHIPS: Mapping[str, Chip] = {
     "v4": Chip(
         kind="TPU v4",
         memory_bytes=32 * GIB,
         flops=275e12,
-        memory_bandwidth=1228e9,
-        link_bandwidth=150e9,
+        memory_bandwidth=1200e9,
+        link_bandwidth=268e9,
         cores=2,
     ),
     "v5e": Chip(
@@ -54,14 +55,14 @@ CHIPS: Mapping[str, Chip] = {
         memory_bytes=16 * GIB,
         flops=197e12,
         memory_bandwidth=819e9,
-        link_bandwidth=100e9,
+        link_bandwidth=200e9,
     ),
     "v5p": Chip(
         kind="TPU v5p",
         memory_bytes=95 * GIB,
         flops=459e12,
         memory_bandwidth=2765e9,
-        link_bandwidth=300e9,
+        link_bandwidth=600e9,
         cores=2,
     ),
     "v6e": Chip(
@@ -69,7 +70,7 @@ CHIPS: Mapping[str, Chip] = {
         memory_bytes=32 * GIB,
         flops=918e12,
         memory_bandwidth=1638e9,
-        link_bandwidth=224e9,
+        link_bandwidth=400e9,
     ),
     "tpu7x": Chip(
         kind="TPU7x",
