@@ -162,6 +162,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true", help="say what it would take, train nothing, and stop")
     add("--json", action="store_true", help="of --dry-run: print one JSON object")
     add("--smoke", action="store_true", help="the run's own short form: minutes on a CPU")
+    add(
+        "--multihost",
+        action="store_true",
+        help="this is one of the run's processes, all started by the same command: of a TPU pod, "
+        "SLURM, GKE or MPI, or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID",
+    )
 
 
 def _add_eval(parser: argparse.ArgumentParser) -> None:

@@ -112,6 +112,8 @@ class Run:
       seed: of weights, data and policies.
       num_workers: processes that prepare packs; 0 uses a thread. Results do not depend on it.
       worker_timeout: longest wait for a pack, s; then the run ends and says so.
+      step_timeout: longest step of a run of several processes, with its data, compile and save, s;
+        one that takes longer prints its stacks and ends, and with it the run.
       log_every: steps.
       metrics: where numbers, pictures and texts go beside JSON lines: `tensorboard`, `wandb`.
       evaluate: what the run is tested on as it goes; None leaves it out.
@@ -154,6 +156,7 @@ class Run:
     seed: int = 0
     num_workers: int = 0
     worker_timeout: float = 600.0
+    step_timeout: float = 3600.0
     log_every: int = 20
     metrics: tuple[str, ...] = ("tensorboard",)
     evaluate: Evaluate | None = None

@@ -3,6 +3,7 @@
 Axes: p packed patches, t packed positions, V vocabulary.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -54,12 +55,36 @@ def shares(packs: Sequence[Batch], average: Average = "token") -> list[Share]:
       average: `token` weighs every loss token of the step the same; `pack` every pack, as released
         trainers do, which take the mean over a micro-batch and then over micro-batches.
     """
-    counts = [int(np.sum(pack.loss_mask)) for pack in packs]
-    if average == "token":
-        totals = [sum(counts)] * len(packs)
-    else:
-        totals = [count * len(packs) for count in counts]
+    counts = [np.sum(pack.loss_mask) for pack in packs]
+    totals = _totals(counts, len(packs), average)
     return [Share(np.float32(1 / max(n, 1)), np.float32(1 / len(packs))) for n in totals]
+
+
+def shares_of_groups(
+    groups: Sequence[tuple[Batch, Bool[Array, " r"]]], count: int, average: Average
+) -> list[Share]:
+    """The same for packs that are spread over ranks, whose tokens no process can count alone.
+
+    Args:
+      groups: packs on a leading axis, and which of them are real.
+      count: of the real packs of the step.
+      average: as above.
+    """
+    counts = [jnp.sum(pack.loss_mask, axis=1) for pack, _ in groups]
+    return [
+        Share(
+            jnp.broadcast_to(1 / jnp.maximum(total, 1).astype(jnp.float32), real.shape),
+            real.astype(jnp.float32) / count,
+        )
+        for total, (_, real) in zip(_totals(counts, count, average), groups, strict=True)
+    ]
+
+
+def _totals(counts: Sequence[Any], num_packs: int, average: Average) -> list[Any]:
+    """What sums over loss tokens are divided by, from the counts of packs or of groups of packs."""
+    if average == "token":
+        return [sum(count.sum() for count in counts)] * len(counts)
+    return [count * num_packs for count in counts]
 
 
 class Learner(nnx.Module):
@@ -198,6 +223,9 @@ class Step:
         self._zeros = jax.jit(
             lambda params: self._placed(jax.tree.map(jnp.zeros_like, _wide(params)))
         )
+        self._weigh = jax.jit(
+            functools.partial(shares_of_groups, average=average), static_argnames="count"
+        )
         self._add = jax.jit(self._run_add, donate_argnums=0)
         self._finish = jax.jit(self._run_finish, donate_argnums=0)
 
@@ -206,9 +234,12 @@ class Step:
     ) -> tuple[TrainState, Metrics]:
         """Returns the state after the step, and its metrics; `state` must not be used again."""
         packs = [packs] if isinstance(packs, Batch) else packs
-        groups = list(zip(packs, shares(packs, self.average), strict=True))
-        if self.mesh is not None:
-            groups = meshes.spread(groups, self.mesh)
+        if self.mesh is None:
+            groups = list(zip(packs, shares(packs, self.average), strict=True))
+        else:
+            spread = meshes.spread(packs, self.mesh)
+            parts = self._weigh(spread, count=len(packs))
+            groups = [(pack, part) for (pack, _), part in zip(spread, parts, strict=True)]
         if len(groups) == 1:
             return self._whole(state, *groups[0])
         total, metrics = self._zeros(state.params), []

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -14,7 +14,6 @@ from mres_jax.errors import ConfigError
 from mres_jax.nn import PACK, PACKS, param_spec
 
 Batch = TypeVar("Batch")
-Part = TypeVar("Part")
 
 
 def make_mesh(run: Run) -> Mesh | None:
@@ -31,7 +30,7 @@ def make_mesh(run: Run) -> Mesh | None:
     if config.size != count:
         raise ConfigError(
             f"run: the mesh {config} takes {config.size} devices, here are {count}. "
-            f"{nearest(config, count)}"
+            f"{nearest(config, count)}{_hint(config, count)}"
         )
     return mesh_of(config, jax.devices())
 
@@ -52,6 +51,12 @@ def nearest(config: MeshConfig, count: int) -> str:
     outer = count // inner
     fsdp = math.gcd(config.fsdp, outer)
     return f"Take mesh.data={outer // fsdp}, mesh.fsdp={fsdp}."
+
+
+def _hint(config: MeshConfig, count: int) -> str:
+    if config.size < count or config.size % count or jax.process_count() > 1:
+        return ""
+    return f" If they are of {config.size // count} hosts, start it on each with --multihost."
 
 
 def check_model(run: Run) -> None:
@@ -102,31 +107,96 @@ def shardings(tree: Any, mesh: Mesh | AbstractMesh) -> Any:
     return jax.tree_util.tree_map_with_path(place, tree)
 
 
-def spread(packs: Sequence[tuple[Batch, Part]], mesh: Mesh) -> list[tuple[Batch, Part]]:
-    """Returns the packs of a step, one per rank at a time, on a leading axis over the ranks.
+class Reading(NamedTuple):
+    """Which packs a process reads, where a run has several.
 
-    Packs of one rung go together. What is left of a rung is filled up with packs without contents,
-    which count nothing. Each comes with what it counts for.
+    Attributes:
+      ranks: of all processes.
+      here: those with a device of this process.
+      counted: those whose first device is of this process: each rank is counted once.
     """
-    ranks = mesh.shape["data"] * mesh.shape["fsdp"]
-    by_shape: dict[Any, list[Any]] = {}
-    for pair in packs:
-        by_shape.setdefault(str(jax.tree.map(np.shape, pair[0])), []).append(pair)
-    groups = []
-    for pairs in by_shape.values():
-        pairs += [_nothing(pairs[0])] * (-len(pairs) % ranks)
-        groups += [pairs[at : at + ranks] for at in range(0, len(pairs), ranks)]
-    where = pack_sharding(mesh)
-    return [jax.device_put(jax.tree.map(lambda *x: np.stack(x), *group), where) for group in groups]
+
+    ranks: int
+    here: frozenset[int]
+    counted: frozenset[int]
+
+    def is_read(self, rungs: Sequence[Any]) -> list[bool]:
+        """Of the packs of a step by their rungs, or by their shapes: those that are read here."""
+        return [rank in self.here for _, rank in places(rungs, self.ranks)]
+
+    def is_counted(self, rungs: Sequence[Any]) -> list[bool]:
+        """Likewise those that are counted here."""
+        return [rank in self.counted for _, rank in places(rungs, self.ranks)]
+
+
+def reading(mesh: Mesh) -> Reading:
+    """Returns which packs this process reads: those of its devices."""
+    me, ranks = jax.process_index(), rank_count(mesh)
+    rows = [[x.process_index for x in row] for row in mesh.devices.reshape(ranks, -1)]
+    return Reading(
+        ranks=ranks,
+        here=frozenset(rank for rank, row in enumerate(rows) if me in row),
+        counted=frozenset(rank for rank, row in enumerate(rows) if me == row[0]),
+    )
+
+
+def rank_count(mesh: Mesh) -> int:
+    """Packs that are computed at a time."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def places(rungs: Sequence[Any], ranks: int) -> list[tuple[int, int]]:
+    """Returns group and rank of each pack of a step; a group is computed at a time.
+
+    Packs of one rung go together, in their order. It depends on the rungs alone, so processes agree
+    on it without a word.
+    """
+    groups: dict[Any, list[int]] = {}
+    for number, rung in enumerate(rungs):
+        groups.setdefault(rung, []).append(number)
+    found, first = {}, 0
+    for numbers in groups.values():
+        for order, number in enumerate(numbers):
+            found[number] = first + order // ranks, order % ranks
+        first += -(-len(numbers) // ranks)
+    return [found[number] for number in range(len(rungs))]
+
+
+def shape_of(pack: Any) -> str:
+    """What a compiled step knows of a pack: its rung, if it came from one."""
+    return str(jax.tree.map(np.shape, pack))
+
+
+def spread(packs: Sequence[Batch], mesh: Mesh) -> list[tuple[Batch, jax.Array]]:
+    """Returns the packs of a step in groups, one per rank on a leading axis over the ranks.
+
+    What is left of a rung is filled up with packs without contents. With each group comes which of
+    its packs are real. Of packs on ranks of other processes the contents do not matter.
+    """
+    ranks, where = rank_count(mesh), pack_sharding(mesh)
+    slots = places([shape_of(pack) for pack in packs], ranks)
+    groups: list[list[Any]] = [[None] * ranks for _ in range(1 + max(slots)[0])]
+    for pack, (group, rank) in zip(packs, slots, strict=True):
+        groups[group][rank] = pack
+
+    def put(*leaves: Any) -> jax.Array:
+        def part(index: Any) -> np.ndarray:
+            return np.stack([leaves[rank] for rank in range(*index[0].indices(ranks))])
+
+        return jax.make_array_from_callback((ranks, *np.shape(leaves[0])), where, part)
+
+    found = []
+    for group in groups:
+        real = [np.bool_(pack is not None) for pack in group]
+        nothing = jax.tree.map(np.zeros_like, group[0])
+        filled = [nothing if pack is None else pack for pack in group]
+        found.append((jax.tree.map(put, *filled), put(*real)))
+    return found
 
 
 def pack_sharding(mesh: Mesh) -> NamedSharding:
     """Where packs with a leading axis lie."""
     return NamedSharding(mesh, PartitionSpec(PACKS))
-
-
-def _nothing(pair: Any) -> Any:
-    return jax.tree.map(np.zeros_like, pair)
 
 
 def over_packs(loss: Callable[..., Any]) -> Callable[..., Any]:

@@ -53,8 +53,8 @@ def over_meshes(name: str, *meshes: dict[str, int]) -> list[list[float]]:
 
 
 def assert_equal_runs(rows: list[list[float]]) -> None:
-    """Float32 sums in other orders, carried through three steps of AdamW: losses near 12, of which a
-    last bit is 1e-6, and gradients near zero, whose rounding AdamW divides by their size."""
+    """Float32 sums in other orders through three steps of AdamW, which divides the rounding of a
+    gradient near zero by its size. Losses are near 12, where the last bit is 1e-6."""
     alone, *others = rows
     assert len(alone) == 3
     assert abs(alone[0] - alone[1]) > 1e-3  # other packs, other weights

@@ -38,9 +38,9 @@ class Chip:
     cores: int = 1
 
 
-# Cloud TPU documentation, pages "TPU v4", "TPU v5e" and "TPU7x" (which compares v5p, v6e and TPU7x);
-# bandwidths of links are given there for both directions together, here for one; of v4 it is the
-# all-reduce bandwidth of a pod over its chips. NVIDIA data sheets of H100, H200 and B200 (SXM).
+# Cloud TPU documentation, pages "TPU v4", "TPU v5e" and "TPU7x" (with v5p and v6e beside it). Links
+# are given there for both directions together, here for one; of v4 it is the all-reduce bandwidth
+# of a pod over its chips. NVIDIA data sheets of H100, H200 and B200 (SXM).
 CHIPS: Mapping[str, Chip] = {
     "v4": Chip(
         kind="TPU v4",
