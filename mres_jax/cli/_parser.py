@@ -19,7 +19,7 @@ MODEL_HELP = (
     "mres-tiny, which reads generated documents only"
 )
 SERVED_HELP = f"{MODEL_HELP}; or the address of a server, http://host:port/v1#name"
-_WITH_RUN_FILE = ("train", "eval")  # commands whose fields can be overridden
+_WITH_RUN_FILE = ("train", "eval", "plan")  # commands whose fields can be overridden
 _OVERRIDE = re.compile(r"(--)?[A-Za-z_][\w-]*(\.[^=\s]+)*=.*", re.DOTALL)
 
 
@@ -162,6 +162,12 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true", help="say what it would take, train nothing, and stop")
     add("--json", action="store_true", help="of --dry-run: print one JSON object")
     add("--smoke", action="store_true", help="the run's own short form: minutes on a CPU")
+    add(
+        "--multihost",
+        action="store_true",
+        help="this is one of the run's processes, all started by the same command: of a TPU pod, "
+        "SLURM, GKE or MPI, or JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID",
+    )
 
 
 def _add_eval(parser: argparse.ArgumentParser) -> None:
@@ -192,6 +198,19 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     add("-o", "--out", default="report", metavar="DIR", help="for index.html and CSV; report/")
     add("--against", metavar="ARM", help="[MODEL/]POLICY that all are compared with; the first")
     add("--flips", type=int, default=8, metavar="N", help="shown of each comparison; default 8")
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "mres plan FILE --topology NAME [--a.b=c ...] [--json]"
+    add = parser.add_argument
+    add("file", metavar="FILE", help="run file; it is executed")
+    add(
+        "--topology",
+        required=True,
+        metavar="NAME",
+        help="slice or machine: v5e:4x4, v5litepod-16, v5p:4x4x4, tpu7x:2x2x1, gpu:h200x8",
+    )
+    add("--json", action="store_true", help="print one JSON object")
 
 
 def _add_convert(parser: argparse.ArgumentParser) -> None:
@@ -334,6 +353,10 @@ _COMMANDS = {
     "train": (_add_train, "Train what a run file describes; resumes by itself"),
     "eval": (_add_eval, "Evaluate models under policies, a line per answer; resumes by itself"),
     "report": (_add_report, "Compare evaluations: one page with figures, tables and flipped items"),
+    "plan": (
+        _add_plan,
+        "Say what a run takes of a slice that is not here: memory, time, exchanges",
+    ),
     "convert": (_add_convert, "Convert a Hugging Face directory to an orbax checkpoint, or back"),
     "data": (_add_data, "Check a data set of rows, or prepare its index and see what it costs"),
     "resolution": (_add_resolution, "Choose the one resolution that suits a task"),

@@ -29,8 +29,11 @@ def run(args: argparse.Namespace) -> int:
         return _train_allocator(resolved, dry=args.dry_run, as_json=args.json)
     if args.dry_run:
         return _dry_run(resolved, as_json=args.json)
+    from mres_jax.training import hosts
     from mres_jax.training.loop import train
 
+    if args.multihost:
+        hosts.join()
     trained = train(
         resolved,
         log=functools.partial(print, flush=True),

@@ -18,6 +18,7 @@ from mres_jax.config._eval_run import (
 )
 from mres_jax.config._evaluate import Evaluate as Evaluate
 from mres_jax.config._files import load_eval_run as load_eval_run, load_run as load_run
+from mres_jax.config._mesh import MeshConfig as MeshConfig
 from mres_jax.config._overrides import apply_overrides as apply_overrides
 from mres_jax.config._parts import LoRA as LoRA
 from mres_jax.config._run import (

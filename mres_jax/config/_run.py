@@ -8,6 +8,7 @@ from typing import Any, Literal
 from mres_jax.config._checks import check_weights, require
 from mres_jax.config._data import Documents, Rows
 from mres_jax.config._evaluate import Evaluate, check_held_out, check_metrics
+from mres_jax.config._mesh import MeshConfig
 from mres_jax.config._parts import LoRA, check_train
 
 
@@ -111,6 +112,8 @@ class Run:
       seed: of weights, data and policies.
       num_workers: processes that prepare packs; 0 uses a thread. Results do not depend on it.
       worker_timeout: longest wait for a pack, s; then the run ends and says so.
+      step_timeout: longest step of a run of several processes, with its data, compile and save, s;
+        one that takes longer prints its stacks and ends, and with it the run.
       log_every: steps.
       metrics: where numbers, pictures and texts go beside JSON lines: `tensorboard`, `wandb`.
       evaluate: what the run is tested on as it goes; None leaves it out.
@@ -127,6 +130,7 @@ class Run:
         `pack` the mean over packs of their means, as in the released training code.
       loss_chunk: tokens whose scores over the vocabulary exist at a time; none is all of a pack.
       accumulation: packs whose gradients make one step.
+      mesh: how devices are laid out; ranks of data x fsdp take the packs of a step in turn.
       max_skipped: steps in a row that may be skipped because loss or gradient are not finite.
       dtype: of matrix products; norms, softmax and losses are float32 always. bfloat16 halves
         activations on GPU and TPU; a CPU multiplies it more slowly than float32.
@@ -152,6 +156,7 @@ class Run:
     seed: int = 0
     num_workers: int = 0
     worker_timeout: float = 600.0
+    step_timeout: float = 3600.0
     log_every: int = 20
     metrics: tuple[str, ...] = ("tensorboard",)
     evaluate: Evaluate | None = None
@@ -163,6 +168,7 @@ class Run:
     loss_average: Literal["token", "pack"] = "token"
     loss_chunk: int | None = 1024
     accumulation: int = 1
+    mesh: MeshConfig = MeshConfig()  # noqa: RUF009, frozen
     max_skipped: int = 10
     dtype: Literal["float32", "bfloat16"] = "float32"
     param_dtype: Literal["float32", "bfloat16"] = "float32"
@@ -208,6 +214,14 @@ class Run:
         for name in ("accumulation", "max_skipped"):
             value = getattr(self, name)
             require(value >= 1, "Run", f"{name}={value} must be at least 1.")
+        ranks = self.mesh.ranks
+        require(
+            self.accumulation % ranks == 0,
+            "Run",
+            f"accumulation={self.accumulation} packs a step cannot be shared out over the "
+            f"{ranks} ranks of the mesh {self.mesh}, data times fsdp. Take accumulation="
+            f"{-(-self.accumulation // ranks) * ranks}.",
+        )
         chunk = self.loss_chunk
         require(
             chunk is None or chunk >= 1, "Run", f"loss_chunk={chunk} must be at least 1, or none."

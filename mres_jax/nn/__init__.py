@@ -56,6 +56,13 @@ from mres_jax.nn.rotary import (
     decoder_rotary as decoder_rotary,
     vision_rotary as vision_rotary,
 )
+from mres_jax.nn.sharding import (
+    PACK as PACK,
+    PACKS as PACKS,
+    any_pack as any_pack,
+    gather as gather,
+    param_spec as param_spec,
+)
 from mres_jax.nn.stack import (
     Remat as Remat,
     scan_layers as scan_layers,

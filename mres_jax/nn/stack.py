@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mres_jax.nn import sharding
+
 Remat = Literal["none", "dots", "full"]
 Block = TypeVar("Block", bound=nnx.Module)
 
@@ -75,7 +77,8 @@ def scan_layers(
 
     def body(carry, inputs):
         layer_state, x = inputs
-        return step(nnx.merge(graphdef, layer_state), carry, x)
+        layer = sharding.gather(nnx.merge(graphdef, layer_state))
+        return step(layer, sharding.constrain_rows(carry), x)
 
     if remat == "dots":
         policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable

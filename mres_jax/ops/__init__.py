@@ -1,11 +1,9 @@
 """Array functions without parameters; the only room that calls `mres_kernels`."""
 
-from mres_kernels.decode_attention import decode_attention as decode_attention
 from mres_kernels.varlen_attention import (
     ROW_MULTIPLE as ROW_MULTIPLE,
     Plan as Plan,
     make_plan as make_plan,
-    varlen_attention as varlen_attention,
 )
 
 from mres_jax.ops.dot import dot_general_float32_sums as dot_general_float32_sums
@@ -14,3 +12,10 @@ from mres_jax.ops.position_table import (
     resize_position_table as resize_position_table,
 )
 from mres_jax.ops.scatter import scatter_visual as scatter_visual
+from mres_jax.ops.sharded import (
+    PACKS as PACKS,
+    ROWS as ROWS,
+    decode_attention as decode_attention,
+    lookup as lookup,
+    varlen_attention as varlen_attention,
+)

@@ -34,6 +34,7 @@ from mres_jax.models.registry import (
     ADAPTERS,
     family_of,
 )
+from mres_jax.training import hosts
 from mres_jax.training.learner import TrainState
 from mres_jax.training.trees import bind, fill_state, split_trees
 
@@ -108,7 +109,8 @@ def save_checkpoint(
     stale = list_steps(folder, complete=False)
     older = steps[: max(0, len(steps) + 1 - keep)] if keep else []
     for old in stale + [old for old in older if old not in spared]:
-        remove_checkpoint(step_directory(folder, old))
+        if hosts.is_main():
+            remove_checkpoint(step_directory(folder, old))
     return target
 
 
@@ -222,6 +224,8 @@ class Checkpoints:
         Args:
           row: numbers of an evaluation, with their `step`.
         """
+        if not hosts.is_main():
+            return
         write_together(self.root, {BEST_ROW: f"{json.dumps(row)}\n".encode()})
         link = pathlib.Path(self.root, f".{BEST}.tmp")
         with contextlib.suppress(OSError):  # a file system without links

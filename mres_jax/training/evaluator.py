@@ -21,17 +21,33 @@ from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.data.types import Pack
 from mres_jax.data.views import render_view
+from mres_jax.errors import ConfigError
 from mres_jax.files import write_together
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.show import show_views
 from mres_jax.protocols import Answer, Clip, Sampling
 from mres_jax.scoring import anls, exact_match
+from mres_jax.training import hosts
 from mres_jax.training.input.held_out import Question, open_held_out
 from mres_jax.training.learner import Share, TrainState
 from mres_jax.training.metrics import FILES, Writers, read_rows
 
 SAMPLES = "samples"  # directory in that of the run
 ROWS = 16  # answers decoded at a time; a signal is heard in between
+
+
+def check_questions(run: Run) -> None:
+    """Refuses questions where a run has several processes.
+
+    Raises:
+      ConfigError: with what to do instead.
+    """
+    if hosts.are_several() and run.evaluate is not None and run.evaluate.num_questions:
+        raise ConfigError(
+            f"run: evaluate.num_questions={run.evaluate.num_questions} answers are written by one "
+            "process alone, here are several. Take --evaluate.num_questions=0, and mres eval on "
+            "the checkpoints."
+        )
 
 
 class Evaluator:

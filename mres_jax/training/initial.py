@@ -38,16 +38,19 @@ def init_local_attention(
     linear = tower.blocks.attn.qkv
     heads = (config.depth, 3, config.num_heads, config.head_dim)
     assert linear.bias is not None
-    bias = np.array(linear.bias[...]).reshape(heads)
-    kernel = np.array(linear.kernel[...])
-    kernel = kernel.reshape(config.depth, -1, *heads[1:])
+    bias = np.zeros(heads, np.float32)
+    is_set = np.zeros(heads, bool)
+    factor = np.ones((config.depth, 1, *heads[1:]), np.float32)
     for layer, row in enumerate(offsets):
         for head, offset in enumerate(row):
             if offset is not None:
                 bias[layer, :2, head] = _query_and_key(offset, config.head_dim)
-                kernel[layer, :, :2, head] *= CONTENT
-    linear.bias[...] = jnp.asarray(bias.reshape(linear.bias[...].shape))
-    linear.kernel[...] = jnp.asarray(kernel.reshape(linear.kernel[...].shape))
+                is_set[layer, :2, head] = True
+                factor[layer, :, :2, head] = CONTENT
+    rows = (config.depth, -1)
+    old, kernel = linear.bias[...], linear.kernel[...]
+    linear.bias[...] = jnp.where(is_set.reshape(rows), bias.reshape(rows), old)
+    linear.kernel[...] = kernel * factor.reshape(config.depth, 1, -1)
 
 
 def _query_and_key(offset: Offset, head_dim: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 Axes: p packed patches, t packed positions, V vocabulary.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -16,6 +17,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mres_jax.data.types import Pack
 from mres_jax.models.vlm import PackedVLM
+from mres_jax.nn import gather
+from mres_jax.training import meshes
 from mres_jax.training.losses import PatchHeads, next_token_sums
 
 Metrics = dict[str, Float[Array, ""] | Int[Array, ""]]
@@ -52,12 +55,36 @@ def shares(packs: Sequence[Batch], average: Average = "token") -> list[Share]:
       average: `token` weighs every loss token of the step the same; `pack` every pack, as released
         trainers do, which take the mean over a micro-batch and then over micro-batches.
     """
-    counts = [int(np.sum(pack.loss_mask)) for pack in packs]
-    if average == "token":
-        totals = [sum(counts)] * len(packs)
-    else:
-        totals = [count * len(packs) for count in counts]
+    counts = [np.sum(pack.loss_mask) for pack in packs]
+    totals = _totals(counts, len(packs), average)
     return [Share(np.float32(1 / max(n, 1)), np.float32(1 / len(packs))) for n in totals]
+
+
+def shares_of_groups(
+    groups: Sequence[tuple[Batch, Bool[Array, " r"]]], count: int, average: Average
+) -> list[Share]:
+    """The same for packs that are spread over ranks, whose tokens no process can count alone.
+
+    Args:
+      groups: packs on a leading axis, and which of them are real.
+      count: of the real packs of the step.
+      average: as above.
+    """
+    counts = [jnp.sum(pack.loss_mask, axis=1) for pack, _ in groups]
+    return [
+        Share(
+            jnp.broadcast_to(1 / jnp.maximum(total, 1).astype(jnp.float32), real.shape),
+            real.astype(jnp.float32) / count,
+        )
+        for total, (_, real) in zip(_totals(counts, count, average), groups, strict=True)
+    ]
+
+
+def _totals(counts: Sequence[Any], num_packs: int, average: Average) -> list[Any]:
+    """What sums over loss tokens are divided by, from the counts of packs or of groups of packs."""
+    if average == "token":
+        return [sum(count.sum() for count in counts)] * len(counts)
+    return [count * num_packs for count in counts]
 
 
 class Learner(nnx.Module):
@@ -179,6 +206,7 @@ class Step:
         optimizer: optax.GradientTransformation,
         *,
         average: Average = "token",
+        mesh: jax.sharding.Mesh | None = None,
     ):
         """Compiles nothing yet.
 
@@ -186,11 +214,18 @@ class Step:
           graphdef: static part of a learner: of a module with its `loss`.
           optimizer: as given to `init_state`.
           average: see `shares`.
+          mesh: of a run over many devices, where the state lies by `meshes.shardings`; to be called
+            inside `jax.set_mesh` of it.
         """
-        self.graphdef, self.optimizer = graphdef, optimizer
+        self.graphdef, self.optimizer, self.mesh = graphdef, optimizer, mesh
         self.average: Average = average
         self._whole = jax.jit(self._run_whole, donate_argnums=0)
-        self._zeros = jax.jit(lambda params: jax.tree.map(jnp.zeros_like, _wide(params)))
+        self._zeros = jax.jit(
+            lambda params: self._placed(jax.tree.map(jnp.zeros_like, _wide(params)))
+        )
+        self._weigh = jax.jit(
+            functools.partial(shares_of_groups, average=average), static_argnames="count"
+        )
         self._add = jax.jit(self._run_add, donate_argnums=0)
         self._finish = jax.jit(self._run_finish, donate_argnums=0)
 
@@ -199,11 +234,16 @@ class Step:
     ) -> tuple[TrainState, Metrics]:
         """Returns the state after the step, and its metrics; `state` must not be used again."""
         packs = [packs] if isinstance(packs, Batch) else packs
-        parts = shares(packs, self.average)
-        if len(packs) == 1:
-            return self._whole(state, packs[0], parts[0])
+        if self.mesh is None:
+            groups = list(zip(packs, shares(packs, self.average), strict=True))
+        else:
+            spread = meshes.spread(packs, self.mesh)
+            parts = self._weigh(spread, count=len(packs))
+            groups = [(pack, part) for (pack, _), part in zip(spread, parts, strict=True)]
+        if len(groups) == 1:
+            return self._whole(state, *groups[0])
         total, metrics = self._zeros(state.params), []
-        for pack, share in zip(packs, parts, strict=True):
+        for pack, share in groups:
             total, added = self._add(total, state.params, state.frozen, pack, share)
             metrics.append(added)
         return self._finish(state, total, metrics)
@@ -221,13 +261,19 @@ class Step:
         return self._add.lower(total, state.params, state.frozen, pack, share)
 
     def gradients(self, params: Any, frozen: Any, pack: Batch, share: Share) -> tuple[Any, Metrics]:
-        """What one pack adds to the gradient of the step, float32 by name, and to its metrics."""
+        """What one pack adds to the gradient of the step, float32 by name, and to its metrics.
+
+        Over a mesh, one pack for each of its ranks.
+        """
 
         def loss(params: Any) -> tuple[Float[Array, ""], Metrics]:
-            return nnx.merge(self.graphdef, params, frozen).loss(pack, share)
+            learner = nnx.merge(self.graphdef, params, frozen)
+            if self.mesh is None:
+                return learner.loss(pack, share)
+            return meshes.over_packs(gather(learner).loss)(pack, share)
 
         gradient, metrics = jax.grad(loss, has_aux=True)(params)
-        return _wide(gradient), metrics
+        return self._placed(_wide(gradient)), metrics
 
     def update(
         self, state: TrainState, gradient: Any, metrics: Metrics
@@ -241,15 +287,21 @@ class Step:
                 gradient, state.opt_state, _wide(state.params)
             )
             new = optax.apply_updates(old, updates)
-        nnx.replace_by_pure_dict(state.params, _where(ok, new, old))
+        nnx.replace_by_pure_dict(state.params, self._placed(_where(ok, new, old)))
         bad = 1 - ok.astype(jnp.int32)
         state = state._replace(
             step=state.step + 1,
-            opt_state=_where(ok, opt_state, state.opt_state),
+            opt_state=self._placed(_where(ok, opt_state, state.opt_state)),
             skipped=state.skipped + bad,
             skipped_in_row=bad * (state.skipped_in_row + 1),
         )
         return state, metrics | {"grad_norm": norm, "skipped_in_row": state.skipped_in_row}
+
+    def _placed(self, tree: Any) -> Any:
+        """A tree of parameters by name, where its leaves lie."""
+        if self.mesh is None:
+            return tree
+        return jax.lax.with_sharding_constraint(tree, meshes.shardings(tree, self.mesh))
 
     def _run_whole(
         self, state: TrainState, pack: Batch, share: Share

@@ -1,12 +1,14 @@
 """A training run: packs in, checkpoints and metrics out; a restart goes on where it stopped."""
 
+import contextlib
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from flax import nnx
+from jax.sharding import Mesh
 
 from mres_jax.config import Run, Schedule, diff, from_json, to_json
 from mres_jax.data.spec import ProcessorSpec
@@ -14,19 +16,21 @@ from mres_jax.data.tokenizer import FILE as TOKENIZER_FILE, Tokenizer
 from mres_jax.errors import ConfigError
 from mres_jax.files import check_directory, write_together
 from mres_jax.models.vlm import PackedVLM
+from mres_jax.training import hosts
 from mres_jax.training.checkpoints import Checkpoints
-from mres_jax.training.evaluator import Evaluator
+from mres_jax.training.evaluator import Evaluator, check_questions
 from mres_jax.training.flops import flops_counter, passes, peak_flops
 from mres_jax.training.input.epochs import Epoch, Fed
-from mres_jax.training.input.feed import Feed, Position
+from mres_jax.training.input.feed import Feed, Position, Steps
 from mres_jax.training.interrupts import Stop
 from mres_jax.training.learner import Step, TrainState
+from mres_jax.training.meshes import Reading, make_mesh, reading, shape_of
 from mres_jax.training.meter import Meter
 from mres_jax.training.metrics import Writers, drop_rows_after, open_writers
 from mres_jax.training.optimizer import rate_at
 from mres_jax.training.parts import describe_parts
 from mres_jax.training.progress import line, progress_bar
-from mres_jax.training.setup import CHECKPOINTS, open_run, set_up
+from mres_jax.training.setup import CHECKPOINTS, open_run, set_up, set_up_on
 from mres_jax.training.skips import SkipGuard, summable
 from mres_jax.training.warm_start import restore_params
 
@@ -57,12 +61,27 @@ def train(run: Run, *, log: Callable[[str], None] = print, show_progress: bool =
       RunError: too many steps were skipped in a row, or the disk is full.
       ConfigError: the directory holds a run of another model.
     """
-    if jax.process_index():  # one of the processes speaks
+    if not hosts.is_main():
         log = _say_nothing
+    with hosts.shared_fate():
+        hosts.check_same("the run", to_json(run))
+        check_questions(run)
+        mesh = make_mesh(run)
+        with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
+            return _train(run, mesh, log=log, show_progress=show_progress)
+
+
+def _train(
+    run: Run, mesh: Mesh | None, *, log: Callable[[str], None], show_progress: bool
+) -> Trained:
     directory = check_directory(run.checkpoint.dir)
     _check_same_run(directory, run)
     tokenizer, spec, plan, schedule = open_run(run, log=log)
-    graphdef, state, optimizer, rates = set_up(run, schedule)
+    if mesh is None:
+        graphdef, state, optimizer, rates = set_up(run, schedule)
+    else:
+        graphdef, state, optimizer, rates = set_up_on(mesh, run, schedule)
+        log(f"{run.name}: {mesh.size} devices, {run.mesh}")
     if state.frozen:
         log(f"{run.name}: {describe_parts(state.params, state.frozen, rates)}")
     checkpoints = Checkpoints(
@@ -77,13 +96,16 @@ def train(run: Run, *, log: Callable[[str], None] = print, show_progress: bool =
     elif run.init:
         state = restore_params(run.init, state, config=run.model)
     steps = _Steps(run, schedule, plan, checkpoints, progress, log, show_progress)
+    if hosts.are_several() and mesh is not None:
+        steps.reading = reading(mesh)
     plan(steps.position.epoch)  # what is wrong with the data shows before anything is written
     if run.evaluate is not None:
         steps.evaluator = Evaluator(
             run, graphdef, spec, tokenizer, last=schedule.num_steps or 0, log=log
         )
-    write_together(directory, {RUN_FILE: to_json(run).encode()})
-    state = steps.run(state, Step(graphdef, optimizer, average=run.loss_average))
+    if hosts.is_main():
+        write_together(directory, {RUN_FILE: to_json(run).encode()})
+    state = steps.run(state, Step(graphdef, optimizer, average=run.loss_average, mesh=mesh))
     model = nnx.merge(graphdef, state.params, state.frozen).model
     return Trained(model, spec, tokenizer, int(state.step))
 
@@ -126,15 +148,19 @@ class _Steps:
         self.schedule, self.last = schedule, schedule.num_steps or 0
         self.show_progress = show_progress
         self.evaluator: Evaluator | None = None
+        self.reading: Reading | None = None  # where other processes read as well
         self.directory = pathlib.Path(run.checkpoint.dir)
-        self.bad_rows = progress.get("bad_rows", 0)
+        self.bad_rows = progress.get("bad_rows", 0) if hosts.is_main() else 0
         self.sums = progress.get("sums")
         self.position = _position(run, progress, log)
 
     def run(self, state: TrainState, step_fn: Step) -> TrainState:
         """Takes the steps that are left."""
         run, first = self.settings, int(state.step)
-        drop_rows_after(self.directory / BAD_ROWS, first)
+        number = jax.process_index()
+        while (file := self._bad_rows_file(number)).exists():  # and those of processes of before
+            drop_rows_after(file, first)
+            number += jax.process_count()
         self.log(f"{run.name}: steps {first} to {self.last}, checkpoints in {run.checkpoint.dir}")
         guard, is_due = SkipGuard(run.max_skipped, self.log, saved=first), False
         self.meter = self._meter(state)
@@ -143,8 +169,9 @@ class _Steps:
             position=self.position,
             num_workers=run.num_workers,
             timeout=run.worker_timeout,
+            steps=self.reading and Steps(run.accumulation, self.reading.is_read),
         )
-        is_main = jax.process_index() == 0
+        is_main = hosts.is_main()
         shown = self.show_progress and is_main
         with (
             Stop() as stop,
@@ -156,9 +183,10 @@ class _Steps:
             if is_missing and (best := self._evaluate(state, first, writers, stop)):
                 self.checkpoints.mark_best(best)
             for step in range(first + 1, self.last + 1):
+                hosts.expect_within(run.step_timeout)
                 batch = [next(feed) for _ in range(run.accumulation)]
                 self.meter.wait_ended()
-                for fed in batch:
+                for fed in self._counted(batch):
                     self._note_bad(fed, step)
                     self.meter.saw(fed.pack)
                 state, metrics = step_fn(state, [fed.pack for fed in batch])
@@ -167,6 +195,7 @@ class _Steps:
                 if row:
                     self._report(row, batch[-1], state, writers)
                 bar.step(step, row)
+                stop.agree(step)
                 is_due = is_due or step % run.checkpoint.every_steps == 0
                 is_tested = self.evaluator is not None and self.evaluator.is_due(step)
                 is_end = step == self.last or stop.asked is not None
@@ -185,7 +214,15 @@ class _Steps:
                 if stop.asked:
                     self.log(f"{run.name}: stopped by {stop.asked} after step {step}; saved")
                     break
+        hosts.expect_nothing()
         return state
+
+    def _counted(self, batch: Sequence[Fed]) -> list[Fed]:
+        """The packs of a step that this process answers for."""
+        if self.reading is None:
+            return list(batch)
+        is_counted = self.reading.is_counted([shape_of(fed.pack) for fed in batch])
+        return [fed for fed, counted in zip(batch, is_counted, strict=True) if counted]
 
     def _meter(self, state: TrainState) -> Meter:
         run = self.settings
@@ -201,17 +238,18 @@ class _Steps:
     ) -> dict[str, Any] | None:
         """Returns the row of the evaluation if it is the best so far."""
         assert self.evaluator is not None
+        hosts.expect_within(self.settings.step_timeout)
         with self.meter.pause("evaluation"):
             row = self.evaluator.evaluate(state, step, writers, stopped=lambda: bool(stop.asked))
         is_best = row is not None and self.evaluator.is_better(row, self.checkpoints.best())
-        return row if is_best else None
+        return row if hosts.agreed(is_best) else None
 
     def _report(self, row: dict[str, Any], fed: Fed, state: TrainState, writers: Writers) -> None:
         """A row of means, with where the run stands."""
         done = max(1, row["step"] - int(state.skipped))  # the rate waits for steps that count
         rate = rate_at(self.settings.optimizer.learning_rate, self.schedule, done)
         row |= {"learning_rate": rate, "epoch": fed.epoch, "pack": fed.place}
-        row |= {"bad_rows": self.bad_rows}
+        row |= hosts.totals({"bad_rows": self.bad_rows})
         writers.row("train", row)
         self.log(line(row, self.last))
 
@@ -220,17 +258,22 @@ class _Steps:
             progress = {
                 "epoch": position.epoch,
                 "pack": position.pack,
-                "bad_rows": self.bad_rows,
+                **hosts.totals({"bad_rows": self.bad_rows}),
                 "sums": self.meter.sums_so_far(),
             }
             self.checkpoints.save(state, step=step, run=self.settings, progress=progress)
+
+    def _bad_rows_file(self, number: int | None = None) -> pathlib.Path:
+        """Each process writes one of its own."""
+        number = jax.process_index() if number is None else number
+        return self.directory / (f"bad_rows.{number}.jsonl" if number else BAD_ROWS)
 
     def _note_bad(self, fed: Fed, step: int) -> None:
         """Rows that could not be read have left padding; they are counted and named."""
         if not fed.bad:
             return
         self.bad_rows += len(fed.bad)
-        with (self.directory / BAD_ROWS).open("a") as file:
+        with self._bad_rows_file().open("a") as file:
             for name, reason in fed.bad:
                 row = {"step": step, "epoch": fed.epoch, "row": name, "reason": reason}
                 file.write(json.dumps(row) + "\n")

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from mres_jax.nn import any_pack
+
 
 class TokenSums(NamedTuple):
     """Sums over loss tokens; divided by their number, a mean.
@@ -56,7 +58,8 @@ def next_token_sums(
     @functools.partial(jax.checkpoint, prevent_cse=False)
     def score(hidden: Array, targets: Array, mask: Array) -> TokenSums:
         nothing = TokenSums(jnp.zeros(()), jnp.zeros(()))
-        return jax.lax.cond(mask.any(), lambda: _sums(head, hidden, targets, mask), lambda: nothing)
+        some = any_pack(mask.any())
+        return jax.lax.cond(some, lambda: _sums(head, hidden, targets, mask), lambda: nothing)
 
     def step(total: TokenSums, part: tuple[Array, Array, Array]) -> tuple[TokenSums, None]:
         return jax.tree.map(jnp.add, total, score(*part)), None

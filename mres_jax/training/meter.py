@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from mres_jax.data.types import Pack
+from mres_jax.training import hosts
 
 SEEN = ("patches", "tokens", "patch_room", "token_room")  # of the packs
 
@@ -17,7 +18,8 @@ class Meter:
 
     Its sums go into the checkpoint: a run that was cut short between two rows then writes the same
     means as one that was not. Rates are of the time since the row before, or since the start,
-    without what was spent in `pause`.
+    without what was spent in `pause`. Of several processes each counts packs of its own; rows and
+    `sums_so_far` are of all, so all ask for them at the same steps.
 
     Args:
       every: steps per row.
@@ -39,14 +41,15 @@ class Meter:
         if start:
             sums = dict(start)
             self.count = int(sums.pop("count"))
-            self.seen |= sums.pop("seen", {})
+            seen = sums.pop("seen", {})
+            self.seen |= seen if hosts.is_main() else {}
             self.sums = {name: jnp.float32(value) for name, value in sums.items()}
 
     def _reset(self) -> None:
         self.sums: dict[str, Any] = {}
-        self.seen = dict.fromkeys(SEEN, 0)
-        self.count = self.timed = self.patches = self.tokens = 0
-        self.flops = self.waited = 0.0
+        self.seen: dict[str, float] = dict.fromkeys(SEEN, 0)
+        self.count = self.timed = 0
+        self.patches = self.tokens = self.flops = self.waited = 0.0
         self.paused: dict[str, float] = {}
         self.start = self.ended = time.perf_counter()
 
@@ -83,10 +86,17 @@ class Meter:
         self.ended = time.perf_counter()
         if step % self.every:
             return None
+        self._gather()
         row = {"step": step} | self._means() | self._fullness() | self._rates()
         row["time"] = time.time()
         self._reset()
         return row
+
+    def _gather(self) -> None:
+        """Counts of all processes in place of those of this one."""
+        self.seen = hosts.totals(self.seen)
+        rated = {"patches": self.patches, "tokens": self.tokens, "flops": self.flops}
+        self.patches, self.tokens, self.flops = hosts.totals(rated).values()
 
     def _means(self) -> dict[str, float]:
         sums = {name: float(value) for name, value in self.sums.items()}  # waits for the device
@@ -121,4 +131,4 @@ class Meter:
         if not self.count:
             return {}
         sums = {name: float(value) for name, value in self.sums.items()}
-        return {"count": self.count, "seen": self.seen} | sums
+        return {"count": self.count, "seen": hosts.totals(self.seen)} | sums

@@ -9,6 +9,7 @@ import jax
 import optax
 from etils import epath
 from flax import nnx
+from jax.sharding import Mesh
 
 from mres_jax.config import Run, Schedule
 from mres_jax.data.spec import ProcessorSpec
@@ -23,6 +24,7 @@ from mres_jax.training.input.documents import PATCH_CLASSES, document_tokenizer
 from mres_jax.training.input.epochs import Epoch
 from mres_jax.training.input.sources import open_data
 from mres_jax.training.learner import Learner, TrainState, init_state
+from mres_jax.training.meshes import shardings
 from mres_jax.training.optimizer import make_optimizer
 from mres_jax.training.parts import Path, adapt, trained_rates
 
@@ -176,6 +178,17 @@ def set_up(run: Run, schedule: Schedule, *, with_start: bool = True) -> Setup:
         frozen_dtype=run.frozen_dtype or ("bfloat16" if run.peft else run.param_dtype),
     )
     return Setup(graphdef, state, optimizer, rates)
+
+
+def set_up_on(mesh: Mesh, run: Run, schedule: Schedule) -> Setup:
+    """The same with every array where it lies on a mesh; no device ever holds all of them.
+
+    Random weights are those of `set_up`, up to rounding.
+    """
+    setup = set_up_abstractly(run, schedule)
+    where = shardings(setup.state, mesh)
+    make = jax.jit(lambda: set_up(run, schedule).state, out_shardings=where)
+    return setup._replace(state=make())
 
 
 def set_up_abstractly(run: Run, schedule: Schedule) -> Setup:

@@ -27,7 +27,7 @@ def split_trees(state: TrainState) -> dict[str, Any]:
 
 
 def fill_state(state: TrainState, trees: Mapping[str, Any]) -> TrainState:
-    """`state` with the parameters of `trees`, in its own types."""
+    """`state` with the parameters of `trees`, in its own types and on its own devices."""
     read: dict[Any, Any] = {}
     for name, tree in trees.items():
         if name not in ("training", "skipped"):
@@ -37,10 +37,15 @@ def fill_state(state: TrainState, trees: Mapping[str, Any]) -> TrainState:
     def fill(part: Any) -> Any:
         flat = nnx.to_flat_state(part)
         return nnx.from_flat_state(
-            [(p, x.replace(read[p].astype(x.dtype)) if p in read else x) for p, x in flat]
+            [(p, x.replace(_like(read[p], x.get_value())) if p in read else x) for p, x in flat]
         )
 
     return state._replace(params=fill(state.params), frozen=fill(state.frozen))
+
+
+def _like(value: Any, old: Any) -> Any:
+    value = value.astype(old.dtype)
+    return value if len(old.devices()) == 1 else jax.device_put(value, old.sharding)
 
 
 def bind(state: TrainState) -> TrainState:

@@ -57,6 +57,11 @@ class Epoch:
     def __len__(self) -> int:
         return len(self.rungs)
 
+    def blank(self, index: int) -> Fed:
+        """The same pack without contents: what stands for one that another process reads."""
+        pack = empty_pack(self.rungs[index], self.spec, label_names=self.label_names)
+        return Fed(pack, self.number, index, self.members[index], ())
+
     def __getitem__(self, index: int) -> Fed:
         examples, bad = [], []
         for source, number in self.members[index]:
@@ -64,12 +69,10 @@ class Epoch:
                 examples.append(self.sources[source].example(self.number, number))
             except BadRowError as error:
                 bad.append((self.sources[source].name(self.number, number), str(error)))
-        rung = self.rungs[index]
-        if examples:
-            packed = pack(examples, rung, label_names=self.label_names)
-        else:
-            packed = empty_pack(rung, self.spec, label_names=self.label_names)
-        return Fed(packed, self.number, index, self.members[index], tuple(bad))
+        fed = self.blank(index)._replace(bad=tuple(bad))
+        if not examples:
+            return fed
+        return fed._replace(pack=pack(examples, self.rungs[index], label_names=self.label_names))
 
 
 def plan_epoch(

@@ -10,14 +10,15 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from mres_jax.errors import RunError
+from mres_jax.data.types import Rung
+from mres_jax.errors import ConfigError, RunError
 from mres_jax.training.input.epochs import Epoch, Fed
 
 AHEAD = 3  # packs that wait to be taken
@@ -31,6 +32,18 @@ class Position(NamedTuple):
     pack: int = 0
 
 
+class Steps(NamedTuple):
+    """How the packs of a run are read by several processes.
+
+    Attributes:
+      size: packs of a step; a run begins with one.
+      is_read: of the rungs of a step's packs: which are read here. The others come out blank.
+    """
+
+    size: int
+    is_read: Callable[[Sequence[Rung]], Sequence[bool]]
+
+
 class Feed:
     """An iterator over packs, endless; a context that ends its workers.
 
@@ -39,9 +52,11 @@ class Feed:
       position: where to begin.
       num_workers: processes; 0 reads on a thread of this one.
       timeout: longest wait for a pack, s.
+      steps: where other processes read a part of the packs; None reads all.
 
     Raises:
       RunError: no pack came in time, or a worker died.
+      ConfigError: several processes, and an epoch has fewer packs than a step.
     """
 
     def __init__(
@@ -51,8 +66,10 @@ class Feed:
         position: Position = Position(),  # noqa: B008, a constant
         num_workers: int = 0,
         timeout: float = 600.0,
+        steps: Steps | None = None,
     ):
         self._plan, self._num_workers, self._timeout = plan, num_workers, timeout
+        self._steps = steps
         self.position = position
         self._ready: queue.Queue[Any] = queue.Queue(AHEAD)
         self._closed = threading.Event()
@@ -112,10 +129,15 @@ class Feed:
         with ThreadPoolExecutor(1) as planner:
             number, first = position
             planned = planner.submit(self._plan, number)
+            begun: Sequence[Rung] = ()  # of a step that the next epoch completes
             while True:
                 epoch = planned.result()
                 planned = planner.submit(self._plan, number + 1)
-                with _reader(epoch, first, self._num_workers) as packs:
+                rest = _Rest(epoch, first)
+                if self._steps is not None:
+                    read, begun = _shared_out(self._steps, begun, rest, planned)
+                    rest = dataclasses.replace(rest, read=read)
+                with _reader(rest, self._num_workers) as packs:
                     for fed in packs:
                         yield fed, _after(fed, epoch)
                 number, first = number + 1, 0
@@ -126,16 +148,42 @@ def _after(fed: Fed, epoch: Epoch) -> Position:
     return Position(fed.epoch + 1) if is_last else Position(fed.epoch, fed.place + 1)
 
 
+def _shared_out(
+    steps: Steps, begun: Sequence[Rung], rest: "_Rest", following: Future[Epoch]
+) -> tuple[tuple[bool, ...], Sequence[Rung]]:
+    """Which packs of an epoch are read here, and what it begins of a step without ending it.
+
+    Steps go on from epoch to epoch, and who reads a pack depends on all packs of its step.
+    """
+    rungs = [*begun, *rest.epoch.rungs[rest.first :]]
+    last = len(rungs) % steps.size
+    missing = -len(rungs) % steps.size
+    if missing:
+        after = following.result()
+        if len(after) < missing:
+            raise ConfigError(
+                f"data: epoch {after.number} has {len(after)} packs, a step takes {steps.size}: "
+                "several processes need an epoch of at least one step. Lower accumulation or the "
+                "ladder's lengths."
+            )
+        rungs += after.rungs[:missing]
+    read: list[bool] = []
+    for at in range(0, len(rungs), steps.size):
+        read += steps.is_read(rungs[at : at + steps.size])
+    here = slice(len(begun), len(rungs) - missing)
+    return tuple(read[here]), rungs[here][-last:] if last else ()
+
+
 @contextlib.contextmanager
-def _reader(epoch: Epoch, first: int, num_workers: int) -> Iterator[Iterator[Fed]]:
-    """The packs of an epoch from `first` on, in order."""
-    if not num_workers or first >= len(epoch):
-        yield (epoch[index] for index in range(first, len(epoch)))
+def _reader(rest: "_Rest", num_workers: int) -> Iterator[Iterator[Fed]]:
+    """The packs of the rest of an epoch, in order."""
+    if not num_workers or not len(rest):
+        yield (rest[index] for index in range(len(rest)))
         return
     import grain  # imports half of jax's friends: only where workers are asked for
 
     _parse_flags()
-    packs = grain.MapDataset.source(_Rest(epoch, first)).to_iter_dataset(
+    packs = grain.MapDataset.source(rest).to_iter_dataset(
         grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     )
     workers = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=1)
@@ -153,16 +201,25 @@ def _copied(fed: Fed) -> Fed:
 
 @dataclasses.dataclass(frozen=True)
 class _Rest:
-    """An epoch without its first packs, as a random-access source."""
+    """An epoch without its first packs, as a random-access source.
+
+    Attributes:
+      epoch: whole.
+      first: pack.
+      read: of those from there on; the others are blank. None reads all.
+    """
 
     epoch: Epoch
     first: int
+    read: tuple[bool, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.epoch) - self.first
 
     def __getitem__(self, index: int) -> Fed:
-        return self.epoch[self.first + index]
+        if self.read is None or self.read[index]:
+            return self.epoch[self.first + index]
+        return self.epoch.blank(self.first + index)
 
 
 class _Watch(NamedTuple):

@@ -1,0 +1,88 @@
+"""`mres plan`: what a run takes of machines that are not here."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from mres_jax.cli._report import progress
+from mres_jax.cli._table import print_table
+from mres_jax.config import Run, load_run
+from mres_jax.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mres_jax.training.planning.plan import Plan
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compiles the step of a run for a slice and prints what it takes."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # whatever else is here stays free
+    from mres_jax.training.planning.plan import plan_run
+    from mres_jax.training.planning.topologies import parse_topology
+
+    topology = parse_topology(args.topology)
+    loaded = load_run(args.file, args.overrides)
+    if not isinstance(loaded, Run):
+        raise ConfigError(
+            f"plan: {args.file} trains an allocator by rewards, for which there is no plan yet. "
+            "Take a run file of supervised training."
+        )
+    plan = plan_run(loaded, topology, log=progress)
+    if args.json:
+        print(json.dumps(plan.to_dict(), indent=2))
+    else:
+        _print_plan(plan)
+    return 0
+
+
+def _print_plan(plan: "Plan") -> None:
+    mesh = " ".join(f"{name}={size}" for name, size in plan.mesh.items() if size > 1)
+    print(
+        f"{plan.name} on {plan.topology} ({plan.slice_name}): {plan.chips} chips, {plan.hosts} "
+        f"hosts, {mesh or 'one device'}"
+    )
+    print(
+        f"a step: {plan.packs_per_step} packs of {plan.rung[0]:,} patches and {plan.rung[1]:,} "
+        f"tokens ({plan.views}), {plan.model_flops:.3g} model FLOPs"
+    )
+    memory = plan.memory
+    rows = [
+        ["parameters", memory.parameters],
+        ["optimiser", memory.optimiser],
+        ["packs", memory.packs],
+        ["activations", memory.activations],
+        ["gradients, temporaries", memory.other],
+        ["together", memory.total],
+        ["there are", memory.limit],
+        ["spare" if memory.spare >= 0 else "missing", abs(memory.spare)],
+    ]
+    print_table(
+        ["memory of a device", "GB"],
+        [[str(name), "-" if size is None else f"{size / 1e9:.2f}"] for name, size in rows],
+    )
+    if plan.sent:
+        print_table(
+            ["sent by a device in a step", "GB"],
+            [[name, f"{size / 1e9:.3f}"] for name, size in sorted(plan.sent.items())],
+        )
+    if plan.step_s is not None:
+        _print_times(plan)
+    for line in plan.proposals:
+        print(f"would fit: {line}")
+    for note in plan.notes:
+        print(f"note: {note}")
+
+
+def _print_times(plan: "Plan") -> None:
+    print_table(
+        ["least time of", "s"],
+        [[name, f"{seconds:.3f}"] for name, seconds in plan.seconds.items()],
+    )
+    total = sum(plan.seconds.values())
+    print(
+        f"a device computes {plan.device_flops:.3g} FLOPs and moves "
+        f"{(plan.memory_traffic or 0) / 1e9:.0f} GB; a step takes {plan.step_s:.2f} s at the least "
+        f"(model FLOPs {plan.mfu:.0%} of the peak), {total:.2f} s with nothing "
+        f"at the same time. Compiled in {plan.compile_s:.0f} s."
+    )

@@ -1,0 +1,165 @@
+"""Where parameters and activations lie on a mesh: logical axes, and the mesh axis of each.
+
+The mesh has the axes `data`, `fsdp`, `tensor` and `sequence`, all of type Auto: XLA propagates what
+is said here. Packs go to ranks of data x fsdp, one each. Without `jax.set_mesh` nothing here does
+anything.
+"""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.sharding import PartitionSpec
+
+from mres_jax.ops import PACKS as PACKS, ROWS
+
+PACK = "packs"  # name of the leading axis of packs inside `jax.vmap`
+
+# Logical axis -> mesh axis of parameters, of their gradients and of their optimiser state.
+MESH_AXES: Mapping[str, str] = {
+    "embed": "fsdp",
+    "heads": "tensor",
+    "mlp": "tensor",
+    "vocab": "tensor",
+}
+# Name of a linear layer -> logical axes of its kernel [in, out]. Others are spread over fsdp alone.
+KERNELS: Mapping[str, tuple[str, str]] = {
+    **dict.fromkeys(("q", "k", "v", "qkv"), ("embed", "heads")),
+    **dict.fromkeys(("o", "proj"), ("heads", "embed")),
+    **dict.fromkeys(("gate", "up", "fc1"), ("embed", "mlp")),
+    **dict.fromkeys(("down", "fc2"), ("mlp", "embed")),
+    "lm_head": ("embed", "vocab"),
+}
+VECTORS = ("bias", "scale")
+EMBEDDING = ("vocab", "embed")  # of the table of a decoder's tokens
+
+Layer = TypeVar("Layer", bound=nnx.Module)
+
+
+def logical_axes(names: Sequence[str]) -> tuple[str | None, ...]:
+    """Returns the logical axes that end a parameter's shape, by the end of its dotted name.
+
+    Example:
+      >>> logical_axes(("text", "layers", "attn", "q", "kernel"))
+      ('embed', 'heads')
+      >>> logical_axes(("text", "layers", "attn", "q", "lora_b"))
+      (None, 'heads')
+    """
+    owner, leaf = (names[-2] if len(names) > 1 else ""), names[-1]
+    if leaf == "embedding":
+        return EMBEDDING if owner == "embed" else (None, None)
+    inside, outside = KERNELS.get(owner, (None, None))
+    rows = {
+        "kernel": (inside, outside),
+        "lora_a": (inside, None),
+        "lora_b": (None, outside),
+        "bias": (None if outside == "embed" else outside,),
+    }
+    return rows.get(leaf, ())
+
+
+def param_spec(
+    names: Sequence[str], shape: Sequence[int], sizes: Mapping[str, int], *, gathered: bool = False
+) -> PartitionSpec:
+    """Returns how a parameter lies on a mesh; axes that do not divide it are left out.
+
+    Where no logical axis takes `fsdp`, the largest axis of a matrix that it divides does. Scales
+    and biases are not worth a gathering. Leading axes of stacked layers stay whole: a scan takes
+    them one by one.
+
+    Args:
+      names: of the parameter; what stands before its layer does not count, so the state of an
+        optimiser has the same rules.
+      shape: of the parameter.
+      sizes: devices of each axis of the mesh.
+      gathered: as it is multiplied with: whole along `fsdp`.
+    """
+    axes: list[str | None] = [None] * len(shape)
+    logical = logical_axes(names)[: len(shape)]
+    for place, name in enumerate(logical, start=len(shape) - len(logical)):
+        axis = MESH_AXES.get(name or "")
+        if axis and sizes.get(axis, 1) > 1 and shape[place] % sizes[axis] == 0:
+            axes[place] = axis
+    fsdp = sizes.get("fsdp", 1)
+    if fsdp > 1 and "fsdp" not in axes and len(shape) >= 2 and names[-1] not in VECTORS:
+        free = [i for i in (len(shape) - 2, len(shape) - 1) if axes[i] is None]
+        free = [i for i in free if shape[i] % fsdp == 0 and shape[i]]
+        if free:
+            axes[max(free, key=lambda i: shape[i])] = "fsdp"
+    if gathered:
+        axes = [None if axis == "fsdp" else axis for axis in axes]
+    return PartitionSpec(*axes)
+
+
+def gather(module: Layer) -> Layer:
+    """Makes the kernels of a module's own linear layers whole along `fsdp`, in place.
+
+    Said where they are used, so that XLA gathers a layer's weights when they are needed and never
+    the activations instead; its transpose scatters the gradient. What crosses the wires has the
+    layer's dtype. Stacks are left to `scan_layers`.
+    """
+    sizes = mesh_sizes()
+    if sizes.get("fsdp", 1) == 1:
+        return module
+    for path, layer in nnx.iter_modules(module):
+        if isinstance(layer, nnx.Linear) and layer.kernel[...].ndim == 2:
+            kernel = layer.kernel[...]
+            names = (*map(str, path), "kernel")
+            specs = (param_spec(names, kernel.shape, sizes, gathered=g) for g in (True, False))
+            kernel = _gathered(*specs, kernel.astype(layer.dtype or kernel.dtype))
+            layer.kernel = layer.kernel.replace(kernel)  # pyright: ignore[reportAttributeAccessIssue]
+    return module
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _gathered(whole: PartitionSpec, shared: PartitionSpec, kernel: jax.Array) -> jax.Array:
+    """The kernel lying as `whole`; its gradient as `shared`, which spares every device the rest."""
+    del shared
+    return jax.lax.with_sharding_constraint(kernel, whole)
+
+
+def _scattered(whole: PartitionSpec, shared: PartitionSpec, saved: None, gradient: jax.Array):
+    del whole, saved
+    return (jax.lax.with_sharding_constraint(gradient, shared),)
+
+
+_gathered.defvjp(lambda whole, shared, kernel: (_gathered(whole, shared, kernel), None), _scattered)
+
+
+def constrain_rows(tree: Any) -> Any:
+    """Matrices of a tree, rows of packs, with each pack on its rank and its rows shared out."""
+    sizes = mesh_sizes()
+    if math.prod(sizes.values()) == 1:
+        return tree
+    count = sizes.get(ROWS, 1)
+
+    def constrain(x: Any) -> Any:
+        if getattr(x, "ndim", 0) != 2:
+            return x
+        rows = ROWS if count > 1 and x.shape[0] % count == 0 else None
+        return jax.lax.with_sharding_constraint(x, PartitionSpec(rows, None))
+
+    return jax.tree.map(constrain, tree)
+
+
+def any_pack(flag: jax.Array) -> jax.Array:
+    """Whether a flag is set for any of the packs that are computed together.
+
+    All ranks then take the same branch: one that waits for the others in an exchange never waits
+    for one that is elsewhere.
+    """
+    try:
+        jax.lax.axis_size(PACK)
+    except NameError:  # a pack alone
+        return flag
+    return jax.lax.pmax(flag.astype(jnp.int32), PACK) > 0
+
+
+def mesh_sizes() -> Mapping[str, int]:
+    """Devices of each axis of the mesh in use; none without one."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return {} if mesh.empty or mesh.are_all_axes_manual else dict(mesh.shape)

@@ -1,0 +1,209 @@
+"""A run over many devices: its mesh, where its state lies, and which rank computes which pack."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+
+from mres_jax.config import MeshConfig, Run
+from mres_jax.errors import ConfigError
+from mres_jax.nn import PACK, PACKS, param_spec
+
+Batch = TypeVar("Batch")
+
+
+def make_mesh(run: Run) -> Mesh | None:
+    """Returns the mesh of a run over the devices that are here; None for one device.
+
+    Raises:
+      ConfigError: the mesh takes another number of devices, or does not divide the model's heads or
+        the ladder's lengths; with the nearest that does.
+    """
+    config, count = run.mesh, len(jax.devices())
+    check_model(run)
+    if config.size == 1:
+        return None
+    if config.size != count:
+        raise ConfigError(
+            f"run: the mesh {config} takes {config.size} devices, here are {count}. "
+            f"{nearest(config, count)}{_hint(config, count)}"
+        )
+    return mesh_of(config, jax.devices())
+
+
+def mesh_of(config: MeshConfig, devices: Sequence[Any]) -> Mesh:
+    """Returns the mesh over as many devices as it takes; neighbours share the inner axes."""
+    types = (AxisType.Auto,) * len(config.sizes)
+    sizes, names = tuple(config.sizes.values()), tuple(config.sizes)
+    return jax.make_mesh(sizes, names, axis_types=types, devices=list(devices))
+
+
+def nearest(config: MeshConfig, count: int) -> str:
+    """What would do: other data and fsdp axes at the same shares of a pack, if any."""
+    inner = config.tensor * config.sequence
+    if count % inner:
+        tensor = math.gcd(config.tensor, count)
+        return f"Take mesh.tensor={tensor}, mesh.sequence=1, mesh.fsdp={count // tensor}."
+    outer = count // inner
+    fsdp = math.gcd(config.fsdp, outer)
+    return f"Take mesh.data={outer // fsdp}, mesh.fsdp={fsdp}."
+
+
+def _hint(config: MeshConfig, count: int) -> str:
+    if config.size < count or config.size % count or jax.process_count() > 1:
+        return ""
+    return f" If they are of {config.size // count} hosts, start it on each with --multihost."
+
+
+def check_model(run: Run) -> None:
+    """Refuses a mesh that does not divide heads or rows.
+
+    Raises:
+      ConfigError: the sizes, and the nearest that would do.
+    """
+    mesh = run.mesh
+    shares = mesh.tensor * mesh.sequence
+    heads = _head_counts(run.model)
+    for name, count in heads.items():
+        if count % shares:
+            best = math.gcd(*heads.values(), mesh.tensor)
+            raise ConfigError(
+                f"run: the mesh {mesh} shares heads out over tensor x sequence = {shares} devices, "
+                f"but {name}={count}. Take mesh.tensor={best}, mesh.sequence=1."
+            )
+    for rung, name in itertools.product(run.ladder, ("max_patches", "max_tokens")):
+        rows = getattr(rung, name)
+        if rows % mesh.sequence:
+            up = -(-rows // mesh.sequence) * mesh.sequence
+            raise ConfigError(
+                f"run: the mesh {mesh} shares rows out over sequence={mesh.sequence} devices, but "
+                f"a rung has {name}={rows}. Take {up}."
+            )
+
+
+def _head_counts(model: Any) -> dict[str, int]:
+    """Heads of the model by name, key/value heads among them."""
+    vision = getattr(model.vision_config, "low", model.vision_config)
+    counts = {}
+    for part, config in (("text_config", model.text_config), ("vision_config", vision)):
+        for name in ("num_attention_heads", "num_key_value_heads", "num_heads"):
+            if isinstance(getattr(config, name, None), int):
+                counts[f"{part}.{name}"] = getattr(config, name)
+    return counts
+
+
+def shardings(tree: Any, mesh: Mesh | AbstractMesh) -> Any:
+    """Returns where the leaves of a state lie: parameters, gradients or optimiser state by name."""
+
+    def place(path: Any, x: Any) -> NamedSharding:
+        names = [str(entry.key) for entry in path if hasattr(entry, "key")]
+        spec = param_spec(names, x.shape, mesh.shape) if names else PartitionSpec()
+        return NamedSharding(mesh, spec)  # pyright: ignore[reportArgumentType]
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
+class Reading(NamedTuple):
+    """Which packs a process reads, where a run has several.
+
+    Attributes:
+      ranks: of all processes.
+      here: those with a device of this process.
+      counted: those whose first device is of this process: each rank is counted once.
+    """
+
+    ranks: int
+    here: frozenset[int]
+    counted: frozenset[int]
+
+    def is_read(self, rungs: Sequence[Any]) -> list[bool]:
+        """Of the packs of a step by their rungs, or by their shapes: those that are read here."""
+        return [rank in self.here for _, rank in places(rungs, self.ranks)]
+
+    def is_counted(self, rungs: Sequence[Any]) -> list[bool]:
+        """Likewise those that are counted here."""
+        return [rank in self.counted for _, rank in places(rungs, self.ranks)]
+
+
+def reading(mesh: Mesh) -> Reading:
+    """Returns which packs this process reads: those of its devices."""
+    me, ranks = jax.process_index(), rank_count(mesh)
+    rows = [[x.process_index for x in row] for row in mesh.devices.reshape(ranks, -1)]
+    return Reading(
+        ranks=ranks,
+        here=frozenset(rank for rank, row in enumerate(rows) if me in row),
+        counted=frozenset(rank for rank, row in enumerate(rows) if me == row[0]),
+    )
+
+
+def rank_count(mesh: Mesh) -> int:
+    """Packs that are computed at a time."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def places(rungs: Sequence[Any], ranks: int) -> list[tuple[int, int]]:
+    """Returns group and rank of each pack of a step; a group is computed at a time.
+
+    Packs of one rung go together, in their order. It depends on the rungs alone, so processes agree
+    on it without a word.
+    """
+    groups: dict[Any, list[int]] = {}
+    for number, rung in enumerate(rungs):
+        groups.setdefault(rung, []).append(number)
+    found, first = {}, 0
+    for numbers in groups.values():
+        for order, number in enumerate(numbers):
+            found[number] = first + order // ranks, order % ranks
+        first += -(-len(numbers) // ranks)
+    return [found[number] for number in range(len(rungs))]
+
+
+def shape_of(pack: Any) -> str:
+    """What a compiled step knows of a pack: its rung, if it came from one."""
+    return str(jax.tree.map(np.shape, pack))
+
+
+def spread(packs: Sequence[Batch], mesh: Mesh) -> list[tuple[Batch, jax.Array]]:
+    """Returns the packs of a step in groups, one per rank on a leading axis over the ranks.
+
+    What is left of a rung is filled up with packs without contents. With each group comes which of
+    its packs are real. Of packs on ranks of other processes the contents do not matter.
+    """
+    ranks, where = rank_count(mesh), pack_sharding(mesh)
+    slots = places([shape_of(pack) for pack in packs], ranks)
+    groups: list[list[Any]] = [[None] * ranks for _ in range(1 + max(slots)[0])]
+    for pack, (group, rank) in zip(packs, slots, strict=True):
+        groups[group][rank] = pack
+
+    def put(*leaves: Any) -> jax.Array:
+        def part(index: Any) -> np.ndarray:
+            return np.stack([leaves[rank] for rank in range(*index[0].indices(ranks))])
+
+        return jax.make_array_from_callback((ranks, *np.shape(leaves[0])), where, part)
+
+    found = []
+    for group in groups:
+        real = [np.bool_(pack is not None) for pack in group]
+        nothing = jax.tree.map(np.zeros_like, group[0])
+        filled = [nothing if pack is None else pack for pack in group]
+        found.append((jax.tree.map(put, *filled), put(*real)))
+    return found
+
+
+def pack_sharding(mesh: Mesh) -> NamedSharding:
+    """Where packs with a leading axis lie."""
+    return NamedSharding(mesh, PartitionSpec(PACKS))
+
+
+def over_packs(loss: Callable[..., Any]) -> Callable[..., Any]:
+    """Of a loss of one pack, that of packs on a leading axis: sums, each rank computing its own."""
+    each = jax.vmap(loss, axis_name=PACK, spmd_axis_name=PACKS)
+
+    def total(packs: Any, parts: Any) -> Any:
+        return jax.tree.map(lambda x: x.sum(axis=0), each(packs, parts))
+
+    return total

@@ -1,0 +1,155 @@
+"""The step of a run, compiled for a slice that is not here."""
+
+import collections
+import dataclasses
+import importlib.util
+import math
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AbstractMesh, Mesh
+
+from mres_jax.config import MeshConfig, Run
+from mres_jax.data.types import Pack
+from mres_jax.errors import RunError
+from mres_jax.training.learner import Share, Step
+from mres_jax.training.meshes import mesh_of, pack_sharding, shardings
+from mres_jax.training.planning.hlo import Work, read_work
+from mres_jax.training.planning.topologies import Topology
+from mres_jax.training.setup import Setup
+
+INSTALL = "pip install 'mres-jax[aot]'"
+UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compiled:
+    """What the compiler says of a step, per device.
+
+    Attributes:
+      argument_bytes: state and packs.
+      temporary_bytes: beside them while the step runs; what the compiler asks for where that is
+        more than there is.
+      work: of one micro-batch: a pack for each rank; None where it does not fit, since nothing
+        comes out then.
+      sent: of it, bytes by kind of exchange and axes of the mesh.
+    """
+
+    argument_bytes: int
+    temporary_bytes: int
+    work: Work | None
+    sent: Mapping[str, float]
+
+
+def load_compiler() -> None:
+    """Makes the TPU compiler ready on a machine without TPU; before the first use of a device.
+
+    Raises:
+      RunError: it is not installed, with the command that installs it.
+    """
+    if importlib.util.find_spec("libtpu") is None:
+        raise RunError(
+            f"plan: the TPU compiler is not installed. Install it with {INSTALL}; it needs no TPU."
+        )
+    os.environ |= {
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+        "TPU_SKIP_MDS_QUERY": "1",  # it would look for the machine's description in a cloud
+        "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "TPU_STDERR_LOG_LEVEL": "3",
+        "TPU_MIN_LOG_LEVEL": "3",
+    }
+    jax.config.update("jax_platforms", "cpu")
+
+
+def mesh_on(topology: Topology, config: MeshConfig) -> Mesh:
+    """Returns the mesh over the devices of a slice that is not here."""
+    from jax.experimental import topologies
+
+    described = topologies.get_topology_desc(platform="tpu", topology_name=topology.name)
+    return mesh_of(config, described.devices)
+
+
+def compile_step(run: Run, setup: Setup, pack: Pack, mesh: Mesh) -> Compiled:
+    """Compiles the training step for the devices of a mesh.
+
+    Args:
+      run: with as many packs a step as it shall have.
+      setup: abstract.
+      pack: shapes of one pack.
+      mesh: of devices that may not be here.
+    """
+    ranks = mesh.shape["data"] * mesh.shape["fsdp"]
+    state = placed(setup.state, shardings(setup.state, mesh))
+    share = Share(*(jax.ShapeDtypeStruct((), np.float32),) * 2)
+    packs, parts = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((ranks, *x.shape), x.dtype, sharding=pack_sharding(mesh)),
+        (pack, share),
+    )
+    step = Step(setup.graphdef, setup.optimizer, average=run.loss_average, mesh=mesh)
+    is_whole = run.accumulation == ranks
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        lowered = step.lower(state, packs, parts, is_whole=is_whole)
+        arguments = _device_bytes((state, packs))
+        try:
+            program = lowered.compile()
+        except jax.errors.JaxRuntimeError as error:
+            asked = _asked_bytes(str(error))
+            if asked is None:
+                raise
+            return Compiled(
+                argument_bytes=arguments,
+                temporary_bytes=max(asked - arguments, 0),
+                work=None,
+                sent={},
+            )
+    memory: Any = program.memory_analysis()
+    work = read_work(program.as_text() or "")
+    beside = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+    beside += max(memory.output_size_in_bytes - memory.alias_size_in_bytes, 0)
+    return Compiled(
+        argument_bytes=max(memory.argument_size_in_bytes, arguments),
+        temporary_bytes=int(beside),
+        work=work,
+        sent=_by_axes(work, mesh),
+    )
+
+
+def placed(tree: Any, where: Any) -> Any:
+    """Shapes of a tree with their shardings."""
+    return jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree, where
+    )
+
+
+def device_bytes(tree: Any, mesh: Mesh | AbstractMesh) -> int:
+    """Bytes that each device holds of a tree of parameters or optimiser state."""
+    return _device_bytes(placed(tree, shardings(tree, mesh)))
+
+
+def _device_bytes(tree: Any) -> int:
+    def size(x: Any) -> int:
+        return math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+
+    return sum(size(x) for x in jax.tree.leaves(tree))
+
+
+def _asked_bytes(message: str) -> int | None:
+    """What a program would need, out of the compiler's refusal."""
+    found = re.search(r"Used ([\d.]+)([KMG]?) of [\d.]+[KMG]? hbm", message)
+    return round(float(found[1]) * UNITS[found[2]]) if found else None
+
+
+def _by_axes(work: Work, mesh: Mesh) -> dict[str, float]:
+    """`all-gather over fsdp` -> bytes."""
+    sizes = tuple(mesh.shape.values())
+    sent: dict[str, float] = collections.defaultdict(float)
+    for (kind, group), size in work.sent.items():
+        places = np.array(np.unravel_index(np.array(group), sizes))
+        axes = [n for n, row in zip(mesh.axis_names, places, strict=True) if len(set(row)) > 1]
+        sent[f"{kind} over {' x '.join(map(str, axes))}"] += size
+    return dict(sent)

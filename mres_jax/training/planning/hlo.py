@@ -1,0 +1,279 @@
+"""What a compiled program does, read from its text: products, memory traffic, exchanges.
+
+XLA's own cost analysis counts the body of a loop once, so a scan over layers looks like one layer.
+Here everything in a body counts as often as the loop turns.
+"""
+
+import collections
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from mres_jax.training.planning.hlo_text import (
+    BYTES,
+    Instruction,
+    read_text,
+    shape_bytes,
+    shapes_in,
+)
+
+COLLECTIVES = (
+    "all-gather",
+    "all-reduce",
+    "reduce-scatter",
+    "all-to-all",
+    "ragged-all-to-all",
+    "collective-permute",
+)
+FREE = (  # move nothing
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "while",
+    "conditional",
+    "call",
+    "after-all",
+    "partition-id",
+    "replica-id",
+    "optimization-barrier",
+    "async-start",
+    "async-update",
+    "async-done",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a device does in one run of a program.
+
+    Attributes:
+      flops: of matrix products and convolutions, 2 for a multiply-add; kernels are not in it.
+      memory_bytes: read and written by every instruction outside fusions.
+      sent: bytes that a device sends in rings, by kind of exchange and first group of devices.
+      kernels: runs of hand-written kernels, by name.
+    """
+
+    flops: float
+    memory_bytes: float
+    sent: Mapping[tuple[str, tuple[int, ...]], float]
+    kernels: Mapping[str, float]
+
+
+def read_work(text: str) -> Work:
+    """Returns the work in the text of a compiled program, loops unrolled.
+
+    Raises:
+      ValueError: a loop whose number of turns is not written in it.
+    """
+    program = _Program(text)
+    flops = memory = 0.0
+    sent: dict[tuple[str, tuple[int, ...]], float] = collections.defaultdict(float)
+    kernels: dict[str, float] = collections.defaultdict(float)
+    for name, times in program.times().items():
+        for instruction in program.computations[name]:
+            flops += times * program.flops(name, instruction)
+            kind = instruction.opcode.removesuffix("-start")
+            if kind in COLLECTIVES:
+                group = _first_group(instruction, program.num_devices)
+                if len(group) > 1:
+                    sent[kind, group] += times * _sent_bytes(kind, len(group), instruction)
+            if instruction.opcode == "custom-call":
+                target = re.search(r'custom_call_target="([^"]*)"', instruction.rest)
+                if target and "custom_call" in target[1]:
+                    kernels[_kernel_name(instruction)] += times
+            if name not in program.fused:
+                memory += times * program.traffic(name, instruction)
+    return Work(flops=flops, memory_bytes=memory, sent=dict(sent), kernels=dict(kernels))
+
+
+class _Program:
+    """Computations of a module by name."""
+
+    def __init__(self, text: str):
+        self.entry, self.num_devices, self.computations = read_text(text)
+        self.shapes = {
+            name: {i.name: i.shape for i in body} for name, body in self.computations.items()
+        }
+        self.fused = {
+            called
+            for body in self.computations.values()
+            for i in body
+            if i.opcode in ("fusion", "reduce", "scatter", "sort", "map", "reduce-window")
+            or i.opcode.startswith(COLLECTIVES)
+            for called in i.called
+        }
+
+    def times(self) -> dict[str, float]:
+        """How often each computation runs in one run of the program."""
+        runs: dict[str, float] = collections.defaultdict(float)
+        for name in self._callers_first():
+            runs[name] += name == self.entry
+            for instruction in self.computations[name]:
+                trips = self._trips(instruction) if instruction.opcode == "while" else 1
+                called = instruction.called
+                if instruction.opcode == "conditional":
+                    called = [max(called, key=self._weight)]  # the dearer branch
+                for other in called:
+                    runs[other] += runs[name] * trips
+        return {name: count for name, count in runs.items() if count}
+
+    def _callers_first(self) -> list[str]:
+        order: list[str] = []
+        seen: set[str] = set()
+
+        def visit(name: str) -> None:
+            if name in seen or name not in self.computations:
+                return
+            seen.add(name)
+            for instruction in self.computations[name]:
+                for other in instruction.called:
+                    visit(other)
+            order.append(name)
+
+        visit(self.entry)
+        return order[::-1]
+
+    @functools.cache  # noqa: B019, lives as long as the text
+    def _weight(self, name: str) -> float:
+        """FLOPs and traffic of a branch and of what it calls, once each."""
+        body = self.computations.get(name, [])
+        own = sum(self.flops(name, i) + self.traffic(name, i) for i in body)
+        return own + sum(self._weight(other) for i in body for other in i.called)
+
+    def _trips(self, loop: Instruction) -> int:
+        known = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.rest)
+        if known:
+            return int(known[1])
+        condition = re.search(r"condition=%?([\w.\-]+)", loop.rest)
+        limits = []
+        for name in self._reached(condition[1] if condition else ""):
+            for instruction in self.computations[name]:
+                found = re.match(r"(\d+)\)", instruction.rest)
+                if instruction.opcode == "constant" and found:
+                    limits.append(int(found[1]))
+        if len(limits) != 1:
+            raise ValueError(f"{loop.name}: how often this loop turns is not written in it.")
+        return limits[0]
+
+    def _reached(self, name: str) -> list[str]:
+        body = self.computations.get(name)
+        if body is None:
+            return []
+        return [name, *(n for i in body for other in i.called for n in self._reached(other))]
+
+    def flops(self, computation: str, instruction: Instruction) -> float:
+        """Of a product or convolution, else 0."""
+        if instruction.opcode not in ("dot", "convolution"):
+            return 0.0
+        shapes = self.shapes[computation]
+        operands = [next(shapes_in(shapes[name]))[1] for name in instruction.operands[:2]]
+        out = math.prod(next(shapes_in(instruction.shape))[1])
+        if instruction.opcode == "dot":
+            found = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.rest)
+            axes = [int(axis) for axis in (found[1] if found else "").split(",") if axis]
+            return 2.0 * out * math.prod(operands[0][axis] for axis in axes)
+        labels = re.search(r"dim_labels=(\w+)_(\w+)->", instruction.rest)
+        assert labels is not None, instruction.rest
+        kernel = math.prod(operands[1]) / operands[1][labels[2].index("o")]
+        return 2.0 * out * kernel / _spread_batches(instruction)
+
+    def traffic(self, computation: str, instruction: Instruction) -> float:
+        """Bytes read and written; of a slice of an array, the slice alone."""
+        opcode = instruction.opcode
+        if opcode in FREE or opcode.endswith("-done"):
+            return 0.0
+        shapes = self.shapes[computation]
+        out = shape_bytes(instruction.shape)
+        inputs = [shape_bytes(shapes.get(name, "")) for name in instruction.operands]
+        if opcode in ("dynamic-slice", "slice", "gather"):
+            return 2 * out
+        if opcode == "dynamic-update-slice":
+            return 2 * inputs[1]
+        if opcode == "fusion":
+            (called,) = instruction.called[:1]
+            read, written = self._fused_traffic(called)
+            inputs = [min(size, read.get(place, size)) for place, size in enumerate(inputs)]
+            out = min(out, written) if written is not None else out
+        return out + sum(inputs)
+
+    @functools.cache  # noqa: B019, lives as long as the text
+    def _fused_traffic(self, name: str) -> tuple[dict[int, float], float | None]:
+        """Bytes of each parameter that is only sliced or written into, and of what is written."""
+        body = self.computations.get(name, [])
+        places = {i.name: int(i.rest.split(")")[0]) for i in body if i.opcode == "parameter"}
+        used: dict[int, float] = collections.defaultdict(float)
+        whole: set[int] = set()
+        written: float | None = None
+        for i in body:
+            for order, operand in enumerate(i.operands):
+                if operand not in places:
+                    continue
+                if i.opcode in ("dynamic-slice", "slice", "gather") and order == 0:
+                    used[places[operand]] += shape_bytes(i.shape)
+                elif i.opcode == "dynamic-update-slice" and order == 0:
+                    used[places[operand]] += 0.0
+                else:
+                    whole.add(places[operand])
+            if i.is_root and i.opcode == "dynamic-update-slice":
+                written = shape_bytes(self.shapes[name].get(i.operands[1], ""))
+        return {place: size for place, size in used.items() if place not in whole}, written
+
+
+def _spread_batches(instruction: Instruction) -> float:
+    """Batches that XLA wrote as a spatial axis with holes, where each meets itself alone."""
+    found = re.search(r"window=\{size=([\dx]+)(.*?)\}", instruction.rest)
+    if found is None or "lhs_dilate" not in found[2]:
+        return 1.0
+    dilated = re.search(r"lhs_dilate=([\dx]+)", found[2])
+    pairs = zip(found[1].split("x"), (dilated[1] if dilated else "").split("x"), strict=False)
+    return math.prod(int(size) for size, hole in pairs if int(size) > 1 and size == hole)
+
+
+def _first_group(instruction: Instruction, num_devices: int) -> tuple[int, ...]:
+    """Devices that exchange with each other, the first such group."""
+    text = instruction.rest
+    pair = re.search(r"source_target_pairs=\{\{(\d+),(\d+)\}", text)
+    if pair:
+        return int(pair[1]), int(pair[2])
+    named = re.search(r"replica_groups=mesh\[([^\]]*)\] *\{([^}]*)\}", text)
+    if named:
+        sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
+        ids = np.arange(num_devices).reshape(tuple(sizes.values()))
+        taken = tuple(slice(None) if f"'{name}'" in named[2] else 0 for name in sizes)
+        return tuple(ids[taken].ravel().tolist())
+    short = re.search(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text)
+    if short:
+        ids = np.arange(num_devices).reshape([int(n) for n in short[3].split(",")])
+        if short[4]:
+            ids = ids.transpose([int(n) for n in short[4].split(",")])
+        return tuple(ids.reshape(int(short[1]), int(short[2]))[0].tolist())
+    listed = re.search(r"replica_groups=\{\{([\d,]+)\}", text)
+    return tuple(int(n) for n in listed[1].split(",")) if listed else tuple(range(num_devices))
+
+
+def _sent_bytes(kind: str, size: int, instruction: Instruction) -> float:
+    """Bytes that each device sends in a ring of `size`."""
+    shapes = [BYTES[k] * math.prod(n) for k, n in shapes_in(instruction.shape)]
+    if not shapes:
+        return 0.0
+    share = (size - 1) / size
+    if instruction.opcode.endswith("-start") and kind != "all-reduce":  # operands come first
+        half = len(shapes) // 2 or 1
+        shapes = shapes[half : 2 * half] or shapes
+    total = sum(shapes)
+    if kind == "all-reduce":
+        return 2 * share * total
+    if kind == "reduce-scatter":
+        return (size - 1) * total
+    return total if kind == "collective-permute" else share * total
+
+
+def _kernel_name(instruction: Instruction) -> str:
+    found = re.search(r'op_name="[^"]*?([\w]+)"', instruction.rest)
+    return found[1] if found else instruction.name

@@ -1,0 +1,206 @@
+"""What a training run takes of a slice: memory, exchanges, time; and what would fit."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from mres_jax.config import MeshConfig, Run
+from mres_jax.data.packing import empty_pack
+from mres_jax.data.types import Pack
+from mres_jax.errors import ConfigError
+from mres_jax.models.registry import family_of
+from mres_jax.training import meshes
+from mres_jax.training.flops import passes
+from mres_jax.training.input.documents import PATCH_CLASSES
+from mres_jax.training.planning import compiled
+from mres_jax.training.planning.contents import attention_flops, full_pack, model_flops
+from mres_jax.training.planning.kept import kept_bytes
+from mres_jax.training.planning.report import Memory, Plan
+from mres_jax.training.planning.topologies import Topology, larger
+from mres_jax.training.setup import Setup, set_up_abstractly
+
+USABLE = 0.98  # of a chip's memory: the rest is the system's
+REMATS = ("none", "dots", "full")
+UNCOMPILED = (
+    "GPU steps are counted, not compiled: gradients, temporaries, exchanges and times are not "
+    "known here."
+)
+
+
+def plan_run(
+    run: Run, topology: Topology, *, log: Callable[[str], None] = lambda line: None
+) -> Plan:
+    """Compiles the training step of a run for a slice and says what it takes.
+
+    The largest rung of the ladder is compiled, as a full pack of equal views. On GPUs nothing is
+    compiled: state and activations are counted.
+
+    Args:
+      run: its mesh is used where it fits the slice; a run without one gets fsdp over all devices.
+      topology: where to.
+      log: takes a line.
+
+    Raises:
+      ConfigError: a mesh that does not fit the slice or the model.
+      RunError: the compiler is not installed.
+    """
+    run, notes = fitted(run, topology)
+    meshes.check_model(run)
+    setup, pack = _shapes(run)
+    start, step = time.perf_counter(), None
+    if topology.platform == "tpu":
+        compiled.load_compiler()
+        log(f"compiling for {topology.name}, {run.mesh}")
+        step = compiled.compile_step(run, setup, pack, compiled.mesh_on(topology, run.mesh))
+    memory = _memory(run, setup, pack, topology, step)
+    rung = max(run.ladder)
+    held = full_pack(run, rung)
+    factors = passes(setup.state.params, setup.state.frozen)
+    flops = run.accumulation * model_flops(run, held, factors)
+    work = _work(run, topology, step, attention_flops(run, held, factors))
+    longest = max(work["seconds"].values(), default=None)
+    peak = topology.chips * topology.chip.flops
+    return Plan(
+        name=run.name,
+        topology=topology.name,
+        slice_name=topology.slice_name,
+        chips=topology.chips,
+        devices=topology.devices,
+        hosts=topology.hosts,
+        mesh=run.mesh.sizes,
+        packs_per_step=run.accumulation,
+        rung=(rung.max_patches, rung.max_tokens),
+        views=f"{len(held.grids)} views of {held.grids[0].num_patches} patches",
+        memory=memory,
+        model_flops=flops,
+        **work,
+        step_s=longest,
+        mfu=None if longest is None else flops / longest / peak,
+        compile_s=time.perf_counter() - start,
+        proposals=tuple(_proposals(run, topology, memory, setup, pack)),
+        notes=(*notes, UNCOMPILED) if step is None else tuple(notes),
+    )
+
+
+def fitted(run: Run, topology: Topology) -> tuple[Run, list[str]]:
+    """The run with a mesh for the slice and packs for all its ranks, and what was changed.
+
+    Raises:
+      ConfigError: a mesh of the run's own that takes another number of devices.
+    """
+    notes, mesh, devices = [], run.mesh, topology.devices
+    if mesh.size == 1 and devices > 1:
+        mesh = MeshConfig(fsdp=devices)
+        notes.append(f"the run names no mesh; planned with fsdp={devices}")
+    if mesh.size != devices:
+        raise ConfigError(
+            f"plan: the mesh {mesh} takes {mesh.size} devices, {topology.name} has {devices}. "
+            f"{meshes.nearest(mesh, devices)}"
+        )
+    packs = -(-run.accumulation // mesh.ranks) * mesh.ranks
+    if packs != run.accumulation:
+        notes.append(f"accumulation {run.accumulation} -> {packs}: a pack for each rank")
+    return dataclasses.replace(run, mesh=mesh, accumulation=packs), notes
+
+
+def _shapes(run: Run) -> tuple[Setup, Pack]:
+    """State and largest pack, without numbers; no tokenizer is needed for shapes."""
+    ids = iter(range(run.model.text_config.vocab_size))
+    spec = family_of(run.model).make_spec(run.model, lambda name: next(ids))
+    names = sorted(PATCH_CLASSES) if run.aux_loss_weight else ()
+    pack = empty_pack(max(run.ladder), spec, label_names=names)
+    return _set_up(run), pack
+
+
+def _set_up(run: Run) -> Setup:
+    """Abstract; shapes do not depend on the schedule, so any will do."""
+    schedule = dataclasses.replace(run.schedule, num_steps=1_000, warmup_steps=0)
+    return set_up_abstractly(run, schedule)
+
+
+def _memory(
+    run: Run, setup: Setup, pack: Pack, topology: Topology, step: compiled.Compiled | None
+) -> Memory:
+    mesh = jax.sharding.AbstractMesh(tuple(run.mesh.sizes.values()), tuple(run.mesh.sizes))
+    state = setup.state
+    parameters = compiled.device_bytes((state.params, state.frozen), mesh)
+    optimiser = compiled.device_bytes(state.opt_state, mesh)
+    packs = sum(x.nbytes for x in jax.tree.leaves(pack))
+    kept, other = _kept(run, setup, pack), None
+    if step is not None:
+        packs = max(step.argument_bytes - parameters - optimiser, 0)
+        kept = min(kept, step.temporary_bytes)  # the compiler may keep less
+        other = step.temporary_bytes - kept
+    return Memory(
+        parameters=parameters,
+        optimiser=optimiser,
+        packs=packs,
+        activations=kept,
+        other=other,
+        limit=_limit(topology),
+    )
+
+
+def _kept(run: Run, setup: Setup, pack: Pack) -> int:
+    """Of one pack, on each of the devices that share it."""
+    return kept_bytes(setup, pack) // (run.mesh.tensor * run.mesh.sequence)
+
+
+def _limit(topology: Topology) -> int:
+    return int(USABLE * topology.chip.memory_bytes / topology.chip.devices)
+
+
+def _work(
+    run: Run, topology: Topology, step: compiled.Compiled | None, attention: float
+) -> dict[str, Any]:
+    """Fields of a plan: what a device does in a step, and how long that takes at the least.
+
+    Args:
+      run, topology, step: as above.
+      attention: FLOPs of the kernels on one pack, which the compiler does not know.
+    """
+    if step is None or step.work is None:
+        return {"device_flops": None, "memory_traffic": None, "sent": {}, "seconds": {}}
+    turns = run.accumulation // run.mesh.ranks
+    flops = turns * (step.work.flops + attention / (run.mesh.tensor * run.mesh.sequence))
+    traffic = turns * step.work.memory_bytes
+    sent = {name: turns * size for name, size in step.sent.items()}
+    chip = topology.chip
+    seconds = {
+        "products": flops / chip.flops,
+        "memory": traffic / chip.memory_bandwidth,
+        "exchanges": sum(sent.values()) / chip.link_bandwidth,
+    }
+    return {
+        "device_flops": flops,
+        "memory_traffic": traffic,
+        "sent": sent,
+        "seconds": {name: chip.devices * least for name, least in seconds.items()},
+    }
+
+
+def _proposals(run: Run, topology: Topology, memory: Memory, setup: Setup, pack: Pack) -> list[str]:
+    """What would fit, by estimate: the next remat, and the smallest larger slice."""
+    if memory.spare >= 0:
+        return []
+    found = []
+    for remat in REMATS[REMATS.index(run.remat) + 1 :]:
+        less = _kept(run, _set_up(dataclasses.replace(run, remat=remat)), pack)
+        if memory.total - memory.activations + less <= memory.limit:
+            found.append(f"remat={remat}: {less / 1e9:.1f} GB of activations")
+            break
+    gradients = 4 * sum(math.prod(x.shape) for x in jax.tree.leaves(setup.state.params))
+    here = gradients // topology.devices
+    split = memory.parameters + memory.optimiser + here  # what more chips would share
+    whole = memory.total - split
+    for other in larger(topology):
+        if whole + split * topology.devices / other.devices <= _limit(other):
+            found.append(f"{other.name} ({other.slice_name}), by estimate: plan it to be sure")
+            break
+    return found or [
+        "no slice of this generation: fewer patches or tokens a pack, or a tensor axis"
+    ]

@@ -1,0 +1,101 @@
+"""What a plan says.
+
+Bytes are of one device; seconds and FLOPs are of one step.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Memory(NamedTuple):
+    """Bytes of one device.
+
+    Attributes:
+      parameters: trained and frozen.
+      optimiser: its state.
+      packs: what is read.
+      activations: kept for the backward pass of one pack, before the compiler saves some.
+      other: gradients and temporaries, what else the compiler asks for; None where nothing was
+        compiled.
+      limit: that there are.
+    """
+
+    parameters: int
+    optimiser: int
+    packs: int
+    activations: int
+    other: int | None
+    limit: int
+
+    @property
+    def total(self) -> int:
+        """Of all."""
+        return sum(self[:4]) + (self.other or 0)
+
+    @property
+    def spare(self) -> int:
+        """What is left; negative is what is missing."""
+        return self.limit - self.total
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a step takes.
+
+    Attributes:
+      name: of the run.
+      topology, slice_name: names of the machines.
+      chips, devices, hosts: how many.
+      mesh: devices along each axis.
+      packs_per_step: of the run on that mesh.
+      rung: patches and tokens of the pack that was compiled, the largest.
+      views: that it is taken to hold.
+      memory: of a device.
+      model_flops: of a step on all chips, without what is computed again.
+      device_flops: that a device computes in a step, attention included; None where nothing came
+        out of the compiler, as below.
+      memory_traffic: bytes that a device reads and writes in a step.
+      sent: bytes that a device sends in a step, by kind of exchange and axes of the mesh.
+      seconds: least time of products, memory and exchanges; the step takes the longest of them at
+        least, and their sum at most as far as these are counted.
+      step_s: the longest.
+      mfu: model FLOPs of that time, as a share of the chips' peak.
+      compile_s: what this took.
+      proposals: what would fit, or nothing.
+      notes: what is not counted.
+    """
+
+    name: str
+    topology: str
+    slice_name: str
+    chips: int
+    devices: int
+    hosts: int
+    mesh: Mapping[str, int]
+    packs_per_step: int
+    rung: tuple[int, int]
+    views: str
+    memory: Memory
+    model_flops: float
+    device_flops: float | None
+    memory_traffic: float | None
+    sent: Mapping[str, float]
+    seconds: Mapping[str, float]
+    step_s: float | None
+    mfu: float | None
+    compile_s: float
+    proposals: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether it does; None where that is not known."""
+        if self.memory.spare < 0:
+            return False
+        return None if self.memory.other is None else True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns it as plain values, for JSON."""
+        memory = self.memory._asdict() | {"total": self.memory.total, "spare": self.memory.spare}
+        return dataclasses.asdict(self) | {"memory": memory, "fits": self.fits}

@@ -1,0 +1,164 @@
+"""A run over many devices is the run on one; a mesh that cannot be is one clear line."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from mres_jax import testing
+from mres_jax.config import MeshConfig
+from mres_jax.errors import ConfigError
+from mres_jax.nn import param_spec
+from mres_jax.training.loop import train
+from mres_jax.training.meshes import check_model, make_mesh
+
+HERE = pathlib.Path(__file__).parent
+TOP = pathlib.Path(__file__).parents[2]
+FAMILIES = (
+    "tiny_qwen2_vl",
+    "tiny_qwen2_5_vl",
+    "tiny_qwen3_vl",
+    "tiny_nativeres_llava",
+    "tiny_llava",
+    "tiny_llava_next",
+    "tiny_llava_hr",
+)
+MESHES = (
+    {"data": 4},
+    {"fsdp": 4},
+    {"fsdp": 2, "tensor": 2},
+    {"data": 2, "fsdp": 2, "tensor": 2},
+    {"fsdp": 4, "sequence": 2},
+)
+
+
+def run_program(name: str, *args: str) -> Any:
+    """What a program beside this file prints."""
+    command = [sys.executable, str(HERE / name), *args]
+    paths = os.pathsep.join([str(TOP / "kernels"), str(TOP)])
+    settings = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
+    run = subprocess.run(command, capture_output=True, text=True, env=settings)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return json.loads(run.stdout)
+
+
+def over_meshes(name: str, *meshes: dict[str, int]) -> list[list[float]]:
+    """Losses of a single device, and of each mesh."""
+    return run_program("over_meshes.py", name, *map(json.dumps, meshes))
+
+
+def assert_equal_runs(rows: list[list[float]]) -> None:
+    """Float32 sums in other orders through three steps of AdamW, which divides the rounding of a
+    gradient near zero by its size. Losses are near 12, where the last bit is 1e-6."""
+    alone, *others = rows
+    assert len(alone) == 3
+    assert abs(alone[0] - alone[1]) > 1e-3  # other packs, other weights
+    for row in others:
+        assert row == pytest.approx(alone, rel=1e-5)
+
+
+def test_a_run_on_eight_devices_is_the_run_on_one():
+    assert_equal_runs(over_meshes("reader", {"data": 2, "fsdp": 2, "tensor": 2}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_trains_the_same_over_every_mesh(family):
+    assert_equal_runs(over_meshes(family, *MESHES))
+
+
+@pytest.mark.slow
+def test_a_run_that_began_on_a_mesh_goes_on_on_one_device_as_if_it_had_been_there(tmp_path):
+    moved = run_program("moved_run.py", str(tmp_path / "moved"))
+    alone = testing.tiny_run(tmp_path / "alone", accumulation=4)
+    train(alone, log=lambda line: None)
+    lines = (tmp_path / "alone" / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["loss"] for line in lines]
+    assert moved["metrics"] == pytest.approx(losses, abs=1e-5)  # as above
+    assert len(moved["evaluations"]) == 2  # evaluated on the mesh and on one device
+
+
+def test_packs_of_a_step_that_cannot_be_shared_out_are_refused(tmp_path):
+    with pytest.raises(ConfigError) as error:
+        testing.tiny_run(tmp_path, accumulation=6, mesh=MeshConfig(data=2, fsdp=2))
+    assert str(error.value) == (
+        "Run: accumulation=6 packs a step cannot be shared out over the 4 ranks of the mesh "
+        "data=2 fsdp=2 tensor=1 sequence=1, data times fsdp. Take accumulation=8."
+    )
+
+
+def test_a_mesh_of_another_number_of_devices_is_refused_with_the_nearest(tmp_path):
+    run = testing.tiny_run(tmp_path, accumulation=4, mesh=MeshConfig(data=2, fsdp=2))
+    with pytest.raises(ConfigError) as error:
+        make_mesh(run)
+    assert str(error.value) == (
+        "run: the mesh data=2 fsdp=2 tensor=1 sequence=1 takes 4 devices, here are 1. "
+        "Take mesh.data=1, mesh.fsdp=1."
+    )
+
+
+@pytest.mark.parametrize(
+    ("mesh", "rung", "message"),
+    [
+        (
+            MeshConfig(tensor=3),
+            {},
+            "run: the mesh data=1 fsdp=1 tensor=3 sequence=1 shares heads out over tensor x "
+            "sequence = 3 devices, but text_config.num_attention_heads=4. Take mesh.tensor=1, "
+            "mesh.sequence=1.",
+        ),
+        (
+            MeshConfig(tensor=4),
+            {},
+            "run: the mesh data=1 fsdp=1 tensor=4 sequence=1 shares heads out over tensor x "
+            "sequence = 4 devices, but text_config.num_key_value_heads=2. Take mesh.tensor=2, "
+            "mesh.sequence=1.",
+        ),
+        (
+            MeshConfig(sequence=2),
+            {"max_tokens": 511},
+            "run: the mesh data=1 fsdp=1 tensor=1 sequence=2 shares rows out over sequence=2 "
+            "devices, but a rung has max_tokens=511. Take 512.",
+        ),
+    ],
+)
+def test_a_mesh_that_does_not_divide_heads_or_rows_is_refused_with_the_nearest(
+    tmp_path, mesh, rung, message
+):
+    run = testing.tiny_run(tmp_path)
+    run = dataclasses.replace(run, mesh=mesh, ladder=(dataclasses.replace(run.ladder[0], **rung),))
+    with pytest.raises(ConfigError) as error:
+        check_model(run)
+    assert str(error.value) == message
+
+
+SIZES = {"data": 1, "fsdp": 4, "tensor": 2, "sequence": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("text.layers.attn.q.kernel", (2, 32, 16), (None, "fsdp", "tensor")),
+        ("text.layers.mlp.down.kernel", (2, 48, 32), (None, "tensor", "fsdp")),
+        ("text.embed.embedding", (284, 32), ("tensor", "fsdp")),
+        ("text.lm_head.kernel", (32, 284), ("fsdp", "tensor")),
+        ("text.layers.attn.q.bias", (2, 16), (None, "tensor")),
+        ("text.norm.scale", (32,), (None,)),
+        ("text.layers.input_norm.scale", (28, 32), (None, None)),
+        ("vision.patch_embed.kernel", (588, 1280), (None, "fsdp")),
+        ("text.layers.attn.o.lora_b", (2, 8, 32), (None, None, "fsdp")),
+        ("x.q.kernel", (3, 16), (None, "tensor")),  # 3 rows cannot be shared out
+        ("x.q.kernel", (8, 15), ("fsdp", None)),
+    ],
+)
+def test_parameters_lie_as_the_table_says(name, shape, expected):
+    assert tuple(param_spec(name.split("."), shape, SIZES)) == expected
+
+
+def test_what_is_multiplied_with_is_whole_along_fsdp():
+    assert tuple(param_spec(("q", "kernel"), (32, 16), SIZES, gathered=True)) == (None, "tensor")

@@ -1,0 +1,177 @@
+"""A plan counts what the compiled program does, and says what it cannot."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from mres_jax import testing
+from mres_jax.cli import main
+from mres_jax.config import MeshConfig
+from mres_jax.errors import ConfigError, RunError
+from mres_jax.training.planning import compiled
+from mres_jax.training.planning.hlo import read_work
+from mres_jax.training.planning.plan import fitted, plan_run
+from mres_jax.training.planning.topologies import parse_topology
+
+# Two groups of four gather in each of three turns of a loop; then all eight add up once.
+EXCHANGES = """
+HloModule jit_step, num_partitions=8
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%body (state: (s32[], bf16[16,32])) -> (s32[], bf16[16,32]) {
+  %state = (s32[], bf16[16,32]{1,0}) parameter(0)
+  %shard = bf16[16,32]{1,0} get-tuple-element(%state), index=1
+  %whole = bf16[64,32]{1,0} all-gather(%shard), replica_groups=[2,4]<=[4,2]T(1,0), dimensions={0}
+  %n = s32[] get-tuple-element(%state), index=0
+  %part = bf16[16,32]{1,0} slice(%whole), slice={[0:16], [0:32]}
+  ROOT %next = (s32[], bf16[16,32]{1,0}) tuple(%n, %part)
+}
+
+%condition (state: (s32[], bf16[16,32])) -> pred[] {
+  %state = (s32[], bf16[16,32]{1,0}) parameter(0)
+  %n = s32[] get-tuple-element(%state), index=0
+  %three = s32[] constant(3)
+  ROOT %less = pred[] compare(%n, %three), direction=LT
+}
+
+ENTRY %main (x: (s32[], bf16[16,32]), y: f32[10]) -> f32[10] {
+  %x = (s32[], bf16[16,32]{1,0}) parameter(0)
+  %loop = (s32[], bf16[16,32]{1,0}) while(%x), condition=%condition, body=%body
+  %y = f32[10]{0} parameter(1)
+  ROOT %total = f32[10]{0} all-reduce(%y), replica_groups={{0,1,2,3,4,5,6,7}}, to_apply=%add
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "slice_name", "chips", "hosts", "devices"),
+    [
+        ("v5e:4x4", "v5e:4x4", "v5litepod-16", 16, 4, 16),
+        ("v5e-16", "v5e:4x4", "v5litepod-16", 16, 4, 16),
+        ("v5litepod-256", "v5e:16x16", "v5litepod-256", 256, 64, 256),
+        ("v5e-8", "v5e:2x4", "v5litepod-8", 8, 1, 8),
+        ("v5p-8", "v5p:2x2x1", "v5p-8", 4, 1, 4),
+        ("v5p-1024", "v5p:8x8x8", "v5p-1024", 512, 128, 512),
+        ("V6E:16X16", "v6e:16x16", "v6e-256", 256, 64, 256),
+        ("tpu7x:2x2x1", "tpu7x:2x2x1", "tpu7x-8", 4, 1, 8),
+        ("gpu:h200x8", "gpu:h200x8", "gpu:h200x8", 8, 1, 8),
+    ],
+)
+def test_a_slice_has_one_meaning_under_all_its_names(text, name, slice_name, chips, hosts, devices):
+    found = parse_topology(text)
+    assert (found.name, found.slice_name) == (name, slice_name)
+    assert (found.chips, found.hosts, found.devices) == (chips, hosts, devices)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("v5e:4x5", "The nearest is v5e:4x4 (v5litepod-16)."),
+        ("v5litepod-17", "The nearest is v5e:4x4 (v5litepod-16)."),
+        ("v5p-300", "The nearest is v5p:4x4x8 (v5p-256)."),
+        ("v5x:4x4", "Did you mean 'v5e:4x4'?"),
+        ("gpu:h200x9", "The nearest is gpu:h200x8."),
+    ],
+)
+def test_a_name_that_does_not_exist_is_one_line_with_the_nearest(text, hint):
+    with pytest.raises(ConfigError) as error:
+        parse_topology(text)
+    assert str(error.value) == (
+        f"plan: no topology {text!r}. {hint} Write a slice as v5e:4x4 or v5litepod-16 "
+        "(generations v4, v5p, tpu7x, v5e, v6e), or a machine as gpu:h200x8 (h100, h200, b200)."
+    )
+
+
+def test_products_in_a_loop_count_as_often_as_it_turns():
+    def layers(x, weights):
+        def body(x, w):
+            return jnp.tanh(x @ w) @ w.T, None
+
+        return jax.lax.scan(body, x, weights)[0]
+
+    x, weights = jnp.zeros((8, 16)), jnp.zeros((5, 16, 24))
+    text = jax.jit(layers).lower(x, weights).compile().as_text()
+    assert read_work(text or "").flops == 5 * 2 * (2 * 8 * 16 * 24)
+
+
+@pytest.mark.parametrize(
+    "groups", ["[2,4]<=[4,2]T(1,0)", "{{0,2,4,6},{1,3,5,7}}", "mesh['a'=4,'b'=2] {'a'}"]
+)
+def test_exchanges_count_by_kind_and_group_as_often_as_their_loop_turns(groups):
+    work = read_work(EXCHANGES.replace("[2,4]<=[4,2]T(1,0)", groups))
+    assert work.sent == {
+        ("all-gather", (0, 2, 4, 6)): 3 * (64 * 32 * 2) * 3 / 4,
+        ("all-reduce", (0, 1, 2, 3, 4, 5, 6, 7)): 2 * 40 * 7 / 8,
+    }
+
+
+def test_a_loop_without_a_number_of_turns_is_not_guessed():
+    with pytest.raises(ValueError, match="loop: how often this loop turns"):
+        read_work(EXCHANGES.replace("%three = s32[] constant(3)", "%three = s32[] negate(%n)"))
+
+
+def test_a_run_without_a_mesh_is_planned_with_shares_for_all_and_a_pack_for_each(tmp_path):
+    run, notes = fitted(testing.tiny_run(tmp_path, accumulation=3), parse_topology("v5e-16"))
+    assert run.mesh == MeshConfig(fsdp=16)
+    assert run.accumulation == 16
+    assert notes == [
+        "the run names no mesh; planned with fsdp=16",
+        "accumulation 3 -> 16: a pack for each rank",
+    ]
+
+
+def test_a_mesh_for_another_slice_is_refused_with_the_nearest(tmp_path):
+    run = testing.tiny_run(tmp_path, accumulation=4, mesh=MeshConfig(fsdp=4, tensor=2))
+    with pytest.raises(ConfigError) as error:
+        fitted(run, parse_topology("v5e:4x4"))
+    assert str(error.value) == (
+        "plan: the mesh data=1 fsdp=4 tensor=2 sequence=1 takes 8 devices, v5e:4x4 has 16. "
+        "Take mesh.data=2, mesh.fsdp=4."
+    )
+
+
+def test_without_the_tpu_compiler_one_line_says_what_installs_it(monkeypatch):
+    monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RunError) as error:
+        compiled.load_compiler()
+    assert str(error.value) == (
+        "plan: the TPU compiler is not installed. Install it with pip install 'mres-jax[aot]'; it "
+        "needs no TPU."
+    )
+
+
+def test_on_gpus_state_and_activations_are_counted_and_the_rest_is_said_to_be_unknown(tmp_path):
+    run = testing.tiny_run(tmp_path, accumulation=8)
+    plan = plan_run(run, parse_topology("gpu:h200x8"))
+    alone = plan_run(
+        dataclasses.replace(run, mesh=MeshConfig(data=8)), parse_topology("gpu:h200x8")
+    )
+    assert plan.mesh["fsdp"] == 8
+    assert plan.memory.optimiser == pytest.approx(2 * plan.memory.parameters, rel=0.01)
+    assert plan.memory.parameters < alone.memory.parameters / 4  # small vectors stay whole
+    assert plan.memory.activations == alone.memory.activations > 0
+    assert (plan.memory.other, plan.step_s, plan.fits) == (None, None, None)
+    assert any("counted, not compiled" in note for note in plan.notes)
+    json.dumps(plan.to_dict())
+
+
+def test_recomputing_keeps_less(tmp_path):
+    topology = parse_topology("gpu:h200x1")
+    plans = [
+        plan_run(testing.tiny_run(tmp_path, remat=remat), topology).memory.activations
+        for remat in ("none", "full")
+    ]
+    assert plans[1] < plans[0]
+
+
+def test_the_command_refuses_an_unknown_slice_before_any_work(tmp_path, capsys):
+    assert main(["plan", "configs/tiny/pages.py", "--topology", "v9-16"]) == 2
+    assert "plan: no topology 'v9-16'." in capsys.readouterr().err
