@@ -58,7 +58,6 @@ from mres_jax.nn.rotary import (
 )
 from mres_jax.nn.sharding import (
     PACK as PACK,
-    PACKS as PACKS,
     any_pack as any_pack,
     gather as gather,
     param_spec as param_spec,

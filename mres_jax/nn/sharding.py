@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from mres_jax.ops import PACKS as PACKS, ROWS
+from mres_jax.ops import ROWS
 
 PACK = "packs"  # name of the leading axis of packs inside `jax.vmap`
 

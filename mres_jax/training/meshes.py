@@ -11,7 +11,8 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 
 from mres_jax.config import MeshConfig, Run
 from mres_jax.errors import ConfigError
-from mres_jax.nn import PACK, PACKS, param_spec
+from mres_jax.nn import PACK, param_spec
+from mres_jax.ops import PACKS
 
 Batch = TypeVar("Batch")
 

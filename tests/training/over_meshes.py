@@ -33,7 +33,7 @@ from mres_jax.training.optimizer import make_optimizer
 
 ANSWERS = ("blue", "the invoice is red and the total is blue", "red", "the total is red")
 SIZES = ((24, 40), (8, 48), (32, 32), (16, 16))  # px
-SMALL, LARGE = (128, 160), (192, 192)  # patches and tokens of two rungs
+SMALL, LARGE = (160, 192), (192, 224)  # patches and tokens of two rungs
 
 
 TOKENIZER = testing.tiny_tokenizer()
