@@ -21,9 +21,7 @@ class ChatTemplate:
     image_open: str  # before the visual tokens of one view
     image_close: str  # after them
     after_images: str = ""  # between the last picture of a turn and its text
-    before_text: str = (
-        ""  # between the opening of a turn that is no answer and a text that begins it
-    )
+    before_text: str = ""  # before a text that begins a turn, if it is no answer
     clip_open: str = ""  # before the visual tokens of a clip
     clip_close: str = ""  # after them
     frame_open: str = ""  # before each of its views; `{seconds}` is the view's time

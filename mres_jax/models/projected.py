@@ -12,8 +12,7 @@ from mres_jax.models.vlm import PackedVLM
 
 
 class ProjectedVLM(PackedVLM):
-    """A tower, a projector (two layers if a model has no other) and a decoder; subclasses build the
-    tower."""
+    """A tower, a projector and a decoder; subclasses build the tower, some another projector."""
 
     def __init__(
         self,
