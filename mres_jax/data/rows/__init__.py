@@ -1,7 +1,8 @@
-"""Data sets of rows on disk: LLaVA's JSON, `messages`, the project's own rows, and their index."""
+"""Data sets of rows: where they come from, their index, their shards, and questions about them."""
 
 from mres_jax.data.rows.index import RowIndex as RowIndex
 from mres_jax.data.rows.opening import open_rows as open_rows
+from mres_jax.data.rows.prepare import prepare_rows as prepare_rows
 from mres_jax.data.rows.question_row import QuestionRow as QuestionRow
 from mres_jax.data.rows.questions import (
     Questioning as Questioning,

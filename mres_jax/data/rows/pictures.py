@@ -1,27 +1,15 @@
-"""The picture folder of a data set: names that stay inside it, and sizes from headers alone."""
+"""The picture folder of a data set: names that stay inside it."""
 
 import os
 import pathlib
 
-from mres_jax.data.images import ADDRESS, Header, read_header
+from mres_jax.data.images import ADDRESS
+from mres_jax.data.rows.files import Files, folder_frames
 from mres_jax.data.rows.types import Fault, shown
-from mres_jax.errors import BadImageError
-from mres_jax.geometry import Size
-
-_EXTENSIONS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".jpe": "JPEG",
-    ".jfif": "JPEG",
-    ".png": "PNG",
-    ".webp": "WebP",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-}
 
 
-class PictureFolder:
-    """Pictures by name, under one folder.
+class PictureFolder(Files):
+    """Pictures and clips by name, under one folder.
 
     Args:
       root: the folder.
@@ -50,6 +38,20 @@ class PictureFolder:
         folder, base = os.path.split(os.path.join(self.root, name))
         return os.path.join(folder, base) if self.follow_links else self._inside(folder, base, name)
 
+    def find(self, name: str) -> str:
+        return self.path(name)
+
+    def has(self, name: str) -> bool:
+        return os.path.lexists(self.path(name))
+
+    def frames_in(self, name: str) -> list[str] | None:
+        return folder_frames(self.path(name))
+
+    def located(self, name: str) -> str:
+        """Returns the file of a picture whose header can be read; raises as `header`."""
+        self.read_header(name)
+        return self.path(name)
+
     def _inside(self, folder: str, base: str, name: str) -> str:
         real = self._real_folders.get(folder)
         if real is None:
@@ -63,30 +65,3 @@ class PictureFolder:
                 f"{shown(name)} is a link out of {self.root}; follow_links=True allows it",
             )
         return path
-
-    def header(self, name: str) -> tuple[Size, bool]:
-        """Returns the upright size of a picture, and whether its extension says what it is.
-
-        Raises:
-          Fault: it is missing, unreadable, or not in the folder.
-        """
-        _, header = self._read(name)
-        suffix = os.path.splitext(name)[1].lower()
-        return header.size, _EXTENSIONS.get(suffix, header.format) == header.format
-
-    def located(self, name: str) -> str:
-        """Returns the file of a picture whose header can be read; raises as `header`."""
-        return self._read(name)[0]
-
-    def _read(self, name: str) -> tuple[str, Header]:
-        path = self.path(name)
-        try:
-            return path, read_header(path, name=shown(name, 300))
-        except BadImageError as error:
-            raise picture_fault(path, error) from None
-
-
-def picture_fault(path: str, error: BadImageError) -> Fault:
-    """What a picture that cannot be read is counted under."""
-    kind = "bad picture" if os.path.lexists(path) else "missing picture"
-    return Fault(kind, str(error).rstrip("."))

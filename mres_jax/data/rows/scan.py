@@ -1,4 +1,4 @@
-"""Files of rows -> where each row stands, without holding them: a JSON list, or JSON lines."""
+"""JSON files of rows -> where each row stands, without holding them: a list, or lines."""
 
 import codecs
 import json
@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from mres_jax.data.rows.files import Files
 from mres_jax.data.rows.types import Fault, shown
 from mres_jax.errors import MresError
 
@@ -22,11 +23,13 @@ class Found(NamedTuple):
       offset: of its first byte.
       source: its bytes, JSON.
       content: what they say, or the `Fault` of a line that is no JSON.
+      files: what its names stand for, where it holds them itself.
     """
 
     offset: int
     source: bytes
     content: Any
+    files: Files | None = None
 
 
 def scan_rows(path: pathlib.Path) -> Iterator[Found]:
