@@ -9,7 +9,11 @@ from mres_jax.data.rows.questions import (
     read_questions as read_questions,
     scan_questions as scan_questions,
 )
-from mres_jax.data.rows.report import PolicyReport as PolicyReport, report_policy as report_policy
+from mres_jax.data.rows.report import (
+    PolicyReport as PolicyReport,
+    report_policy as report_policy,
+    size_histogram as size_histogram,
+)
 from mres_jax.data.rows.rowset import (
     Measured as Measured,
     RowSet as RowSet,

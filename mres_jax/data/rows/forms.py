@@ -69,6 +69,11 @@ def parse_row(content: Any, number: int) -> tuple[Row, tuple[str, ...]]:
     return Row(id=row_id(content, number), images=tuple(images), turns=tuple(turns)), notes
 
 
+def has_form(content: Mapping[str, Any]) -> bool:
+    """Whether it is clear how to read a row."""
+    return any(content.get(key) is not None for key in _FORMS)
+
+
 def _read_conversations(content: Mapping[str, Any], images: Named) -> tuple[Turns, Named]:
     return [(_role(turn, "from"), as_text(turn.get("value"))) for turn in _turns(content)], images
 

@@ -192,7 +192,9 @@ def _bytes(files: Files, name: str) -> bytes:
         with open(found, "rb") as file:
             return file.read(MAX_ROW_BYTES + 1)
     except OSError as error:
-        raise Fault("missing picture", f"{shown(name, 300)}: {system_reason(error).lower()}") from None
+        raise Fault(
+            "missing picture", f"{shown(name, 300)}: {system_reason(error).lower()}"
+        ) from None
 
 
 def _finish(
