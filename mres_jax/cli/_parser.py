@@ -315,6 +315,7 @@ def _add_rcbench(parser: argparse.ArgumentParser) -> None:
     make("--ratio-cuts", metavar="R,...", help="four ratios, width / height; default 1/4,1/2,2,4")
     make("--scales", metavar="S,S", help="least and most resizing per side; default 0.5,2")
     make("--metric", choices=("exact", "unit", "anls"), help="of rows that name none")
+    make("--tfds", metavar="DIR", help="also write it there as a data set of TensorFlow Datasets")
     make("--skip-bad", action="store_true", help="leave out bad rows, counted on the card")
     score = add("score", help="what predictions are worth").add_argument
     score("set", metavar="SET", help="folder of a set")

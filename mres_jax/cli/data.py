@@ -76,8 +76,9 @@ def _write(rows: RowSet, args: argparse.Namespace) -> None:
     start = time.perf_counter()
     made = prepare_rows(rows, args.target, shard_bytes=args.shard_mb << 20, log=progress)
     seconds, size = time.perf_counter() - start, sum(shard.bytes for shard in made.shards)
+    shards = f"{len(made.shards)} shard{'' if len(made.shards) == 1 else 's'}"
     progress(
-        f"{args.target}: {len(made):,} rows in {len(made.shards)} shards, {size / 1e6:,.1f} MB, "
+        f"{args.target}: {len(made):,} rows in {shards}, {size / 1e6:,.1f} MB, "
         f"{len(made) / seconds:,.0f} rows/s, {size / 1e6 / seconds:,.1f} MB/s"
     )
 

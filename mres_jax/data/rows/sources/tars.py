@@ -79,7 +79,7 @@ class TarRows(FrontToBack):
                     raise member
             return _content(key, members, self.fields)
         except Fault as fault:
-            return fault
+            return Fault(fault.kind, f"{shown(key)}: {fault.reason}")
 
 
 def _content(key: str, members: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def _grouped(
             row = {}
         key, extension = this, extension.lower()
         twice = extension in row
-        row[extension] = Fault("duplicate id", f"two members {shown(name)}") if twice else content
+        row[extension] = Fault("unknown form", f"two members {shown(name)}") if twice else content
     if row:
         yield key, row
 

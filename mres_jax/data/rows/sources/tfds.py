@@ -66,6 +66,8 @@ class TfdsRows(Source):
         Raises:
           Fault: it cannot be read.
         """
+        if not 0 <= number < len(self):
+            raise IndexError(number)
         features, source = self._source()
         try:
             example = source[number]
