@@ -246,7 +246,9 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     convert.add_argument("--spans", metavar="FILE", help="of nextgqa: gsub_val.json, ...")
     convert.add_argument("--videos", metavar="FILE", help="of nextgqa: map_vid_vidorID.json")
     convert.add_argument("--suffix", default=".mp4", metavar="S", help="of videos; default .mp4")
+    convert.add_argument("--images", metavar="DIR", help="of the files; leave out what is missing")
     convert.add_argument("--on-bad", choices=("skip", "raise"), default="skip", help="rows")
+    convert.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:

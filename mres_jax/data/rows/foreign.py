@@ -33,7 +33,7 @@ def unified(content: _Content) -> _Content:
         return content
     for key, read in FOREIGN.items():
         if content.get(key) is not None:
-            return {k: v for k, v in content.items() if k != key} | read(content)
+            return {**{k: v for k, v in content.items() if k != key}, **read(content)}
     raise Fault("unknown form", f"none of {', '.join((*OWN, *FOREIGN))} is in it")
 
 
