@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
@@ -11,13 +12,15 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mres_jax.data.packing import pack, plan_packs
-from mres_jax.data.rows import open_rows, prepare_rows, shards
+from mres_jax.data.rows import open_rows, prepare_rows, shards, size_histogram
+from mres_jax.data.rows.sources import prepared as sources_prepared
 from mres_jax.data.rows.sources.prepared import PreparedRows
 from mres_jax.data.rows.sources.records import pack_record, unpack_record
 from mres_jax.data.rows.types import Fault
@@ -172,6 +175,7 @@ def test_what_was_stopped_is_no_set_and_goes_on_to_the_same_one(
     def stopping(self, record):
         nonlocal written
         written += 1
+        assert not self._path().exists()  # what is being written has no name yet
         if written > after:
             raise Stop
         keep(self, record)
@@ -320,9 +324,19 @@ def test_records_tell_their_own_damage():
         b"123",
         b"",
     )
-    for broken in (b"", record[:-1], b"x" + record[1:], record[:20] + b"?" + record[21:]):
+    for broken in (
+        b"",
+        record[:-1],
+        record.replace(b"123", b"124"),
+        b"x" + record[1:],
+        record[:20] + b"?" + record[21:],
+    ):
         with pytest.raises(Fault, match="record 0"):
             unpack_record(0, broken)
+    for body in (b'{"row": {}}', b'{"files": [["a", 9]], "row": 1}', b"[" * 9999, b"[]"):
+        record = b"mres" + len(body).to_bytes(4, "little") + body
+        with pytest.raises(Fault, match="record 0 is none of a row"):
+            unpack_record(0, record + zlib.crc32(record).to_bytes(4, "little"))
     with pytest.raises(Fault, match="the row holds no file c"):
         found.files.find("c")
 
@@ -337,6 +351,20 @@ def test_a_set_travels_to_worker_processes_and_is_a_source_of_records(whole):
         rows.source[len(rows)]
 
 
+def test_sizes_on_an_edge_of_the_histogram_are_below_it(tmp_path):
+    sizes = {"0.png": (250, 200), "1.png": (251, 200), "2.png": (10, 20), "3.png": (100, 300)}
+    for name, size in sizes.items():
+        Image.new("RGB", size).save(tmp_path / name)
+    rows = [row(name, "<image> what", image=name) for name in [*sizes, "0.png"]]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    counts = size_histogram(opened(tmp_path / "rows.json"))
+    assert {(i, j): n for (i, j), n in np.ndenumerate(counts) if n} == {
+        (0, 2): 2,  # 0.05 megapixels, 1.25 to 1
+        (1, 3): 1,
+        (0, 0): 2,  # 0.5 to 1 and less
+    }
+
+
 def test_a_prepared_set_can_be_prepared_again_and_moved(whole, tmp_path):
     again = prepare_rows(opened(whole), tmp_path / "set")
     assert len(again.shards) == 1
@@ -345,12 +373,31 @@ def test_a_prepared_set_can_be_prepared_again_and_moved(whole, tmp_path):
     assert len(opened(tmp_path / "moved", index="refuse")) == 17
 
 
+def test_two_processes_never_write_one_directory(folder, tmp_path, monkeypatch):
+    begin(folder, tmp_path / "set", monkeypatch)
+    with (tmp_path / "set" / "begun.json").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        with pytest.raises(MresError, match="another process is writing it"):
+            prepared(folder, tmp_path / "set")
+    prepared(folder, tmp_path / "set")
+
+
+def test_few_shards_are_open_at_a_time(whole, monkeypatch):
+    monkeypatch.setattr(sources_prepared, "MAX_OPEN", 2)
+    source, clean = PreparedRows(whole), records_of(whole)
+    for i in np.random.default_rng(0).permutation(len(clean)).tolist():
+        assert source[i] == clean[i]
+        assert len(source._readers) <= 2
+    assert len(source.shards) > 2
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"format": 9}, "is of format 9; this version reads 1"),
         ({"shards": [{"name": "../x", "rows": 1, "bytes": 1}]}, "names a shard in another dir"),
         ({"shards": [{"name": "x"}]}, r"card\.json cannot be read"),
+        ({"shards": [{"name": "x", "rows": -1, "bytes": 1}]}, "has no rows or no bytes"),
     ],
 )
 def test_a_card_that_says_something_else_is_refused(whole, tmp_path, change, message):

@@ -23,6 +23,7 @@ from mres_jax.errors import MresError
 
 CARD, INDEX, BEGUN = "card.json", "index", "begun.json"
 FORMAT = 1
+MAX_OPEN = 64  # shards of a process, which may open some 1,000 files
 OPTIONS = "group_size:1,uncompressed"  # pictures are compressed, and rows are read one by one
 
 
@@ -114,14 +115,17 @@ class PreparedRows(Source):
             )
 
     def _reader(self, number: int) -> Any:
-        if number not in self._readers:
+        reader = self._readers.get(number)
+        if reader is None:
             shard = self.shards[number]
             reader, count = open_records(self.directory / shard.name)
             if count != shard.rows:
                 have = f"{shard.name} has {count:,} of {shard.rows:,} rows"
                 raise Fault("changed", f"{have}. Prepare the rows again")
+            if len(self._readers) >= MAX_OPEN:
+                self._readers.pop(next(iter(self._readers)), None)
             self._readers[number] = reader
-        return self._readers[number]
+        return reader
 
 
 _CURE = " Copy the directory anew, or prepare it again."
@@ -146,14 +150,15 @@ def read_card(directory: pathlib.Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         shards, version = card["shards"], card["format"]
-        [Shard(**shard) for shard in shards]
-        names = [shard["name"] for shard in shards]
+        known = [Shard(**shard) for shard in shards]
+        if not all(type(n) is int and n > 0 for shard in known for n in shard[1:]):
+            raise ValueError("a shard has no rows or no bytes")
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
         raise MresError(f"rows {directory}: {CARD} cannot be read ({reason}).") from None
     if version != FORMAT:
         raise MresError(f"rows {directory}: is of format {version}; this version reads {FORMAT}.")
-    if any(os.path.basename(name) != name for name in names):
+    if any(os.path.basename(shard.name) != shard.name for shard in known):
         raise MresError(f"rows {directory}: {CARD} names a shard in another directory.")
     return card
 

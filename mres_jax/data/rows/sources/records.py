@@ -39,10 +39,19 @@ def unpack_record(offset: int, record: bytes) -> Found:
     (known,) = _TAIL.unpack_from(record, len(record) - _TAIL.size)
     if magic != _MAGIC or zlib.crc32(memoryview(record)[: -_TAIL.size]) != known:
         raise Fault("changed", f"record {offset} is damaged. Prepare the rows again")
-    at = _HEAD.size + length
+    try:
+        return _parsed(offset, record, _HEAD.size + length)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Fault("changed", f"record {offset} is none of a row. Prepare them again") from None
+
+
+def _parsed(offset: int, record: bytes, at: int) -> Found:
+    """A row whose files begin `at`; raises ValueError, KeyError or TypeError for anything else."""
     header = json.loads(record[_HEAD.size : at])
     files = {}
     for name, size in header["files"]:
-        files[name] = record[at : at + size]
+        files[str(name)] = record[at : at + size]
         at += size
+    if at != len(record) - _TAIL.size:
+        raise ValueError("the files are of another length")
     return Found(offset, record, header["row"], Contained(files))
