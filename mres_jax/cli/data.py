@@ -17,10 +17,10 @@ from mres_jax.data.rows import (
     report_policy,
     size_histogram,
 )
+from mres_jax.data.rows.prepare import check_unprepared
 from mres_jax.data.rows.report import AREAS, QUANTILES, RATIOS, quantiles
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import ConfigError, PolicyError
-from mres_jax.files import check_directory
 from mres_jax.models.registry import load_processor
 from mres_jax.resolution.policies import check_policy, parse_policy
 
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_target(args: argparse.Namespace) -> None:
     """What can be known before all is read."""
-    check_directory(args.target)
+    check_unprepared(args.target)
     if args.shard_mb < 1:
         raise ConfigError(f"data prepare: --shard-mb {args.shard_mb} must be at least 1.")
 

@@ -27,14 +27,7 @@ class PictureFolder(Files):
         Raises:
           Fault: the name is absolute, an address, or leads out of the folder.
         """
-        if not name.strip() or "\0" in name:
-            raise Fault("unsafe path", "a picture has no name")
-        if ADDRESS.match(name):
-            raise Fault("unsafe path", f"{shown(name)} is an address; download it first")
-        if os.path.isabs(name):
-            raise Fault("unsafe path", f"{shown(name)} is absolute; name it from the folder on")
-        if ".." in name.replace("\\", "/").split("/"):
-            raise Fault("unsafe path", f"{shown(name)} has .. in it")
+        check_name(name)
         folder, base = os.path.split(os.path.join(self.root, name))
         return os.path.join(folder, base) if self.follow_links else self._inside(folder, base, name)
 
@@ -65,3 +58,15 @@ class PictureFolder(Files):
                 f"{shown(name)} is a link out of {self.root}; follow_links=True allows it",
             )
         return path
+
+
+def check_name(name: str) -> None:
+    """Raises `Fault` for a name that is absolute, an address, or leads upwards."""
+    if not name.strip() or "\0" in name:
+        raise Fault("unsafe path", "a picture has no name")
+    if ADDRESS.match(name):
+        raise Fault("unsafe path", f"{shown(name)} is an address; download it first")
+    if os.path.isabs(name):
+        raise Fault("unsafe path", f"{shown(name)} is absolute; name it from the folder on")
+    if ".." in name.replace("\\", "/").split("/"):
+        raise Fault("unsafe path", f"{shown(name)} has .. in it")

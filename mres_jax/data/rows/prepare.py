@@ -6,7 +6,6 @@ what has a card is whole, and what was stopped goes on behind the last whole sha
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -65,7 +64,7 @@ def prepare_rows(
         process writes it; a row's files are larger than `MAX_ROW_BYTES`, or changed meanwhile.
       RunError: the disk is full; what is whole stays.
     """
-    directory = check_directory(directory).absolute()
+    directory = check_unprepared(directory)
     begun = {
         "format": FORMAT,
         "source": rows.source.name,
@@ -86,6 +85,14 @@ def prepare_rows(
     return PreparedRows(directory)
 
 
+def check_unprepared(directory: str | os.PathLike[str]) -> pathlib.Path:
+    """Returns the whole path of a directory that has no card; raises `MresError` where it has."""
+    directory = check_directory(directory).absolute()
+    if (directory / CARD).is_file():
+        raise MresError(f"prepare {directory}: is prepared already. Name a new directory.")
+    return directory
+
+
 def _fingerprint(index: RowIndex) -> str:
     """Tells whether the usable rows and the headers of their files are the same ones."""
     digest = hashlib.sha256()
@@ -103,9 +110,9 @@ def _fingerprint(index: RowIndex) -> str:
 @contextlib.contextmanager
 def _begin(directory: pathlib.Path, begun: dict[str, Any]) -> Iterator[None]:
     """Takes a directory for this process; what stands there is ours, or there is nothing."""
+    import fcntl  # which not every system has
+
     path, content = directory / BEGUN, json.dumps(begun).encode()
-    if (directory / CARD).is_file():
-        raise MresError(f"prepare {directory}: is prepared already. Name a new directory.")
     if path.is_file():
         if path.read_bytes() != content:
             raise MresError(
@@ -224,7 +231,7 @@ def _finish(
     name = index_name(source, rows.reading, rows.tokenizer)
     content = to_bytes(_index(rows.index, directory.name, writer), facts)
     write_together(directory / INDEX, {name: content})
-    (directory / BEGUN).unlink()
+    (directory / BEGUN).unlink(missing_ok=True)
 
 
 def _index(index: RowIndex, name: str, writer: ShardWriter) -> RowIndex:

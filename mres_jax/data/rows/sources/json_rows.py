@@ -1,6 +1,5 @@
 """Rows in a JSON file, beside a folder of pictures."""
 
-import hashlib
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -8,6 +7,7 @@ from typing import Any
 
 from mres_jax.data.rows.pictures import PictureFolder
 from mres_jax.data.rows.scan import Found, decode_row, scan_rows
+from mres_jax.data.rows.sources.facts import digest_of, facts_of
 from mres_jax.data.rows.sources.source import Source
 
 
@@ -34,11 +34,10 @@ class JsonRows(Source):
         return Found(offset, content, decode_row(content))
 
     def facts(self) -> dict[str, int]:
-        return file_facts(self.path)
+        return facts_of(self.path)
 
     def digest(self) -> str:
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest_of(self.path)
 
     def way(self) -> Mapping[str, Any]:
         """The picture folder counts by its place beside the rows: a data set can be moved."""
@@ -49,9 +48,3 @@ class JsonRows(Source):
 
     def index_folders(self) -> tuple[pathlib.Path, ...]:
         return (self.path.with_name(f"{self.path.name}.index"), *super().index_folders())
-
-
-def file_facts(path: pathlib.Path) -> dict[str, int]:
-    """What tells cheaply that a file is another one."""
-    status = path.stat()
-    return {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}

@@ -24,8 +24,9 @@ def open_source(
     """Returns the rows that a path names.
 
     Args:
-      path: a JSON file; a directory of `prepare_rows`; a parquet or tar file, or a directory of
-        such; `tfds:NAME@DIRECTORY`, a prepared data set of TensorFlow Datasets.
+      path: a JSON file, which may be in a bucket; a directory of `prepare_rows`; a parquet or tar
+        file, or a directory of such; `tfds:NAME@DIRECTORY`, a prepared data set of TensorFlow
+        Datasets.
       images: folder that pictures and clips of a JSON file are named from; its own by default.
       follow_links: let symbolic links lead out of the picture folder.
       fields: our name of a field -> its name in parquet, in TFDS or in the JSON of a tar file.
@@ -40,7 +41,10 @@ def open_source(
         _refuse(text, images=images)
         return TfdsRows(text.removeprefix(TFDS), fields=fields)
     if is_address(path):
-        raise MresError(f"rows {path}: is in a bucket; copy it to a disk of this machine first.")
+        from mres_jax.data.rows.sources.buckets import BucketRows
+
+        _refuse(text, fields=fields)
+        return BucketRows(text, images)
     place = pathlib.Path(path).absolute()
     if (place / CARD).is_file() or (place / BEGUN).is_file():
         _refuse(text, images=images, fields=fields)

@@ -1,14 +1,13 @@
 """Rows in parquet files, as Hugging Face writes them; needs the extra `parquet`."""
 
-import hashlib
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mres_jax.data.rows.files import Contained
 from mres_jax.data.rows.scan import Found
+from mres_jax.data.rows.sources.facts import digest_of, facts_of
 from mres_jax.data.rows.sources.holding import hold, renamed
-from mres_jax.data.rows.sources.json_rows import file_facts
 from mres_jax.data.rows.sources.source import FrontToBack
 from mres_jax.data.rows.types import Fault
 from mres_jax.errors import MresError
@@ -98,10 +97,10 @@ class ParquetRows(FrontToBack):
                 number += 1
 
     def facts(self) -> dict[str, int]:
-        return facts_of(self.paths)
+        return facts_of(*self.paths)
 
     def digest(self) -> str:
-        return digest_of(self.paths)
+        return digest_of(*self.paths)
 
     def way(self) -> Mapping[str, Any]:
         return {"parquet": self.fields}
@@ -117,25 +116,6 @@ def _rows(table: Table) -> Iterator[dict[str, Any] | Fault]:
         except MresError as error:
             fault = Fault("changed", str(error).removeprefix("rows ").rstrip("."))
             yield from (fault for _ in range(count))
-
-
-def facts_of(paths: Sequence[pathlib.Path]) -> dict[str, int]:
-    """What tells cheaply that one of several files is another one."""
-    facts = [file_facts(path) for path in paths]
-    return {
-        "bytes": sum(each["bytes"] for each in facts),
-        "modified_ns": max(each["modified_ns"] for each in facts),
-    }
-
-
-def digest_of(paths: Sequence[pathlib.Path]) -> str:
-    """The SHA-256 of several files, one behind the other."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _open(file: pathlib.Path, what: str) -> Any:

@@ -4,7 +4,6 @@ A directory of `rows-00000.array_record` and so on, `index/` and `card.json`, wh
 without it the directory is not whole.
 """
 
-import hashlib
 import json
 import os
 import pathlib
@@ -15,7 +14,7 @@ import numpy as np
 
 from mres_jax.data.rows.files import Contained
 from mres_jax.data.rows.scan import Found
-from mres_jax.data.rows.sources.json_rows import file_facts
+from mres_jax.data.rows.sources.facts import digest_of, facts_of
 from mres_jax.data.rows.sources.records import unpack_record
 from mres_jax.data.rows.sources.source import Source
 from mres_jax.data.rows.types import Fault
@@ -93,10 +92,10 @@ class PreparedRows(Source):
         return unpack_record(offset, content)
 
     def facts(self) -> dict[str, int]:
-        return file_facts(self.directory / CARD)
+        return facts_of(self.directory / CARD)
 
     def digest(self) -> str:
-        return hashlib.sha256((self.directory / CARD).read_bytes()).hexdigest()
+        return digest_of(self.directory / CARD)
 
     def way(self) -> Mapping[str, Any]:
         return prepared_way()

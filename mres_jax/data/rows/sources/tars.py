@@ -19,8 +19,8 @@ from typing import Any
 from mres_jax.data.rows.files import Contained
 from mres_jax.data.rows.forms import has_form
 from mres_jax.data.rows.scan import Found
+from mres_jax.data.rows.sources.facts import digest_of, facts_of
 from mres_jax.data.rows.sources.holding import hold, renamed
-from mres_jax.data.rows.sources.parquet import digest_of, facts_of
 from mres_jax.data.rows.sources.source import FrontToBack
 from mres_jax.data.rows.types import Fault, shown
 from mres_jax.errors import MresError
@@ -64,10 +64,10 @@ class TarRows(FrontToBack):
                 number += 1
 
     def facts(self) -> dict[str, int]:
-        return facts_of(self.paths)
+        return facts_of(*self.paths)
 
     def digest(self) -> str:
-        return digest_of(self.paths)
+        return digest_of(*self.paths)
 
     def way(self) -> Mapping[str, Any]:
         return {"tar": self.fields}

@@ -14,8 +14,8 @@ from typing import Any
 
 from mres_jax.data.rows.files import Contained
 from mres_jax.data.rows.scan import Found
+from mres_jax.data.rows.sources.facts import digest_of, facts_of
 from mres_jax.data.rows.sources.holding import hold, renamed
-from mres_jax.data.rows.sources.parquet import digest_of, facts_of
 from mres_jax.data.rows.sources.records import unpack_record
 from mres_jax.data.rows.sources.source import Source
 from mres_jax.data.rows.types import Fault, shown
@@ -97,10 +97,10 @@ class TfdsRows(Source):
         return unpack_record(offset, content)
 
     def facts(self) -> dict[str, int]:
-        return facts_of(self._paths())
+        return facts_of(*self._paths())
 
     def digest(self) -> str:
-        return digest_of(self._paths())
+        return digest_of(*self._paths())
 
     def way(self) -> Mapping[str, Any]:
         return {"tfds": self.name, "split": self.split, "fields": self.fields}
