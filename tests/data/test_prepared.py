@@ -412,13 +412,13 @@ def test_a_card_that_says_something_else_is_refused(whole, tmp_path, change, mes
 def test_a_killed_command_goes_on_to_the_same_set(folder, tmp_path):
     """The process itself, by SIGKILL, at three moments."""
     rows = json.loads((folder / "rows.json").read_text())
-    many = [each | {"id": f"r{i}"} for i in range(400) for each in rows[1:9]]
+    many = [each | {"id": f"r{i}"} for i in range(100) for each in rows[1:9]]
     (folder / "many.json").write_text(json.dumps(many))
     code = (
         "import sys\nfrom mres_jax.data.rows import open_rows, prepare_rows\n"
         "from tests.data.test_prepared import SPEC, TOKENIZER\n"
         "rows = open_rows(sys.argv[1], spec=SPEC, tokenizer=TOKENIZER)\n"
-        "prepare_rows(rows, sys.argv[2], shard_bytes=100_000)\n"
+        "prepare_rows(rows, sys.argv[2], shard_bytes=25_000)\n"
     )
     words = [sys.executable, "-c", code, str(folder / "many.json"), str(tmp_path / "set")]
     killed = 0
@@ -432,6 +432,6 @@ def test_a_killed_command_goes_on_to_the_same_set(folder, tmp_path):
         process.wait()
         assert not (tmp_path / "set" / "card.json").exists() or not killed
     subprocess.run(words, cwd=pathlib.Path(__file__).parents[2], check=True)
-    prepare_rows(opened(folder / "many.json"), tmp_path / "once", shard_bytes=100_000)
+    prepare_rows(opened(folder / "many.json"), tmp_path / "once", shard_bytes=25_000)
     assert killed
     assert records_of(tmp_path / "set") == records_of(tmp_path / "once")
