@@ -3,9 +3,11 @@
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
 from mres_jax.cli import main
+from mres_jax.cli.data import POLICIES
 from mres_jax.data.documents import write_set
 from mres_jax.data.packing import plan_packs
 from mres_jax.data.packing_report import packing_report
@@ -121,6 +123,44 @@ def test_preparing_says_what_each_policy_costs(source, capsys):
     assert any(line.startswith("text tokens ") for line in lines)
 
 
+def test_shards_are_prepared_checked_and_not_written_over(dirty, tmp_path, capsys):
+    target = str(tmp_path / "set")
+    assert main(["data", "prepare", str(dirty), target, "--shard-mb", "1"]) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert next(line for line in lines if line.startswith("megapixels")).endswith("all")
+    assert [line.split()[0] for line in lines[-5:]] == ["policy", *POLICIES]
+    card = json.loads((tmp_path / "set" / "card.json").read_text())
+    assert card["left_out"] == {"no answer": 1, "unsafe path": 1, "missing picture": 1}
+    assert f"{card['num_rows']:,} rows in {len(card['shards'])} shard" in err
+    assert main(["data", "check", target]) == 0
+    count = card["num_rows"]
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"set: {count} rows, {count} usable")
+    assert main(["data", "prepare", str(dirty), target]) == 2
+    assert "is prepared already" in capsys.readouterr().err
+
+
+def test_a_bad_row_stops_a_preparation_that_is_told_so(dirty, tmp_path, capsys):
+    words = ["data", "prepare", str(dirty), str(tmp_path / "set"), "--on-bad", "raise"]
+    assert main(words) == 2
+    assert "turn 1 (assistant) is empty" in capsys.readouterr().err
+    assert not (tmp_path / "set").exists()
+
+
+def test_the_histogram_counts_every_picture_once(source, capsys):
+    assert main(["data", "prepare", str(source), "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    counts = np.array(content["sizes"]["counts"])
+    edges = content["sizes"]["megapixels"], content["sizes"]["width_over_height"]
+    assert counts.shape == tuple(len(each) + 1 for each in edges)
+    processor = load_processor(resolve())
+    rows = open_rows(source, spec=processor.spec, tokenizer=processor.tokenizer)
+    sizes = [size for i in range(len(rows)) for size in rows.sizes(i)]
+    small = sum(size.area <= 50_000 for size in sizes)
+    wide = sum(size.width > 2 * size.height for size in sizes)
+    assert (counts.sum(), counts[0].sum(), counts[:, -1].sum()) == (len(sizes), small, wide)
+
+
 def test_the_packing_that_is_reported_is_that_of_all_rows(source):
     processor = load_processor(resolve())
     rows = open_rows(source, spec=processor.spec, tokenizer=processor.tokenizer)
@@ -150,12 +190,18 @@ def test_rows_without_pictures_are_prepared_too(tmp_path, capsys):
     ("words", "message"),
     [
         (["check", "gone.json"], "rows gone.json: no such file."),
-        (["chekc", "x"], "data: argument action: invalid choice: 'chekc'"),
+        (["chekc", "x"], "data: argument ACTION: invalid choice: 'chekc'"),
         (["check", "x", "--image", "y"], "Did you mean '--images'?"),
         (["check", "rows.json", "-p", "natvie"], "did you mean native?"),
         (["check", "rows.json"], "begins with 'id,image', but rows are a JSON list"),
         (["prepare", "list.json"], "the JSON list breaks at row 0, behind byte 1: expecting"),
         (["prepare", "bad.jsonl"], "none of 1 can be used: 1 no answer (first: #0): turn 1"),
+        (["check", "tfds:x"], "rows tfds:x: write tfds:NAME@DIRECTORY"),
+        (["check", "gs://b/x.tar"], "only .json and .jsonl are read from a bucket; copy others"),
+        (["check", "rows.json", "--field", "a=b"], "fields={'a': 'b'} has no meaning for these"),
+        (["check", "rows.json", "--field", "a"], "--field a: write OURS=THEIRS"),
+        (["prepare", "list.json", "x", "--shard-mb", "0"], "--shard-mb 0 must be at least 1"),
+        (["prepare", "list.json", "list.json"], "list.json is a file; name a directory"),
         (["check", "rows.json", "--images", "gone"], "the picture folder gone is no directory."),
     ],
 )

@@ -47,7 +47,14 @@ MAY_IMPORT["testing"] = set(MAY_IMPORT) - {
 }  # for tests, ours and users': nobody imports it
 WITHOUT_JAX = GROUND | {"protocols", "quantities", "scoring", "rewards", "config", "data"}
 ARRAY_LIBRARIES = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
-SLOW_OR_EXTRAS = {"torch", "transformers", "wandb", "tensorboardX", "pyarrow"}
+SLOW_OR_EXTRAS = {
+    "torch",
+    "transformers",
+    "wandb",
+    "tensorboardX",
+    "pyarrow",
+    "tensorflow_datasets",
+}
 
 
 def source_files() -> list[pathlib.Path]:
@@ -136,7 +143,9 @@ def test_declared_dependencies_are_those_imported():
     tables = tomllib.loads((ROOT / "pyproject.toml").read_text())
     declared = names_declared(tables["project"]["dependencies"])
     extras = tables["project"]["optional-dependencies"]
-    optional = names_declared([*extras["hf"], *extras["wandb"], *extras["parquet"]])
+    optional = names_declared(
+        [*extras["hf"], *extras["wandb"], *extras["parquet"], *extras["tfds"]]
+    )
     imported = distributions_imported(source_files())
     for name, distributions in imported.items():
         assert distributions & (declared | optional), f"{name} is imported, but not declared"

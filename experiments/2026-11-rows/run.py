@@ -9,13 +9,14 @@ import json
 import pathlib
 import random
 import resource
+import shutil
 import time
 
 import numpy as np
 from PIL import Image
 
 from mres_jax.cli._report import find_model
-from mres_jax.data.rows import RowSet, open_rows
+from mres_jax.data.rows import RowSet, open_rows, prepare_rows
 from mres_jax.models.registry import load_processor
 from mres_jax.resolution.policies import parse_policy
 
@@ -73,7 +74,7 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def timed(name: str, count: int, call) -> RowSet:
+def timed(name: str, count: int, call):
     """Calls and prints how long it took, processor time of all threads beside."""
     wall, cpu, memory = time.perf_counter(), time.process_time(), peak()
     result = call()
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument("kind", choices=("pictures", "text"))
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--shards", action="store_true", help="also prepare and read shards")
     parser.add_argument("--make", action="store_true", help="only write the files")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
@@ -111,6 +113,25 @@ def main() -> None:
         timed(f"sizes under {policy}", len(rows), lambda p=policy: rows.measure(parse_policy(p)))
     picks = random.Random(1).choices(range(len(rows)), k=10_000)
     timed("10,000 rows at random", len(picks), lambda: [rows.row(i) for i in picks])
+    if args.shards:
+        time_shards(rows, path.with_name("shards"), picks[:2_000])
+
+
+def time_shards(rows: RowSet, target: pathlib.Path, picks: list[int]) -> None:
+    """Shards of the same rows: to write, to open, and rows with their pictures decoded."""
+    shutil.rmtree(target, ignore_errors=True)
+    timed("shards", len(rows), lambda: prepare_rows(rows, target))
+    print(f"{sum(f.stat().st_size for f in target.glob('rows-*')):,} bytes of shards")
+
+    def opened(index: str) -> RowSet:
+        return open_rows(target, spec=rows.spec, tokenizer=rows.tokenizer, index=index)
+
+    shards = timed("open shards", len(rows), lambda: opened("refuse"))
+    for name, some in (("files", rows), ("shards", shards)):
+        timed(
+            f"pictures at random, {name}", len(picks), lambda s=some: [s.images(i) for i in picks]
+        )
+    timed("index of shards", len(rows), lambda: opened("rebuild"))
 
 
 if __name__ == "__main__":

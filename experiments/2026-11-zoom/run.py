@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import mres_jax
 from mres_jax.data.documents import Document, Question, item_seed, make_document
-from mres_jax.data.rows import TaskRow
+from mres_jax.data.rows import QuestionRow
 from mres_jax.evaluation.benchmarks import window_recall
 from mres_jax.protocols import Answer, Request, Sampling
 from mres_jax.resolution.zoom import Window, window_around, window_size
@@ -53,7 +53,7 @@ def oracle(document: Document, question: Question) -> str:
 def row_of(name: str, asked: list[tuple[Document, Question]], answers: list[Answer]) -> dict:
     """What one policy came to."""
     right = [exact_match(a.text, [q.answer]) for a, (_, q) in zip(answers, asked, strict=True)]
-    rows = [TaskRow(id=q.id, pictures=(), question=q.text, box=q.box) for _, q in asked]
+    rows = [QuestionRow(id=q.id, pictures=(), question=q.text, box=q.box) for _, q in asked]
     share = wilson_interval(sum(right), len(right))
     count = len(answers)
     return {

@@ -227,16 +227,51 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    add = functools.partial(actions.add_parser, allow_abbrev=False)
+    _add_reading(add("check", help="what is wrong with it"))
+    prepare = add("prepare", help="what it costs; with DST, also shards that hold their pictures")
+    _add_reading(prepare)
+    prepare.add_argument("target", nargs="?", metavar="DST", help="new directory of the shards")
+    prepare.add_argument("--shard-mb", type=int, default=256, metavar="N", help="default 256")
+    prepare.add_argument(
+        "--on-bad", choices=("skip", "raise"), default="skip", help="rows; default: skip and count"
+    )
+    convert = add("convert", help="annotations of a published data set to rows of questions")
+    convert.add_argument("source", metavar="SRC", help="its file of annotations")
+    convert.add_argument("target", metavar="DST", help="new .jsonl file")
+    convert.add_argument(
+        "--format", required=True, metavar="NAME", help="video-r1, nextgqa or charades-sta"
+    )
+    convert.add_argument("--spans", metavar="FILE", help="of nextgqa: gsub_val.json, ...")
+    convert.add_argument("--videos", metavar="FILE", help="of nextgqa: map_vid_vidorID.json")
+    convert.add_argument("--suffix", default=".mp4", metavar="S", help="of videos; default .mp4")
+    convert.add_argument("--images", metavar="DIR", help="of the files; leave out what is missing")
+    convert.add_argument("--on-bad", choices=("skip", "raise"), default="skip", help="rows")
+    convert.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("action", choices=("check", "prepare"), help="what is wrong with it / what it costs")
-    add("source", metavar="SRC", help="rows: a JSON list or JSON lines")
+    add(
+        "source",
+        metavar="SRC",
+        help="rows: JSON, a directory of mres data prepare, parquet or tar files, tfds:NAME@DIR",
+    )
     add("--images", metavar="DIR", help="folder of pictures and clips; default: where SRC is")
     add("-m", "--model", metavar="M", help="for whose template and tokenizer; default: mres-tiny")
-    add("-p", "--policy", action="append", metavar="P", help="may be repeated; default: native")
+    add("-p", "--policy", action="append", metavar="P", help="may be repeated")
     add("--template", choices=("chat", "plain"), default="chat", help="plain: captions alone")
     add("--fps", type=float, metavar="X", help="frames per second looked at of a video file")
     add("--max-frames", type=int, metavar="N", help="of a clip; default: as the model takes them")
     add("--follow-links", action="store_true", help="links may lead out of the picture folder")
+    add(
+        "--field",
+        action="append",
+        default=[],
+        metavar="OURS=THEIRS",
+        help="name of a field in parquet, tar or TFDS; may be repeated",
+    )
     add("--json", action="store_true", help="print one JSON object and nothing else")
 
 
@@ -282,6 +317,7 @@ def _add_rcbench(parser: argparse.ArgumentParser) -> None:
     make("--ratio-cuts", metavar="R,...", help="four ratios, width / height; default 1/4,1/2,2,4")
     make("--scales", metavar="S,S", help="least and most resizing per side; default 0.5,2")
     make("--metric", choices=("exact", "unit", "anls"), help="of rows that name none")
+    make("--tfds", metavar="DIR", help="also write it there as a data set of TensorFlow Datasets")
     make("--skip-bad", action="store_true", help="leave out bad rows, counted on the card")
     score = add("score", help="what predictions are worth").add_argument
     score("set", metavar="SET", help="folder of a set")
@@ -358,7 +394,10 @@ _COMMANDS = {
         "Say what a run takes of a slice that is not here: memory, time, exchanges",
     ),
     "convert": (_add_convert, "Convert a Hugging Face directory to an orbax checkpoint, or back"),
-    "data": (_add_data, "Check a data set of rows, or prepare its index and see what it costs"),
+    "data": (
+        _add_data,
+        "Check a data set of rows, see what it costs, write its shards, convert it",
+    ),
     "resolution": (_add_resolution, "Choose the one resolution that suits a task"),
     "rcbench": (_add_rcbench, "Make an RC-Bench style set, score predictions, draw their map"),
     "doctor": (_add_doctor, "Report what is installed, and whether a model loads and answers"),

@@ -42,6 +42,10 @@ def run(args: argparse.Namespace) -> int:
 def _make(args: argparse.Namespace) -> int:
     check_new(args.out)  # before minutes of work
     made = _generate(args) if args.generate else _build(args)
+    if args.tfds:
+        from mres_jax.evaluation.rc_bench.tfds_builder import write_tfds
+
+        progress(f"{write_tfds(made.folder, args.tfds)}: the same as a TFDS data set")
     cells = made.card["cells"].values()
     progress(
         f"{made.folder}: {len(made):,} questions in {len(cells)} of 35 cells, "

@@ -63,10 +63,11 @@ _KNOWN = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Conversations in a file, LLaVA JSON or JSONL, with a folder of pictures and clips."""
+    """Conversations in a file, LLaVA JSON or JSONL, with a folder of pictures and clips; or shards
+    of `mres data prepare`, which hold these themselves."""
 
-    path: str  # .json or .jsonl
-    images: str  # folder that the rows' paths of pictures and clips start from
+    path: str  # .json or .jsonl, a directory of `mres data prepare`, or `tfds:NAME@DIRECTORY`
+    images: str = ""  # folder that the paths of a file's rows start from; empty: the file's own
     weight: float = 1.0  # times that an epoch has each row; a fraction draws rows anew every epoch
     held_out: int = 0  # rows kept from training, for `Run.evaluate`: the same for all seeds
     template: Literal["chat", "plain"] = "chat"  # plain: pictures, caption, line break
@@ -75,7 +76,7 @@ class Rows:
     max_frames: int | None = None  # of a clip; None: as the model takes them
 
     def __post_init__(self):
-        require(bool(self.path), "Rows", "path is empty; name a .json or .jsonl file.")
+        require(bool(self.path), "Rows", "path is empty; name a file of rows or a directory.")
         ok = math.isfinite(self.weight) and self.weight > 0
         require(ok, "Rows", f"weight={self.weight} must be finite and above 0.")
         require(self.held_out >= 0, "Rows", f"held_out={self.held_out} must be at least 0.")

@@ -238,7 +238,7 @@ def test_a_missing_run_file_names_the_nearest(run_file):
         ('{"type": "os:PathLike"}', "'os:PathLike' is no configuration class of mres_jax."),
         ('{"type": "mres_jax.config:load_run"}', "is no configuration class of mres_jax."),
         ('{"type": "mres_jax.config:Schedule", "x": 1}', "config: no field 'x'."),
-        ('{"type": "mres_jax.config:Rows"}', "config: Rows needs a value for path, images."),
+        ('{"type": "mres_jax.config:Rows"}', "config: Rows needs a value for path."),
         ('{"type": "mres_jax.config:Schedule", "num_steps": true}', "num_steps=True: not a whole"),
     ],
 )

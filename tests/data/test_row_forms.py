@@ -30,6 +30,11 @@ def picture(name, kind="image_url"):
     return {"type": kind, kind: {"url": name} if kind == "image_url" else name}
 
 
+def prompted(prompt, completion):
+    asked, said = chat(prompt, completion)["messages"]
+    return {"prompt": [asked], "completion": [said]}
+
+
 SAME = [
     LLAVA,
     LLAVA | {"image": ["x.jpg"], "model": ""},
@@ -39,13 +44,28 @@ SAME = [
     chat("<image>\nWhat?", [{"type": "text", "text": "Red."}], images="x.jpg"),
     {"id": "a", "images": ["x.jpg"], "question": "What?", "answer": "Red.", "options": None},
     {"id": "a", "image": "x.jpg", "question": "What?", "answer": ["Red.", "red"]},
+    {"id": "a", "image": "x.jpg", "question": "What?", "answers": ["Red.", "red"]},
+    LLAVA | {"conversations": [{"role": "user", "content": "<image>\nWhat?"}, SAID]},
+    LLAVA | {"conversations": [ASKED, SAID | {"from": "chatgpt", "weight": 1}]},
+    {"id": "a", "image": "x.jpg", "prompt": "What?", "completion": "Red."},
+    {"id": "a", "images": ["x.jpg"]} | prompted("<image>\nWhat?", "Red."),
+    {"id": "a", "images": ["x.jpg"], "query": "What?", "response": "Red.", "history": []},
+    {"id": "a", "images": ["x.jpg"], "query": "<image>\nWhat?", "response": "Red."},
+    {
+        "id": "a",
+        "image": "x.jpg",
+        "conversation": [{"human": "<image>\nWhat?", "assistant": "Red."}],
+    },
+    {"id": "a", "images": ["x.jpg"], "texts": [{"user": "<image>\nWhat?", "assistant": "Red."}]},
+    {"id": "a", "image": "x.jpg", "instruction": "<image>", "input": "What?", "output": "Red."},
 ]
 
 
 @pytest.mark.parametrize("content", SAME)
 def test_every_form_of_a_row_is_the_same_row(content):
     row, notes = parse_row(content, 7)
-    assert (row.id, row.images, notes) == ("a", ("x.jpg",), ())
+    assert (row.id, row.images) == ("a", ("x.jpg",))
+    assert notes == (("picture put first",) if content.get("query") == "What?" else ())
     assert row.turns == (("user", "<image>\nWhat?"), ("assistant", "Red."))
     messages = place_images(row.turns, num_images=1)
     assert [message.parts for message in messages] == [(0, "What?"), ("Red.",)]
@@ -57,6 +77,22 @@ def test_a_row_of_a_generated_document_is_read():
     assert (row.id, row.images, notes) == (question.id, ("images/0.png",), ())
     assert row.turns[0][1].endswith(question.text)
     assert row.turns[1] == ("assistant", question.answer)
+
+
+def test_a_system_text_beside_the_turns_opens_them():
+    for content in (
+        LLAVA,
+        {"query": "What?", "response": "Red."},
+        {"question": "a", "answer": "b"},
+    ):
+        row, _ = parse_row(content | {"system": "Be brief."}, 0)
+        assert row.turns[0] == ("system", "Be brief.")
+        assert row.turns[1:] == parse_row(content, 0)[0].turns
+
+
+def test_a_history_comes_before_its_query():
+    row, _ = parse_row({"query": "c", "response": "d", "history": [["a", "b"]]}, 0)
+    assert [text for _, text in row.turns] == ["a", "b", "c", "d"]
 
 
 def test_options_are_lettered_lines_of_the_question():
@@ -92,7 +128,20 @@ def conversation(*turns, **kwargs):
     ("content", "kind", "reason"),
     [
         ("text", "unknown form", "a row is an object, got str"),
-        ({"id": "a"}, "unknown form", "none of conversations, messages, question is in it"),
+        ({"id": "a"}, "unknown form", "none of conversations, messages, question, prompt, query"),
+        (LLAVA | {"tools": [{"name": "f"}]}, "unknown form", "it has tools"),
+        (LLAVA | {"objects": {"bbox": [1]}, "x": "<bbox>"}, "unknown form", "write the boxes into"),
+        (LLAVA | {"conversations": [ASKED, SAID | {"weight": 0}]}, "unknown form", "weight 0; all"),
+        (
+            chat([picture("x")], "y", system="a")
+            | {"messages": [{"role": "system", "content": "b"}]},
+            "turn order",
+            "among the turns and beside",
+        ),
+        ({"prompt": "a"}, "no answer", "a prompt, but no completion"),
+        ({"query": "a"}, "no answer", r"turn 1 \(assistant\) is empty"),
+        ({"query": "a", "history": ["b"]}, "unknown form", r"no list of \[query, response\]"),
+        ({"texts": ["a"]}, "unknown form", "'texts' is not a list of user and assistant"),
         ({"conversations": "x"}, "unknown form", "'conversations' is not a list of turns"),
         (LLAVA | {"image": [1]}, "unknown form", "pictures are names of files"),
         (LLAVA | {"video": "x.mp4"}, "picture without placeholder", "1 pictures and 1 clips"),

@@ -13,8 +13,9 @@ from PIL import Image
 
 from mres_jax.data.conversations import Message
 from mres_jax.data.documents import write_set
-from mres_jax.data.rows import cache, open_rows
+from mres_jax.data.rows import open_rows
 from mres_jax.data.rows.pictures import PictureFolder
+from mres_jax.data.rows.sources import JsonRows
 from mres_jax.data.tokenizer import Tokenizer, build_tiny_tokenizer
 from mres_jax.errors import BadRowError, MresError, PolicyError
 from mres_jax.geometry import Size
@@ -176,8 +177,8 @@ def test_dirt_is_counted_and_named_and_the_rest_is_used(opened, lines):
     assert [rows.row(i).id for i in range(len(rows))] == [*(r["id"] for r in USABLE), "one"]
     assert lines == [
         "rows.json: 20 rows, 1 text only, 12 bad: 1 empty turn (first: empty), "
-        "1 no answer (first: silent), 6 unsafe path (first: up, root, link), "
-        "1 missing picture (first: gone), 2 bad picture (first: broken, html), "
+        "1 no answer (first: silent), 5 unsafe path (first: up, root, link), "
+        "1 missing picture (first: gone), 3 bad picture (first: broken, html, inline), "
         "1 placeholder without picture (first: none); noted: 1 picture put first (first: "
         "unplaced), 1 placeholder in an answer (first: text), 1 wrong extension (first: said), "
         "1 duplicate id (first: one)"
@@ -326,7 +327,7 @@ def test_where_nothing_can_be_written_the_index_goes_elsewhere_or_is_not_kept(
     assert len(list((tmp_path / "cache").rglob("*.npz"))) == 1
     assert len(lines) == 1
     monkeypatch.setattr(
-        cache, "index_folders", lambda path: (folder / "a.jpg", folder / "c.png" / "x")
+        JsonRows, "index_folders", lambda self: (folder / "a.jpg", folder / "c.png" / "x")
     )
     opened(USABLE)
     assert "is not kept, so it will be made again: save" in lines[1]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mres_jax.data.documents.sets import write_set
-from mres_jax.data.rows import TaskRow, read_task
+from mres_jax.data.rows import QuestionRow, read_task
 from mres_jax.errors import BadRowError, MresError
 from mres_jax.geometry import Box, Size, View
 from mres_jax.scoring import SCORERS, grade
@@ -78,7 +78,7 @@ def test_a_task_without_rows_or_with_too_few_is_refused(folder):
         read_task(folder / "none")
     with pytest.raises(MresError, match="1 row, but at least 2 are needed"):
         read_task(write(folder, ROW), least=2)
-    bad = TaskRow(id="x", pictures=(b"\x89PNG\r\n\x1a\n",), question="q")
+    bad = QuestionRow(id="x", pictures=(b"\x89PNG\r\n\x1a\n",), question="q")
     with pytest.raises(BadRowError, match="row x: picture of 8 bytes"):
         bad.images()
 

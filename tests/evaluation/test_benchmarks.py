@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from mres_jax.data.rows import TaskRow
+from mres_jax.data.rows import QuestionRow
 from mres_jax.errors import BadRowError, MresError
 from mres_jax.evaluation.benchmarks import (
     hits_element,
@@ -275,7 +275,9 @@ def test_vstar_without_questions_is_refused(tmp_path):
 
 def test_window_recall_counts_boxes_that_are_wholly_in_view():
     boxes = [Box(10, 10, 20, 20), Box(10, 10, 20, 120), None]
-    rows = [TaskRow(id=f"{i}", pictures=(), question="q", box=box) for i, box in enumerate(boxes)]
+    rows = [
+        QuestionRow(id=f"{i}", pictures=(), question="q", box=box) for i, box in enumerate(boxes)
+    ]
     answers = [said("B", Box(0, 0, 50, 100))] * 3
     recall = window_recall(rows, answers)
     assert recall.mean == 0.5

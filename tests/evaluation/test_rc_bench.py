@@ -338,6 +338,15 @@ BAD = {
 }
 
 
+def test_a_picture_that_its_row_holds_is_no_file(tmp_path):
+    row = {"id": "a", "image": "data:image/png;base64,AAAA", "question": "q", "answer": "x"}
+    (tmp_path / "rows.json").write_text(json.dumps([row]))
+    source = open_source(tmp_path / "rows.json")
+    (finding,) = source.bad
+    assert finding.kind == "unsafe path"
+    assert finding.first[0][1].endswith("is an address; save it as a file")
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_bad_predictions_are_counted_by_kind_in_one_error(name, tmp_path):
     lines, message = BAD[name]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from mres_jax.data.rows import Task, TaskRow
+from mres_jax.data.rows import QuestionRow, Task
 from mres_jax.errors import MresError, PolicyError
 from mres_jax.geometry import Size
 from mres_jax.inference.remote import RemoteAnswerer, remote_spec
@@ -215,7 +215,9 @@ def task_of(rows: int = 20, size=(480, 600)) -> Task:
     made = []
     for i in range(rows):
         picture = png(draw.integers(0, 256, (*size, 3), np.uint8))
-        made.append(TaskRow(id=f"r{i}", pictures=(picture,), question="Is it?", answers=("yes",)))
+        made.append(
+            QuestionRow(id=f"r{i}", pictures=(picture,), question="Is it?", answers=("yes",))
+        )
     return Task(name="planted", rows=tuple(made))
 
 

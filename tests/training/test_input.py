@@ -19,16 +19,18 @@ import pytest
 
 from mres_jax.config import Documents, Rows, Schedule
 from mres_jax.data.documents import write_set
-from mres_jax.data.rows import open_rows
+from mres_jax.data.rows import open_rows, prepare_rows
 from mres_jax.data.types import ExampleSize, Rung
 from mres_jax.errors import BadRowError, ConfigError, RunError
 from mres_jax.models.nativeres_llava import processor
 from mres_jax.models.nativeres_llava.presets import mres_tiny
 from mres_jax.resolution.policies import parse_policy
+from mres_jax.testing.runs import tiny_run
 from mres_jax.training.input.documents import DocumentExamples, document_tokenizer
 from mres_jax.training.input.epochs import Epoch, Fed, plan_epoch
 from mres_jax.training.input.feed import Feed, Position
 from mres_jax.training.input.rows import RowExamples
+from mres_jax.training.input.sources import open_data
 from mres_jax.training.setup import resolve_schedule
 
 LADDER = (
@@ -94,6 +96,24 @@ def test_packs_hold_what_was_planned(folder):
         assert (pack.segment_ids > 0).sum() == tokens
         assert pack.patch_segment_ids.max() == views
         assert pack.segment_ids.max() == len(sizes)
+
+
+def test_prepared_shards_give_the_packs_of_their_source(folder, tmp_path):
+    """Every pack of two epochs, in two sources, under a mixture of policies with rows held out."""
+    opened = open_rows(folder / "rows.jsonl", spec=SPEC, tokenizer=TOKENIZER)
+    prepare_rows(opened, tmp_path / "shards", shard_bytes=100_000)
+    run = tiny_run(tmp_path, policies={"native": 1.0, "budget:16": 2.0}, ladder=LADDER)
+    feeds = []
+    for path in (folder / "rows.jsonl", tmp_path / "shards"):
+        data = (Rows(path=str(path), weight=1.5, held_out=2), Rows(path=str(path)))
+        changed = dataclasses.replace(run, data=data, aux_loss_weight=0.0)
+        feeds.append(open_data(changed, SPEC, TOKENIZER))
+    for epoch in (0, 1):
+        ours, theirs = (plan(epoch) for plan in feeds)
+        assert len(ours) == len(theirs) > 2
+        for place in range(len(ours)):
+            assert digest(ours[place]) == digest(theirs[place])
+            assert not ours[place].bad
 
 
 def test_a_row_comes_as_often_as_its_weight_says_and_policies_by_theirs(folder):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mres_jax.data.rows.foreign import FOREIGN, OWN, check_learned, unified
 from mres_jax.data.rows.named import (
     Named,
     Turns,
@@ -27,6 +28,10 @@ _ROLES = {
     "user": "user",
     "gpt": "assistant",
     "assistant": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "model": "assistant",
     "system": "system",
     "developer": "system",
 }
@@ -52,10 +57,10 @@ def parse_row(content: Any, number: int) -> tuple[Row, tuple[str, ...]]:
     """
     if not isinstance(content, Mapping):
         raise Fault("unknown form", f"a row is an object, got {type(content).__name__}")
-    read = next((read for key, read in _FORMS.items() if content.get(key) is not None), None)
-    if read is None:
-        raise Fault("unknown form", f"none of {', '.join(_FORMS)} is in it")
+    content = unified(content)
+    read = next(read for key, read in _FORMS.items() if content.get(key) is not None)
     turns, images = read(content, [*image_names(content), *clips_of(content)])
+    turns = _with_system(turns, as_text(content.get("system")))
     turns, images = place_clips(turns, images)
     notes = _check_turns(turns)
     placed = sum(text.count(PLACEHOLDER) for role, text in turns if role == "user")
@@ -69,14 +74,25 @@ def parse_row(content: Any, number: int) -> tuple[Row, tuple[str, ...]]:
     return Row(id=row_id(content, number), images=tuple(images), turns=tuple(turns)), notes
 
 
+def has_form(content: Mapping[str, Any]) -> bool:
+    """Whether it is clear how to read a row."""
+    return any(content.get(key) is not None for key in (*OWN, *FOREIGN))
+
+
 def _read_conversations(content: Mapping[str, Any], images: Named) -> tuple[Turns, Named]:
-    return [(_role(turn, "from"), as_text(turn.get("value"))) for turn in _turns(content)], images
+    turns = []
+    for turn in _turns(content):
+        check_learned(turn)
+        keys = ("from", "value") if "from" in turn else ("role", "content")
+        turns.append((_role(turn, keys[0]), as_text(turn.get(keys[1]))))
+    return turns, images
 
 
 def _read_messages(content: Mapping[str, Any], images: Named) -> tuple[Turns, Named]:
     named: Named = []
     turns = []
     for turn in _turns(content, "messages"):
+        check_learned(turn)
         parts = turn.get("content")
         texts = [_part(part, named) for part in parts] if isinstance(parts, list) else [parts]
         turns.append((_role(turn, "role"), "".join(as_text(text) for text in texts)))
@@ -99,7 +115,7 @@ def _part(part: Any, named: Named) -> str:
 
 
 def _read_question(content: Mapping[str, Any], images: Named) -> tuple[Turns, Named]:
-    question, answer = as_text(content["question"]), content.get("answer")
+    question, answer = as_text(content["question"]), content.get("answer", content.get("answers"))
     options = content.get("options")
     if isinstance(options, list):
         question = with_options(question, [as_text(option) for option in options])
@@ -111,6 +127,15 @@ def with_options(question: str, options: Sequence[str]) -> str:
     """A question with its options below it, a letter before each."""
     lines = [f"{chr(ord('A') + i)}. {option}" for i, option in enumerate(options)]
     return "\n".join([question, *lines])
+
+
+def _with_system(turns: Turns, system: str) -> Turns:
+    """Turns behind the system's text that stands beside them."""
+    if not system.strip():
+        return turns
+    if turns and turns[0][0] == "system":
+        raise Fault("turn order", "a system text stands among the turns and beside them")
+    return [("system", system), *turns]
 
 
 _FORMS: dict[str, Callable[[Mapping[str, Any], Named], tuple[Turns, Named]]] = {

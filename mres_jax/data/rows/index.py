@@ -6,11 +6,9 @@ Axes: n rows, m pictures and clips of all usable rows in their order, f frames o
 import array
 import dataclasses
 import itertools
-import os
-import pathlib
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,10 +18,11 @@ from mres_jax.data.conversations import (
     place_images,
     plain_messages,
 )
+from mres_jax.data.rows.files import Files
 from mres_jax.data.rows.forms import parse_row, row_id
 from mres_jax.data.rows.headers import Headers
-from mres_jax.data.rows.pictures import PictureFolder
-from mres_jax.data.rows.scan import Found, decode_row, scan_rows
+from mres_jax.data.rows.scan import Found
+from mres_jax.data.rows.sources.source import Source
 from mres_jax.data.rows.summary import Summary, Tally
 from mres_jax.data.rows.types import BAD_KINDS, UNNAMED, Fault, Row
 from mres_jax.data.spec import ChatTemplate
@@ -33,6 +32,7 @@ from mres_jax.errors import PromptError
 from mres_jax.geometry import ClipSize, Extent, Size
 
 _CHUNK = 1024  # rows that are looked at together
+_CHUNK_BYTES = 1 << 26  # of files that they hold
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,7 @@ class RowIndex:
     """Integers of all rows, the bad ones included.
 
     Attributes:
-      offsets: `int64 [n]`, first byte of each row in its file.
+      offsets: `int64 [n]`, first byte of each row in its file, or its number among records.
       lengths: `int32 [n]`, bytes.
       checksums: `uint32 [n]`, CRC-32 of these bytes.
       kinds: `uint8 [n]`, 0 for a usable row, else 1 + its place in `BAD_KINDS`.
@@ -121,38 +121,44 @@ class RowIndex:
             for size, (first, last) in zip(sizes, itertools.pairwise(frames), strict=True)
         )
 
-    def content(self, path: pathlib.Path, number: int) -> Any:
-        """Returns the decoded JSON of one row.
+    def found(self, source: Source, number: int) -> Found:
+        """Returns one row of the source, as `Source.scan` does.
 
         Raises:
-          Fault: the file is another one than was indexed.
+          Fault: the source is another one than was indexed.
         """
-        with path.open("rb") as file:
-            source = os.pread(file.fileno(), int(self.lengths[number]), int(self.offsets[number]))
-        if zlib.crc32(source) != self.checksums[number]:
-            raise Fault("changed", f"{path} changed since its index. Start again")
-        return decode_row(source)
+        offset = int(self.offsets[number])
+        content = source.read(offset, int(self.lengths[number]))
+        if zlib.crc32(content) != self.checksums[number]:
+            raise Fault("changed", f"{source.place} changed since its index. Start again")
+        return source.decode(offset, content)
 
 
-def build_index(
-    path: pathlib.Path, folder: PictureFolder, reading: Reading, tokenizer: Tokenizer
-) -> RowIndex:
+def build_index(source: Source, reading: Reading, tokenizer: Tokenizer) -> RowIndex:
     """Reads every row and every header of a picture or clip once.
 
     Raises:
-      MresError: the file holds no rows, see `scan_rows`.
+      MresError: the source holds no rows, see `Source.scan`.
     """
     columns, tally = _Columns(), Tally()
     reader, numbers, ids = _Reader(reading, tokenizer), itertools.count(), set()
-    with Headers(folder, reading.sampling) as headers:
-        for chunk in _chunks(scan_rows(path)):
+    with Headers(source.files, reading.sampling) as headers:
+        for chunk in _chunks(source.scan()):
             reads = [reader.read(found, next(numbers)) for found in chunk]
-            headers.read(name for read in reads if read.row for name in read.row.images)
-            reads = [_with_sizes(read, headers) for read in reads]
+            headers.read(
+                name
+                for found, read in zip(chunk, reads, strict=True)
+                if read.row and found.files is None
+                for name in read.row.images
+            )
+            reads = [
+                _with_sizes(read, found.files, headers)
+                for found, read in zip(chunk, reads, strict=True)
+            ]
             for found, read, tokens in zip(chunk, reads, reader.text_tokens(reads), strict=True):
                 columns.add(found, read, tokens)
                 _count(read, tally, ids)
-    return columns.index(tally, path.name)
+    return columns.index(tally, source.name)
 
 
 class _Read(NamedTuple):
@@ -202,11 +208,11 @@ class _Reader:
         return self.trusted[text]
 
 
-def _with_sizes(read: _Read, headers: Headers) -> _Read:
+def _with_sizes(read: _Read, files: Files | None, headers: Headers) -> _Read:
     if read.row is None:
         return read
     try:
-        found = [headers.of(name) for name in read.row.images]
+        found = [headers.of(name, files) for name in read.row.images]
     except Fault as fault:
         return _Read(read.name, fault=fault)
     wrong = () if all(matches for _, matches in found) else ("wrong extension",)
@@ -270,5 +276,12 @@ class _Columns:
 
 
 def _chunks(rows: Iterator[Found]) -> Iterator[list[Found]]:
-    while chunk := list(itertools.islice(rows, _CHUNK)):
+    chunk, size = [], 0
+    for found in rows:
+        chunk.append(found)
+        size += 0 if found.files is None else found.files.num_bytes
+        if len(chunk) == _CHUNK or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
         yield chunk

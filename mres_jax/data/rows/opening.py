@@ -1,26 +1,19 @@
 """Finds, checks or makes the index of a data set, and opens it."""
 
 import os
-import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
 
 from mres_jax.data.conversations import plain_template
-from mres_jax.data.rows.cache import (
-    StaleIndex,
-    file_digest,
-    file_facts,
-    index_name,
-    load_index,
-    save_index,
-)
+from mres_jax.data.rows.cache import StaleIndex, index_name, load_index, save_index
 from mres_jax.data.rows.forms import parse_row
 from mres_jax.data.rows.headers import read_extent
 from mres_jax.data.rows.index import Reading, RowIndex, build_index
-from mres_jax.data.rows.pictures import PictureFolder
 from mres_jax.data.rows.rowset import RowSet
+from mres_jax.data.rows.sources import Source, open_source
+from mres_jax.data.rows.sources.source import FrontToBack
 from mres_jax.data.rows.types import BAD_KINDS, Fault
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
@@ -44,12 +37,15 @@ def open_rows(
     pictures_first: bool = True,
     fps: float | None = None,
     max_frames: int | None = None,
+    fields: Mapping[str, str] | None = None,
+    scan_only: bool = False,
     log: Callable[[str], None] = lambda line: None,
 ) -> RowSet:
     """Returns a data set with its index, which is made and kept where there is none.
 
     Args:
-      path: a JSON list or JSON lines, of LLaVA's rows, `messages`, or the project's own.
+      path: a JSON list or JSON lines, of LLaVA's rows, `messages`, or the project's own; a
+        directory of `prepare_rows`; or another source, see `sources.open_source`.
       spec: of the model.
       tokenizer: of the model.
       images: folder that pictures and clips are named from; the folder of `path` by default.
@@ -61,6 +57,8 @@ def open_rows(
       pictures_first: see `place_images`.
       fps: frames per second that are looked at of a video file, instead of the model's.
       max_frames: of any clip, instead of the model's.
+      fields: see `sources.open_source`.
+      scan_only: also take sources that are read from front to back only, for `prepare_rows`.
       log: receives one line of counts, and one where an index was out of date.
 
     Raises:
@@ -68,7 +66,9 @@ def open_rows(
       MresError: no such file or folder; no rows in it; an index older than its data, if refused;
         video files, but no PyAV to read them with.
     """
-    file, folder = _located(path, images, follow_links)
+    source = open_source(path, images=images, follow_links=follow_links, fields=fields)
+    if isinstance(source, FrontToBack) and not scan_only:
+        source.read(0, 0)
     is_plain = template == "plain"
     reading = Reading(
         template=plain_template(spec.template) if is_plain else spec.template,
@@ -76,17 +76,18 @@ def open_rows(
         pictures_first=pictures_first,
         sampling=FrameSampling.of(spec, fps=fps, max_frames=max_frames),
     )
-    name = index_name(file, folder, reading, tokenizer)
-    kept = None if index == "rebuild" else _kept(name, file, folder, reading, index, log)
+    name = index_name(source, reading, tokenizer)
+    kept = None if index == "rebuild" else _kept(name, source, reading, index, log)
     if kept is None:
-        kept = _made(name, file, folder, reading, tokenizer, log)
+        kept = _made(name, source, reading, tokenizer, log)
     log(str(kept.summary))
-    rows = RowSet(file, folder, kept, reading, spec, tokenizer)
+    rows = RowSet(source, kept, reading, spec, tokenizer)
     if on_bad == "raise" and kept.summary.bad:
         worst = kept.summary.bad[0]
         raise BadRowError(worst.first[0][0], worst.first[0][1], worst.kind)
     if not len(rows):
-        raise MresError(f"rows {file}: none of {kept.summary.num_rows:,} can be used{_why(kept)}.")
+        count = kept.summary.num_rows
+        raise MresError(f"rows {source.place}: none of {count:,} can be used{_why(kept)}.")
     return rows
 
 
@@ -95,51 +96,34 @@ def _why(index: RowIndex) -> str:
     return f": {', '.join(map(str, bad))}: {bad[0].first[0][1]}" if bad else ""
 
 
-def _located(
-    path: str | os.PathLike, images: str | os.PathLike | None, follow_links: bool
-) -> tuple[pathlib.Path, PictureFolder]:
-    file = pathlib.Path(path).absolute()
-    if not file.is_file():
-        what = "is a directory; name the file of rows in it" if file.is_dir() else "no such file"
-        raise MresError(f"rows {path}: {what}.")
-    root = pathlib.Path(images).absolute() if images is not None else file.parent
-    if not root.is_dir():
-        raise MresError(f"rows {path}: the picture folder {images} is no directory.")
-    return file, PictureFolder(root, follow_links=follow_links)
-
-
 def _kept(
-    name: str,
-    file: pathlib.Path,
-    folder: PictureFolder,
-    reading: Reading,
-    index: str,
-    log: Callable[[str], None],
+    name: str, source: Source, reading: Reading, index: str, log: Callable[[str], None]
 ) -> RowIndex | None:
     """The index on disk, or None where there is none that may be used."""
     try:
-        kept = load_index(name, file)
+        kept = load_index(name, source)
         if kept is not None:
-            _look_again(kept, file, folder, reading.sampling)
+            _look_again(kept, source, reading.sampling)
         return kept
     except StaleIndex as stale:
-        line = f"rows {file}: the index {stale}"
+        line = f"rows {source.place}: the index {stale}"
         if index == "refuse":
             raise MresError(f"{line}. Make it again with mres data prepare.") from None
         log(f"{line}; it is made again")
         return None
 
 
-def _look_again(
-    index: RowIndex, file: pathlib.Path, folder: PictureFolder, sampling: FrameSampling
-) -> None:
+def _look_again(index: RowIndex, source: Source, sampling: FrameSampling) -> None:
     """Raises `StaleIndex` if a row whose pictures or clips were bad could be used now."""
+    if isinstance(source, FrontToBack):
+        return
     kinds = [1 + BAD_KINDS.index(kind) for kind in _RELOADABLE]
     for number in np.flatnonzero(np.isin(index.kinds, kinds))[:_LOOKED_AT_AGAIN].tolist():
         try:
-            row, _ = parse_row(index.content(file, number), number)
+            found = index.found(source, number)
+            row, _ = parse_row(found.content, number)
             for name in row.images:
-                read_extent(name, folder, sampling)
+                read_extent(name, source.files if found.files is None else found.files, sampling)
         except Fault as fault:
             if fault.kind == "changed":
                 raise StaleIndex("is of other contents") from None
@@ -149,16 +133,15 @@ def _look_again(
 
 def _made(
     name: str,
-    file: pathlib.Path,
-    folder: PictureFolder,
+    source: Source,
     reading: Reading,
     tokenizer: Tokenizer,
     log: Callable[[str], None],
 ) -> RowIndex:
-    facts = file_facts(file)
-    made = build_index(file, folder, reading, tokenizer)
-    digest = file_digest(file)
-    if file_facts(file) != facts:
-        raise MresError(f"rows {file}: the file changed while it was read. Start again.")
-    save_index(made, name, file, {**facts, "sha256": digest}, log=log)
+    facts = source.facts()
+    made = build_index(source, reading, tokenizer)
+    digest = source.digest()
+    if source.facts() != facts:
+        raise MresError(f"rows {source.place}: the file changed while it was read. Start again.")
+    save_index(made, name, source, {**facts, "sha256": digest}, log=log)
     return made

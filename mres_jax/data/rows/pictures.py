@@ -1,27 +1,15 @@
-"""The picture folder of a data set: names that stay inside it, and sizes from headers alone."""
+"""The picture folder of a data set: names that stay inside it."""
 
 import os
 import pathlib
 
-from mres_jax.data.images import ADDRESS, Header, read_header
+from mres_jax.data.images import ADDRESS
+from mres_jax.data.rows.files import Files, folder_frames
 from mres_jax.data.rows.types import Fault, shown
-from mres_jax.errors import BadImageError
-from mres_jax.geometry import Size
-
-_EXTENSIONS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".jpe": "JPEG",
-    ".jfif": "JPEG",
-    ".png": "PNG",
-    ".webp": "WebP",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-}
 
 
-class PictureFolder:
-    """Pictures by name, under one folder.
+class PictureFolder(Files):
+    """Pictures and clips by name, under one folder.
 
     Args:
       root: the folder.
@@ -39,16 +27,23 @@ class PictureFolder:
         Raises:
           Fault: the name is absolute, an address, or leads out of the folder.
         """
-        if not name.strip() or "\0" in name:
-            raise Fault("unsafe path", "a picture has no name")
-        if ADDRESS.match(name):
-            raise Fault("unsafe path", f"{shown(name)} is an address; download it first")
-        if os.path.isabs(name):
-            raise Fault("unsafe path", f"{shown(name)} is absolute; name it from the folder on")
-        if ".." in name.replace("\\", "/").split("/"):
-            raise Fault("unsafe path", f"{shown(name)} has .. in it")
+        check_name(name)
         folder, base = os.path.split(os.path.join(self.root, name))
         return os.path.join(folder, base) if self.follow_links else self._inside(folder, base, name)
+
+    def find(self, name: str) -> str:
+        return self.path(name)
+
+    def has(self, name: str) -> bool:
+        return os.path.lexists(self.path(name))
+
+    def frames_in(self, name: str) -> list[str] | None:
+        return folder_frames(self.path(name))
+
+    def located(self, name: str) -> str:
+        """Returns the file of a picture whose header can be read; raises as `header`."""
+        self.read_header(name)
+        return self.path(name)
 
     def _inside(self, folder: str, base: str, name: str) -> str:
         real = self._real_folders.get(folder)
@@ -64,29 +59,14 @@ class PictureFolder:
             )
         return path
 
-    def header(self, name: str) -> tuple[Size, bool]:
-        """Returns the upright size of a picture, and whether its extension says what it is.
 
-        Raises:
-          Fault: it is missing, unreadable, or not in the folder.
-        """
-        _, header = self._read(name)
-        suffix = os.path.splitext(name)[1].lower()
-        return header.size, _EXTENSIONS.get(suffix, header.format) == header.format
-
-    def located(self, name: str) -> str:
-        """Returns the file of a picture whose header can be read; raises as `header`."""
-        return self._read(name)[0]
-
-    def _read(self, name: str) -> tuple[str, Header]:
-        path = self.path(name)
-        try:
-            return path, read_header(path, name=shown(name, 300))
-        except BadImageError as error:
-            raise picture_fault(path, error) from None
-
-
-def picture_fault(path: str, error: BadImageError) -> Fault:
-    """What a picture that cannot be read is counted under."""
-    kind = "bad picture" if os.path.lexists(path) else "missing picture"
-    return Fault(kind, str(error).rstrip("."))
+def check_name(name: str) -> None:
+    """Raises `Fault` for a name that is absolute, an address, or leads upwards."""
+    if not name.strip() or "\0" in name:
+        raise Fault("unsafe path", "a picture has no name")
+    if ADDRESS.match(name):
+        raise Fault("unsafe path", f"{shown(name)} is an address; download it first")
+    if os.path.isabs(name):
+        raise Fault("unsafe path", f"{shown(name)} is absolute; name it from the folder on")
+    if ".." in name.replace("\\", "/").split("/"):
+        raise Fault("unsafe path", f"{shown(name)} has .. in it")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from mres_jax.data.ladder import fit_ladder
 from mres_jax.data.packing import plan_packs
@@ -14,6 +15,8 @@ from mres_jax.data.rows.summary import Finding
 from mres_jax.data.types import ExampleSize
 
 RUNGS = (1_024, 4_096, 16_384)  # patches
+AREAS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # upper edges of the histogram, 10^6 px
+RATIOS = (0.5, 0.8, 1.25, 2.0)  # the same, width over height
 QUANTILES = {"median": 0.5, "90 %": 0.9, "99 %": 0.99, "largest": 1.0}
 
 
@@ -112,3 +115,16 @@ def quantiles(rows: RowSet) -> dict[str, dict[str, float]]:
         for name, column in columns.items()
         if len(column)
     }
+
+
+def size_histogram(rows: RowSet) -> Int[np.ndarray, "areas ratios"]:
+    """Returns how many pictures and clips are of each area and shape, between `AREAS` and `RATIOS`.
+
+    A size on an edge is below it; the last bins are open.
+    """
+    heights, widths = rows.index.picture_sizes.T.astype(np.float64)
+    bins = np.zeros((len(AREAS) + 1, len(RATIOS) + 1), np.int64)
+    areas = np.searchsorted(AREAS, heights * widths / 1e6, side="left")
+    ratios = np.searchsorted(RATIOS, widths / heights, side="left")
+    np.add.at(bins, (areas, ratios), 1)
+    return bins

@@ -1,7 +1,6 @@
 """A data set of rows on disk: sizes from its index, examples from its files."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,9 +11,10 @@ from mres_jax.data.assemble import assemble, measure_views
 from mres_jax.data.conversations import Message
 from mres_jax.data.images import decode_pillow
 from mres_jax.data.rows.clips import read_clip
+from mres_jax.data.rows.files import Files, label
 from mres_jax.data.rows.forms import parse_row, row_id
 from mres_jax.data.rows.index import Reading, RowIndex
-from mres_jax.data.rows.pictures import PictureFolder, picture_fault
+from mres_jax.data.rows.sources.source import Source
 from mres_jax.data.rows.summary import NAMED, Finding, Tally
 from mres_jax.data.rows.types import BAD_KINDS, Fault, Moving, Row, shown
 from mres_jax.data.spec import ProcessorSpec
@@ -43,13 +43,12 @@ class Measured(NamedTuple):
 
 
 class RowSet:
-    """The usable rows of a file, by their place among them; made by `open_rows`.
+    """The usable rows of a source, by their place among them; made by `open_rows`.
 
     It can be sent to worker processes. Everything about row `i` follows from its number alone.
 
     Attributes:
-      path: the file of rows.
-      folder: of its pictures.
+      source: of the rows and of their files.
       index: integers of all rows.
       spec: of the model, with the template that the rows are read with.
       tokenizer: of the model.
@@ -57,14 +56,13 @@ class RowSet:
 
     def __init__(
         self,
-        path: pathlib.Path,
-        folder: PictureFolder,
+        source: Source,
         index: RowIndex,
         reading: Reading,
         spec: ProcessorSpec,
         tokenizer: Tokenizer,
     ):
-        self.path, self.folder, self.index, self.reading = path, folder, index, reading
+        self.source, self.index, self.reading = source, index, reading
         self.spec = dataclasses.replace(spec, template=reading.template)
         self.tokenizer = tokenizer
         self._usable = index.usable
@@ -79,13 +77,7 @@ class RowSet:
         Raises:
           BadRowError: the file is another one than was indexed.
         """
-        number = int(self._usable[i])
-        content = None
-        try:
-            content = self.index.content(self.path, number)
-            return parse_row(content, number)[0]
-        except Fault as fault:
-            raise BadRowError(row_id(content, number), fault.reason, fault.kind) from None
+        return self._read(i)[0]
 
     def messages(self, i: int) -> list[Message]:
         """Returns the turns of a row with its pictures placed; raises as `row` does."""
@@ -97,7 +89,7 @@ class RowSet:
 
     def images(self, i: int) -> list[Item]:
         """Returns the pictures of a row, `uint8 [h w 3]`, and its clips; raises as `example`."""
-        items = self._items(self.row(i), i)
+        items = self._items(*self._read(i), i)
         return [item if isinstance(item, Clip) else np.asarray(item) for item in items]
 
     def measure(self, to_views: ToViews) -> Measured:
@@ -136,8 +128,8 @@ class RowSet:
           BadRowError: a picture or clip cannot be decoded, or it or the row changed since the
             index.
         """
-        row, sizes = self.row(i), self.sizes(i)
-        images = self._items(row, i)
+        (row, files), sizes = self._read(i), self.sizes(i)
+        images = self._items(row, files, i)
         try:
             messages = self.reading.messages(row)
             views = to_views(sizes, "", self.spec)
@@ -147,9 +139,24 @@ class RowSet:
             raise BadRowError(row.id, str(error), "refused by policy") from None
         return assemble(images, views, messages, self.spec, self.tokenizer, label_mask=label_mask)
 
-    def _items(self, row: Row, i: int) -> list[Image.Image | Clip]:
+    def _read(self, i: int) -> tuple[Row, Files]:
+        """A row, and what its names stand for."""
+        number = int(self._usable[i])
+        found = None
         try:
-            return [self._item(*each) for each in zip(row.images, self.sizes(i), strict=True)]
+            found = self.index.found(self.source, number)
+            files = self.source.files if found.files is None else found.files
+            return parse_row(found.content, number)[0], files
+        except Fault as fault:
+            name = row_id(found and found.content, number)
+            raise BadRowError(name, fault.reason, fault.kind) from None
+
+    def _items(self, row: Row, files: Files, i: int) -> list[Image.Image | Clip]:
+        try:
+            return [
+                self._item(name, files, extent)
+                for name, extent in zip(row.images, self.sizes(i), strict=True)
+            ]
         except Fault as fault:
             raise BadRowError(row.id, fault.reason, fault.kind) from None
 
@@ -159,15 +166,15 @@ class RowSet:
         except MresError as error:
             return Fault("refused by policy", str(error))
 
-    def _item(self, name: str | Moving, extent: Extent) -> Image.Image | Clip:
+    def _item(self, name: str | Moving, files: Files, extent: Extent) -> Image.Image | Clip:
         if isinstance(name, Moving):
-            clip = read_clip(name, self.folder, self.reading.sampling)
+            clip = read_clip(name, files, self.reading.sampling)
             self._check_unchanged(f"video {shown(name.name)}", clip.extent, extent)
             return clip
         try:
-            pixels = decode_pillow(self.folder.path(name), name=shown(name, 300))
+            pixels = decode_pillow(files.picture(name), name=label(name))
         except BadImageError as error:
-            raise picture_fault(self.folder.path(name), error) from None
+            raise files.fault(name, error) from None
         size = Size(pixels.height, pixels.width)
         self._check_unchanged(f"picture {shown(name)}", size, extent)
         return pixels
@@ -177,13 +184,13 @@ class RowSet:
             raise Fault(
                 "changed",
                 f"{what} is {_described(now)}, but {_described(indexed)} in the index. Run mres "
-                f"data prepare {self.path}",
+                f"data prepare {self.source.place}",
             )
 
     def _name(self, number: int) -> str:
         try:
-            return row_id(self.index.content(self.path, number), number)
-        except Fault:
+            return row_id(self.index.found(self.source, number).content, number)
+        except (Fault, MresError):
             return row_id(None, number)
 
 

@@ -1,11 +1,11 @@
-"""Files of rows -> where each row stands, without holding them: a JSON list, or JSON lines."""
+"""JSON files of rows -> where each row stands, without holding them: a list, or lines."""
 
 import codecs
 import json
-import pathlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from mres_jax.data.rows.files import Files
 from mres_jax.data.rows.types import Fault, shown
 from mres_jax.errors import MresError
 
@@ -15,6 +15,15 @@ _BLANK = " \t\r\n"
 _BOM = codecs.BOM_UTF8
 
 
+@runtime_checkable
+class Openable(Protocol):
+    """A path, on a disk or in a bucket."""
+
+    def open(self, mode: str, /) -> Any:
+        """Opens the file."""
+        ...
+
+
 class Found(NamedTuple):
     """One row of a file.
 
@@ -22,14 +31,16 @@ class Found(NamedTuple):
       offset: of its first byte.
       source: its bytes, JSON.
       content: what they say, or the `Fault` of a line that is no JSON.
+      files: what its names stand for, where it holds them itself.
     """
 
     offset: int
     source: bytes
     content: Any
+    files: Files | None = None
 
 
-def scan_rows(path: pathlib.Path) -> Iterator[Found]:
+def scan_rows(path: Openable) -> Iterator[Found]:
     """Yields the rows of a file in order, one at a time.
 
     Args:
@@ -64,7 +75,7 @@ def decode_row(source: bytes) -> Any:
         raise Fault("not JSON", f"no JSON ({shown(error)})") from None
 
 
-def _scan_lines(path: pathlib.Path, offset: int) -> Iterator[Found]:
+def _scan_lines(path: Openable, offset: int) -> Iterator[Found]:
     with path.open("rb") as file:
         file.seek(offset)
         for line in file:
@@ -78,7 +89,7 @@ def _scan_lines(path: pathlib.Path, offset: int) -> Iterator[Found]:
             offset += len(line)
 
 
-def _scan_list(path: pathlib.Path, offset: int) -> Iterator[Found]:
+def _scan_list(path: Openable, offset: int) -> Iterator[Found]:
     with path.open("rb") as file:
         file.seek(offset)
         text = _Window(path, file, offset)
@@ -97,7 +108,7 @@ def _scan_list(path: pathlib.Path, offset: int) -> Iterator[Found]:
 class _Window:
     """The part of a file that is being read, as text, with the place of its first byte."""
 
-    def __init__(self, path: pathlib.Path, file: Any, offset: int):
+    def __init__(self, path: Openable, file: Any, offset: int):
         self.path, self.file = path, file
         self.decode = codecs.getincrementaldecoder("utf-8")()
         self.text, self.at, self.offset, self.ended = "", 0, offset, False

@@ -3,7 +3,7 @@
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -93,11 +93,25 @@ def read_frames(
     return read_pictures(files, chosen, name=name)
 
 
-def read_pictures(files: Sequence[str | os.PathLike[str]], chosen: Chosen, *, name: str) -> Clip:
-    """Returns the chosen ones of picture files as a clip; errors are those of `read_frames`."""
-    some = [files[i] for i in chosen.places]
+def read_pictures(
+    files: Sequence[str | os.PathLike[str] | bytes],
+    chosen: Chosen,
+    *,
+    name: str,
+    names: Sequence[str] | None = None,
+) -> Clip:
+    """Returns the chosen ones of picture files as a clip; errors are those of `read_frames`.
+
+    Args:
+      files: all of them, in order.
+      chosen: which are looked at.
+      name: of the clip, for errors.
+      names: of the files, for errors; their paths by default.
+    """
+    names = [str(file) for file in files] if names is None else names
+    some = [names[i] for i in chosen.places]
     try:
-        pictures = [decode_image(file) for file in some]
+        pictures = [decode_image(files[i], name=names[i]) for i in chosen.places]
     except BadImageError as error:
         raise BadVideoError(f"video {name}: {error}") from None
     check_one_size(some, [Size(*picture.shape[:2]) for picture in pictures], name=name)
@@ -130,7 +144,17 @@ def frame_names(folder: pathlib.Path) -> list[str]:
             )
     if not files:
         raise BadVideoError(f"video {folder}: the folder has no frames.")
-    return sorted((file.name for file in files), key=_natural)
+    return in_order(file.name for file in files)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Sorts names of frames by the numbers in them.
+
+    Example:
+      >>> in_order(["f10.png", "f9.png"])
+      ['f9.png', 'f10.png']
+    """
+    return sorted(names, key=_natural)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -4,13 +4,13 @@ import os
 import pathlib
 
 from mres_jax.config import QuestionFile
-from mres_jax.data.rows import TaskRow, scan_task
+from mres_jax.data.rows import Questioning, QuestionRow, scan_questions
 from mres_jax.data.rows.pictures import PictureFolder
 from mres_jax.data.rows.summary import Tally
 from mres_jax.data.rows.tasks import rows_file
 from mres_jax.data.rows.types import BAD_KINDS, Fault, shown
 from mres_jax.data.spec import ProcessorSpec
-from mres_jax.data.video import FrameSampling, open_clip
+from mres_jax.data.video import FrameSampling
 from mres_jax.errors import ConfigError, MresError, suggest
 from mres_jax.evaluation.arms.metrics import METRICS, grade_row
 from mres_jax.evaluation.arms.questions import AskedQuestion, Grade
@@ -37,8 +37,8 @@ def read_questions(task: QuestionFile) -> list[AskedQuestion]:
     file = rows_file(pathlib.Path(task.path))
     folder = PictureFolder(file.parent if task.images is None else pathlib.Path(task.images))
     tally, questions, count = Tally(), [], 0
-    rows = scan_task(file, folder, scorers=tuple(METRICS), scorer=task.metric, clips=True)
-    for name, row in rows:
+    asked = Questioning(scorers=tuple(METRICS), scorer=task.metric, clips=True)
+    for name, row in scan_questions(file, folder, asked):
         count += 1
         try:
             if isinstance(row, Fault):
@@ -58,7 +58,7 @@ def read_questions(task: QuestionFile) -> list[AskedQuestion]:
     return questions
 
 
-def _check(row: TaskRow) -> None:
+def _check(row: QuestionRow) -> None:
     """Raises `Fault` for a row that no answer could be scored by."""
     for text in (row.question, *row.answers, *row.options):
         if len(text) > MAX_CHARS:
@@ -75,7 +75,7 @@ def _check(row: TaskRow) -> None:
 
 
 def question_of(
-    row: TaskRow, *, group: str = "", metric: str = "", grade: Grade | None = None
+    row: QuestionRow, *, group: str = "", metric: str = "", grade: Grade | None = None
 ) -> AskedQuestion:
     """Returns a row as a question.
 
@@ -86,12 +86,10 @@ def question_of(
       grade: in place of the row's metric.
     """
     sizes = row.sizes()
-    files = [p for p in row.pictures if isinstance(p, str)] + list(row.clips)
+    files = [file for file in (*row.pictures, *row.clips) if isinstance(file, str)]
 
     def open_items(spec: ProcessorSpec | None) -> list[Item]:
-        sampling = FrameSampling.of(spec)
-        clips = [open_clip(clip, sampling, fps=sampling.fps) for clip in row.clips]
-        return [*row.images(), *clips]
+        return row.items(FrameSampling.of(spec))
 
     def score(answer: Answer) -> float:
         return grade_row(row, answer)

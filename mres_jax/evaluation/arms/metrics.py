@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 from mres_jax import rewards
-from mres_jax.data.rows import TaskRow
+from mres_jax.data.rows import QuestionRow
 from mres_jax.errors import MresError
 from mres_jax.protocols import Answer
 from mres_jax.scoring import anls, choice_letters, grade
 
-Score = Callable[[str, TaskRow], float]  # the text of an answer, what was asked
+Score = Callable[[str, QuestionRow], float]  # the text of an answer, what was asked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Metric:
 
     says: str
     score: Score | None = None
-    reads: Callable[[str, TaskRow], bool] = lambda answer, row: bool(answer.strip())
+    reads: Callable[[str, QuestionRow], bool] = lambda answer, row: bool(answer.strip())
 
 
 def _best(rule: Callable[[str, str], float]) -> Score:
@@ -32,7 +32,7 @@ def _best(rule: Callable[[str, str], float]) -> Score:
     return lambda text, row: max(rule(text, answer) for answer in row.answers)
 
 
-def _graded(text: str, row: TaskRow) -> float:
+def _graded(text: str, row: QuestionRow) -> float:
     return grade(row.scorer, text, row.answers, options=row.options)
 
 
@@ -40,16 +40,16 @@ def _letters(rule: Callable[[str, str, Sequence[str]], float]) -> Score:
     return lambda text, row: max(rule(text, answer, row.options) for answer in row.answers)
 
 
-def _span(text: str, row: TaskRow) -> float:
+def _span(text: str, row: QuestionRow) -> float:
     spans = [span for answer in row.answers if (span := rewards.parse_span(answer))]
     return rewards.best_span_iou(text, spans)
 
 
-def _is_number(answer: str, row: TaskRow) -> bool:
+def _is_number(answer: str, row: QuestionRow) -> bool:
     return rewards.parse_number(answer) is not None
 
 
-def _names_options(answer: str, row: TaskRow) -> bool:
+def _names_options(answer: str, row: QuestionRow) -> bool:
     return bool(choice_letters(answer, row.options))
 
 
@@ -94,7 +94,7 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
-def grade_row(row: TaskRow, answer: Answer) -> float:
+def grade_row(row: QuestionRow, answer: Answer) -> float:
     """Returns the score of an answer by the metric that a row names, 0 to 1.
 
     Raises:

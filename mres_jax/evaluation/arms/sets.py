@@ -5,7 +5,7 @@ import functools
 from collections.abc import Sequence
 
 from mres_jax.config import Benchmark
-from mres_jax.data.rows import TaskRow
+from mres_jax.data.rows import QuestionRow
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import MresError
 from mres_jax.evaluation.arms.files import question_of
@@ -40,7 +40,7 @@ def open_benchmark(task: Benchmark) -> list[AskedQuestion]:
     return [question_of(row, group=f"{row.tags[1]} {row.question}") for row in rows]
 
 
-def _unique(rows: Sequence[TaskRow], name: str) -> Sequence[TaskRow]:
+def _unique(rows: Sequence[QuestionRow], name: str) -> Sequence[QuestionRow]:
     ids = [row.id for row in rows]
     twice = sorted({id_ for id_ in ids if ids.count(id_) > 1}) if len(set(ids)) < len(ids) else []
     if twice:
@@ -48,7 +48,7 @@ def _unique(rows: Sequence[TaskRow], name: str) -> Sequence[TaskRow]:
     return rows
 
 
-def _element(row: TaskRow) -> AskedQuestion:
+def _element(row: QuestionRow) -> AskedQuestion:
     asked = question_of(row, metric="element", grade=functools.partial(hits_element, row))
     return dataclasses.replace(asked, text=_WHERE.format(command=row.question))
 

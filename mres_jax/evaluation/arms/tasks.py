@@ -11,7 +11,7 @@ from typing import Any
 from mres_jax.config import Benchmark, Generated, QuestionFile
 from mres_jax.data.documents import Document, Question
 from mres_jax.data.documents.render import paint
-from mres_jax.data.rows import TaskRow
+from mres_jax.data.rows import QuestionRow
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import MresError
 from mres_jax.evaluation.arms.files import read_questions
@@ -97,7 +97,7 @@ def _generated(task: Generated, seed: int, limit: int | None) -> EvalTask:
 
 def _asked(number: int, document: Document, question: Question) -> AskedQuestion:
     area_bin, ratio_bin = question.tags[-2:]
-    row = TaskRow(
+    row = QuestionRow(
         id=question.id,
         pictures=(),
         question=question.text,

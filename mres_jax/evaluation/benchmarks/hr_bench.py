@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mres_jax.data.rows import TaskRow
+from mres_jax.data.rows import QuestionRow
 from mres_jax.errors import BadRowError, MresError
 from mres_jax.evaluation.benchmarks.shares import field, shares
 from mres_jax.protocols import Answer
@@ -27,7 +27,7 @@ LETTERS = ("A", "B", "C", "D")
 COLUMNS = ("index", "question", "answer", "category", *LETTERS, "cycle_category", "image")
 
 
-def load_hr_bench(file: str | os.PathLike[str]) -> list[TaskRow]:
+def load_hr_bench(file: str | os.PathLike[str]) -> list[QuestionRow]:
     """Returns the rows of a released file: `.tsv`, or `.parquet` where pyarrow is installed.
 
     A picture that several rows share, as the cycles of a question do, is held once.
@@ -75,7 +75,7 @@ def _check_columns(path: pathlib.Path, names: Sequence[str]) -> None:
         raise MresError(f"hrbench {path}: no columns {', '.join(missing)}.")
 
 
-def _row(content: Mapping[str, Any], pictures: dict[str, bytes]) -> TaskRow:
+def _row(content: Mapping[str, Any], pictures: dict[str, bytes]) -> QuestionRow:
     row = str(content["index"])
     answer = field(content, "answer", str, row).strip()
     category = field(content, "category", str, row)
@@ -84,7 +84,7 @@ def _row(content: Mapping[str, Any], pictures: dict[str, bytes]) -> TaskRow:
             row, f"answer {answer!r} (A to D), category {category!r} ({', '.join(CATEGORIES)})"
         )
     picture, key = _picture(content["image"], row)
-    return TaskRow(
+    return QuestionRow(
         id=row,
         pictures=(pictures.setdefault(key, picture),),
         question=field(content, "question", str, row),
@@ -106,7 +106,7 @@ def _picture(text: Any, row: str) -> tuple[bytes, str]:
     return picture, hashlib.sha256(picture).hexdigest()[:16]
 
 
-def score_hr_bench(rows: Sequence[TaskRow], answers: Sequence[Answer]) -> dict[str, Interval]:
+def score_hr_bench(rows: Sequence[QuestionRow], answers: Sequence[Answer]) -> dict[str, Interval]:
     """Returns the share right: `average` over all rows, `single`, `cross`, and `circular`.
 
     The benchmark's own numbers are the first three, means over cycles. `circular` is stricter:

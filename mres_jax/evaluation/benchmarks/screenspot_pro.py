@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mres_jax.data.images import read_size
-from mres_jax.data.rows import TaskRow
+from mres_jax.data.rows import QuestionRow
 from mres_jax.errors import BadImageError, BadRowError, MresError
 from mres_jax.evaluation.benchmarks.shares import field, read_json_file, shares
 from mres_jax.geometry import Box
@@ -25,7 +25,7 @@ UI_TYPES = ("text", "icon")
 
 def load_screenspot_pro(
     directory: str | os.PathLike[str], *, language: str = "en"
-) -> list[TaskRow]:
+) -> list[QuestionRow]:
     """Returns the rows of a copy: `annotations/*.json` and `images/`.
 
     Args:
@@ -50,7 +50,7 @@ def load_screenspot_pro(
     ]
 
 
-def _row(content: Any, where: str, root: pathlib.Path, instruction: str) -> TaskRow:
+def _row(content: Any, where: str, root: pathlib.Path, instruction: str) -> QuestionRow:
     row = str(content.get("id", where)) if isinstance(content, dict) else where
     path = root / "images" / field(content, "img_filename", str, row)
     box = field(content, "bbox", list, row)
@@ -69,7 +69,7 @@ def _row(content: Any, where: str, root: pathlib.Path, instruction: str) -> Task
     kind = field(content, "ui_type", str, row)
     if kind not in UI_TYPES:
         raise BadRowError(row, f"ui_type {kind!r}; have {', '.join(UI_TYPES)}")
-    return TaskRow(
+    return QuestionRow(
         id=row,
         pictures=(str(path),),
         question=field(content, instruction, str, row),
@@ -81,7 +81,7 @@ def _row(content: Any, where: str, root: pathlib.Path, instruction: str) -> Task
     )
 
 
-def hits_element(row: TaskRow, answer: Answer) -> float:
+def hits_element(row: QuestionRow, answer: Answer) -> float:
     """Returns 1.0 where the point of an answer, or the centre of its box, is on the element.
 
     Edges count, as in the released scorer; an answer that cannot be read is wrong.
@@ -97,7 +97,9 @@ def hits_element(row: TaskRow, answer: Answer) -> float:
     return float(row.box.top <= y <= row.box.bottom and row.box.left <= x <= row.box.right)
 
 
-def score_screenspot_pro(rows: Sequence[TaskRow], answers: Sequence[Answer]) -> dict[str, Interval]:
+def score_screenspot_pro(
+    rows: Sequence[QuestionRow], answers: Sequence[Answer]
+) -> dict[str, Interval]:
     """Returns the share of elements hit: `average` over rows, `text`, `icon`, and each group."""
     right = [hits_element(row, answer) for row, answer in zip(rows, answers, strict=True)]
     return {

@@ -5,14 +5,14 @@ import pathlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-from mres_jax.data.rows import TaskRow
+from mres_jax.data.rows import QuestionRow
 from mres_jax.errors import BadRowError, MresError
 from mres_jax.protocols import Answer
 from mres_jax.scoring import Interval, wilson_interval
 
 
 def shares(
-    rows: Sequence[TaskRow], right: Sequence[float], group: Callable[[TaskRow], Hashable]
+    rows: Sequence[QuestionRow], right: Sequence[float], group: Callable[[QuestionRow], Hashable]
 ) -> dict[str, Interval]:
     """Returns the share right of each group, with 95 % Wilson intervals."""
     members: dict[Hashable, list[float]] = {}
@@ -23,7 +23,7 @@ def shares(
     }
 
 
-def window_recall(rows: Sequence[TaskRow], answers: Sequence[Answer]) -> Interval:
+def window_recall(rows: Sequence[QuestionRow], answers: Sequence[Answer]) -> Interval:
     """Returns how often a view of the last pass holds all of the box: a bound of any zoom.
 
     Rows without a box do not count.

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mres_jax.data.images import read_size
-from mres_jax.data.rows import TaskRow
+from mres_jax.data.rows import QuestionRow
 from mres_jax.errors import BadImageError, BadRowError, MresError
 from mres_jax.evaluation.benchmarks.shares import field, read_json_file, shares
 from mres_jax.geometry import Box
@@ -27,7 +27,7 @@ CATEGORIES = ("direct_attributes", "relative_position")
 _OPTION = re.compile(r"^\(([A-D])\)\s*(.+?)\s*$", re.MULTILINE)
 
 
-def load_vstar(directory: str | os.PathLike[str]) -> list[TaskRow]:
+def load_vstar(directory: str | os.PathLike[str]) -> list[QuestionRow]:
     """Returns the rows of a copy: `test_questions.jsonl` and the folders of pictures.
 
     Rows of the two categories that count; others (OCR, GPT4V-hard) are left to their own files.
@@ -46,7 +46,7 @@ def load_vstar(directory: str | os.PathLike[str]) -> list[TaskRow]:
     return counted
 
 
-def _row(content: Any, where: str, root: pathlib.Path) -> TaskRow:
+def _row(content: Any, where: str, root: pathlib.Path) -> QuestionRow:
     row = str(content.get("question_id", where)) if isinstance(content, dict) else where
     text, label = (field(content, name, str, row) for name in ("text", "label"))
     found = _OPTION.findall(text)
@@ -58,7 +58,7 @@ def _row(content: Any, where: str, root: pathlib.Path) -> TaskRow:
         read_size(path)
     except BadImageError as error:
         raise BadRowError(row, str(error)) from None
-    return TaskRow(
+    return QuestionRow(
         id=row,
         pictures=(str(path),),
         question=text[: text.index("(A)")].strip(),
@@ -82,7 +82,7 @@ def _box(file: pathlib.Path, row: str) -> Box | None:
         raise BadRowError(row, f"bbox {boxes} is no list of left, top, width, height") from None
 
 
-def score_vstar(rows: Sequence[TaskRow], answers: Sequence[Answer]) -> dict[str, Interval]:
+def score_vstar(rows: Sequence[QuestionRow], answers: Sequence[Answer]) -> dict[str, Interval]:
     """Returns the share right: `average` over all rows, and each category."""
     right = [row.grade(answer) for row, answer in zip(rows, answers, strict=True)]
     return {

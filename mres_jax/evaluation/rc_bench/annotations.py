@@ -15,6 +15,7 @@ from mres_jax.data.rows.scan import scan_rows
 from mres_jax.data.rows.summary import Finding, Tally
 from mres_jax.data.rows.types import Fault, shown
 from mres_jax.data.video import FrameSampling
+from mres_jax.data.wire import is_data_url
 from mres_jax.errors import BadImageError, MresError
 from mres_jax.evaluation.rc_bench.items import METRICS, Metric
 from mres_jax.geometry import Size
@@ -153,6 +154,8 @@ def picture_of(content: Any) -> str:
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
         raise Fault("unknown form", f"one picture is asked about; got {shown(value)!r}")
+    if is_data_url(names[0]):
+        raise Fault("unsafe path", f"{shown(names[0], 40)} is an address; save it as a file")
     return names[0]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from mres_jax.data.rows import Task, TaskRow
+from mres_jax.data.rows import QuestionRow, Task
 from mres_jax.errors import MresError, RunError
 from mres_jax.protocols import Answer, Answerer, Request, Sampling
 from mres_jax.resolution.complexity import find_complexity
@@ -156,7 +156,7 @@ def _mean_complexity(measure: Callable[[np.ndarray], float], images: Sequence[np
 
 
 def _requests(
-    row: TaskRow,
+    row: QuestionRow,
     images: Sequence[np.ndarray],
     candidates: Sequence[Candidate],
     perturbations: int,

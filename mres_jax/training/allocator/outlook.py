@@ -66,8 +66,10 @@ def describe(name: str, outlook: Outlook) -> str:
 
 
 def _stills(row: QuestionRow, most: int) -> int:
-    return len(row.files) if row.form == "images" else min(most, len(row.files))
+    listed = (len(clip) for clip in row.clips if not isinstance(clip, str))
+    return len(row.pictures) + sum(min(most, count) for count in listed)
 
 
 def _frames(rows: Sequence[QuestionRow], most: int) -> int:
-    return sum(most if row.form == "video" else _stills(row, most) for row in rows)
+    files = (sum(isinstance(clip, str) for clip in row.clips) for row in rows)
+    return sum(most * n + _stills(row, most) for n, row in zip(files, rows, strict=True))

@@ -53,7 +53,7 @@ class RowExamples:
         measured = [rows.measure(policy) for policy in self.policies]
         for policy, one in zip(self.policies, measured, strict=True):
             if one.refused is not None:
-                log(f"{rows.path.name}: left out under {policy}: {one.refused}")
+                log(f"{rows.source.name}: left out under {policy}: {one.refused}")
         taken = functools.reduce(np.intersect1d, [one.rows for one in measured])
         self.taken = taken = self._kept(taken, kept)
         self._sizes: Any = np.stack([one.sizes[np.isin(one.rows, taken)] for one in measured])
@@ -64,7 +64,7 @@ class RowExamples:
             return taken[:0] if kept == "held_out" else taken
         if count >= have:
             raise ConfigError(
-                f"run: held_out={count} of {self.rows.path.name}, which has {have} usable rows: "
+                f"run: held_out={count} of {self.rows.source.name}, which has {have} usable rows: "
                 "nothing is left to train on. Hold out fewer."
             )
         held = held_out_rows(have, count)
@@ -82,7 +82,7 @@ class RowExamples:
         """For messages."""
         places, _ = self._drawn(epoch)
         row = self.rows.index.usable[self.taken[places[number]]]
-        return f"row {row} of {self.rows.path.name}"
+        return f"row {row} of {self.rows.source.name}"
 
     def example(self, epoch: int, number: int) -> Example:
         """One row.
@@ -99,7 +99,7 @@ class RowExamples:
             )
         except BadRowError as error:
             if self.data.on_bad == "raise":
-                raise RunError(f"data: {self.rows.path.name}: {error}") from None
+                raise RunError(f"data: {self.rows.source.name}: {error}") from None
             raise
 
     def _drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:

@@ -72,7 +72,7 @@ def open_sources(
         else:
             rows = open_rows(
                 part.path,
-                images=part.images,
+                images=part.images or None,
                 spec=spec,
                 tokenizer=tokenizer,
                 template=part.template,
