@@ -33,7 +33,7 @@ from mres_jax.training.optimizer import make_optimizer
 
 ANSWERS = ("blue", "the invoice is red and the total is blue", "red", "the total is red")
 SIZES = ((24, 40), (8, 48), (32, 32), (16, 16))  # px
-SMALL, LARGE = (160, 192), (192, 224)  # patches and tokens of two rungs
+SMALL, LARGE = (160, 256), (192, 288)  # patches and tokens of two rungs
 
 
 TOKENIZER = testing.tiny_tokenizer()
@@ -55,7 +55,7 @@ def make_pack(tiny: testing.TinyModel, seed: int, lengths: tuple[int, int]) -> P
     canvases = tuple(sorted({canvas.shape[:2] for e in examples for canvas in e.canvases}))
     patches, tokens = lengths
     rung = Rung(
-        max_patches=patches, max_tokens=tokens, max_views=4, max_examples=2, canvases=canvases
+        max_patches=patches, max_tokens=tokens, max_views=12, max_examples=2, canvases=canvases
     )
     return pack(examples, rung)
 
