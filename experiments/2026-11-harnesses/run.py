@@ -1,7 +1,6 @@
 """One model, the same questions, three ways: lmms-eval, `mres eval`, `mres serve` with a client.
 
-    python -m venv /tmp/harnesses && /tmp/harnesses/bin/pip install -e '.[lmms,parquet]' openai
-    /tmp/harnesses/bin/python experiments/2026-11-harnesses/run.py
+    make harnesses      # sets up .venv-lmms with lmms-eval and the openai client, then runs this
 
 Offline. The questions are HR-Bench and ScreenSpot-Pro in their released form, made here from
 generated documents; lmms-eval reads them by task files of `mres_jax.harness`. Ends with an error
@@ -203,7 +202,7 @@ def compare(rows: list[dict], ways: dict[str, Answers], policy: str) -> int:
             print(f"{row['id']}: {said}")
     kinds = len(set(ways["mres eval"].values()))
     print(
-        f"{len(rows)} questions under {policy} by {', '.join(ways)}: {len(rows) - bad} the same "
+        f"{len(rows)} cases under {policy} by {', '.join(ways)}: {len(rows) - bad} the same "
         f"letter for letter ({kinds} different texts), {bad} not"
     )
     return int(bad > 0)
