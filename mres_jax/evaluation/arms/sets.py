@@ -25,7 +25,7 @@ from mres_jax.evaluation.benchmarks import (
 from mres_jax.evaluation.rc_bench import RCSet, open_set, score_item
 from mres_jax.protocols import Answer, Item
 
-_LOADERS = {  # of those whose questions are asked as they stand; about one picture, its last tag
+_LOADERS = {  # of rows whose last tag is the picture or the video that they are about
     "textvqa_val": load_textvqa,
     "chartqa": load_chartqa,
     "docvqa_val": load_docvqa,
