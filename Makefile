@@ -6,6 +6,7 @@ READY_PARITY = $(VENV)-parity/.ready
 READY_NOTEBOOKS = $(VENV)/.ready-notebooks
 READY_DOCS = $(VENV)/.ready-docs
 READY_AOT = $(VENV)-aot/.ready
+READY_LMMS = $(VENV)-lmms/.ready
 READY_CUDA = $(VENV)-aot-cuda/.ready
 JOBS = 2
 HERE = not gpu and not tpu and not parity and not slow
@@ -15,12 +16,12 @@ export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/.cache/jax
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: help demo test lint types wheel parity notebooks docs aot aot-cuda nightly lock clean
+.PHONY: help demo test lint types wheel parity notebooks docs aot aot-cuda harnesses nightly lock clean
 
 help:
 	@echo "make demo     set up, then see the main job done (SEED=1 changes all of it)"
 	@echo "make test     set up, then run the tests that this machine can run"
-	@echo "make lint types wheel parity notebooks docs aot aot-cuda nightly lock clean: see CONTRIBUTING.md"
+	@echo "make lint types wheel parity notebooks docs aot aot-cuda harnesses nightly lock clean: see CONTRIBUTING.md"
 
 demo: $(READY)
 	$(BIN)/mres demo $(if $(SEED),--seed $(SEED)) $(ARGS)
@@ -62,6 +63,10 @@ aot: $(READY_AOT)
 aot-cuda: $(READY_CUDA)
 	$(VENV)-aot-cuda/bin/python kernels/aot/cuda.py $(ARGS)
 
+# One model asked by lmms-eval, by mres eval and by a client; 7 GB of its own, so nightly runs it where it is set up.
+harnesses: $(READY_LMMS)
+	$(VENV)-lmms/bin/python experiments/2026-11-harnesses/run.py $(ARGS)
+
 nightly: $(READY)
 	scripts/nightly.sh
 
@@ -89,6 +94,12 @@ $(READY_DOCS): $(READY)
 
 $(READY_AOT): pyproject.toml scripts/lock.py scripts/setup.sh
 	@scripts/setup.sh $(VENV)-aot aot
+	@touch $@
+
+# lmms-eval's pins are not those of the lock, so none of them hold here.
+$(READY_LMMS): pyproject.toml scripts/find_python.sh
+	$(or $(PYTHON),$(shell scripts/find_python.sh)) -m venv $(VENV)-lmms
+	$(VENV)-lmms/bin/pip install --no-compile --editable '.[lmms,parquet]' openai
 	@touch $@
 
 $(READY_CUDA): pyproject.toml scripts/lock.py scripts/setup.sh

@@ -36,6 +36,11 @@ run "TPU kernels" .venv-aot .venv-aot/bin/python kernels/aot/budgets.py bundles 
 run "TPU kernels, memory" .venv-aot .venv-aot/bin/python kernels/aot/budgets.py memory
 make .venv-aot-cuda/.ready || exit 1
 run "GPU kernels" .venv-aot-cuda .venv-aot-cuda/bin/python kernels/aot/cuda.py --grid
+if [ -e .venv-lmms/.ready ]; then
+  run harnesses .venv-lmms make harnesses
+else
+  rows+=("| harnesses | - | not run: make harnesses sets it up | - |")
+fi
 run kills .venv-3.11 .venv-3.11/bin/python experiments/2026-11-kill/run.py
 
 {

@@ -15,7 +15,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 TOPS = {"mres_jax": ROOT, "mres_kernels": ROOT / "kernels"}
 GROUND = {"errors", "files", "geometry"}  # no arrays of jax
-LEVEL_5 = ("training", "evaluation", "serving")
+LEVEL_5 = ("training", "evaluation", "serving", "harness")
 LEVEL_1 = GROUND | {"typing", "protocols", "quantities", "scoring", "rewards", "config"}
 MAY_IMPORT = {  # room -> rooms, whether at the top of a file or inside a function
     "__init__": {"inference"},
@@ -37,6 +37,7 @@ MAY_IMPORT = {  # room -> rooms, whether at the top of a file or inside a functi
     "training": LEVEL_1 | {"inference", "models", "resolution", "data", "nn", "ops"},
     "evaluation": LEVEL_1 | {"inference", "models", "resolution", "data"},
     "serving": LEVEL_1 | {"inference", "models", "resolution", "data"},
+    "harness": LEVEL_1 | {"inference", "models", "resolution", "data"},
     "cli": LEVEL_1
     | {"training", "evaluation", "serving", "inference", "models", "resolution", "data"},
     "mres_kernels": set(),

@@ -178,7 +178,7 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="run file, such as configs/tiny/evaluate.py (it is executed); or a task: questions as "
         "JSON lines, a folder with rows.jsonl or a set of mres rcbench, generated[:N], or "
-        "hrbench4k, hrbench8k, vstar_bench, screenspot_pro with :PATH of a copy",
+        "a benchmark with :PATH of a copy, such as hrbench4k, screenspot_pro, chartqa, videomme",
     )
     add("--print-config", action="store_true", help="print the resolved run as JSON and stop")
     add("--smoke", action="store_true", help="a run file's own short form")

@@ -15,6 +15,7 @@ from mres_jax.cli._report import (
 )
 from mres_jax.cli._table import print_table
 from mres_jax.config import (
+    BENCHMARKS,
     Benchmark,
     EvalRun,
     Generated,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 _OF_TASKS = ("model", "policy", "seed", "metric", "images")  # nothing in a run file is called so
 _OF_BOTH = ("out", "limit", "max_new_tokens")
-_BENCHMARKS = ("rcbench", "hrbench4k", "hrbench8k", "vstar_bench", "screenspot_pro")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -88,16 +88,16 @@ def _task(args: argparse.Namespace) -> Any:
         if rest and not rest.isdigit():
             raise ConfigError(f"eval: generated:{rest}: the number of questions is a whole number.")
         return Generated(num_questions=int(rest)) if rest else Generated()
-    if word in _BENCHMARKS and rest:
+    if word in BENCHMARKS and rest:
         return Benchmark(name=word, path=rest)
     path = pathlib.Path(args.file)
     if (path / "card.json").is_file():
         return Benchmark(name="rcbench", path=args.file)
     if not path.exists():
         raise ConfigError(
-            f"eval: no task {args.file!r}.{did_you_mean(word, ('generated', *_BENCHMARKS))} Give a "
+            f"eval: no task {args.file!r}.{did_you_mean(word, ('generated', *BENCHMARKS))} Give a "
             f"run file, a file of questions, a folder with rows.jsonl, generated[:N], or one of "
-            f"{', '.join(_BENCHMARKS)} with :PATH."
+            f"{', '.join(BENCHMARKS)} with :PATH."
         )
     return QuestionFile(path=args.file, images=args.images, metric=args.metric)
 

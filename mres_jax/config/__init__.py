@@ -11,6 +11,7 @@ from mres_jax.config._allocator import (
 from mres_jax.config._codec import diff as diff, from_json as from_json, to_json as to_json
 from mres_jax.config._data import Documents as Documents, Rows as Rows
 from mres_jax.config._eval_run import (
+    BENCHMARKS as BENCHMARKS,
     Benchmark as Benchmark,
     EvalRun as EvalRun,
     Generated as Generated,

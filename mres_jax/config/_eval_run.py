@@ -10,7 +10,10 @@ from typing import Any, Literal
 from mres_jax.config._checks import require
 from mres_jax.config._values import did_you_mean
 
-BENCHMARKS = ("rcbench", "hrbench4k", "hrbench8k", "vstar_bench", "screenspot_pro")
+BENCHMARKS = (
+    *("rcbench", "hrbench4k", "hrbench8k", "vstar_bench", "screenspot_pro", "textvqa_val"),
+    *("chartqa", "docvqa_val", "ocrbench", "videomme", "charades_sta"),
+)
 BUDGET = "{budget}"  # in a policy: the place of each of the run's budgets
 _NAME = re.compile(r"[\w][\w.+-]*")
 
@@ -51,7 +54,7 @@ class QuestionFile:
 class Benchmark:
     """A local copy of a benchmark in its released form, or a set of `mres rcbench make`."""
 
-    name: Literal["rcbench", "hrbench4k", "hrbench8k", "vstar_bench", "screenspot_pro"]
+    name: str  # one of `BENCHMARKS`; those of lmms-eval have its names
     path: str
 
     def __post_init__(self):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 _CLOCK = r"(?:(\d{1,3}):)?(\d{1,3}):(\d{1,2}(?:\.\d+)?)"
-_PLAIN = r"-?\d{1,6}(?:\.\d+)?"
+_PLAIN = r"(?:(?<!\w)-)?\d{1,6}(?:\.\d+)?"  # between two times a hyphen is no sign
 _TIME = re.compile(rf"{_CLOCK}|({_PLAIN})")
 
 
@@ -25,6 +25,8 @@ def parse_span(text: str) -> Span | None:
     Example:
       >>> parse_span("[12.5, 30.0]"), parse_span("from 1:05 to 1:20"), parse_span("30 to 12")
       (Span(start=12.5, end=30.0), Span(start=65.0, end=80.0), None)
+      >>> parse_span("4.1-31.9 s")
+      Span(start=4.1, end=31.9)
     """
     times = [_seconds(match) for match in _TIME.finditer(text)]
     if len(times) < 2 or not 0 <= times[0] < times[1]:

@@ -9,6 +9,7 @@ import pytest
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.evaluation.arms import Contestant, Entrant
 from mres_jax.evaluation.arms.contestants import processor_facts
+from mres_jax.evaluation.arms.samples import Sample
 from mres_jax.protocols import Answer, Cost, Request, extent_of
 from mres_jax.resolution.cost import retention_ratio, visual_tokens
 from mres_jax.resolution.policies import parse_policy
@@ -102,3 +103,27 @@ def enter(spec):
 @pytest.fixture
 def make_reader(spec):
     return lambda **options: Reader(spec, **options)
+
+
+@pytest.fixture
+def make_sample():
+    """Makes an answered question; `changes` are fields of it."""
+    plain = Sample(
+        id="",
+        question="q",
+        answers=("a",),
+        prediction="a",
+        score=1.0,
+        metric="exact",
+        type="",
+        group="",
+        visual_tokens=1,
+        retention_ratio=1.0,
+        flops=0.0,
+        cell=None,
+        text_height=None,
+        seen_height=None,
+        views=(),
+        ms=None,
+    )
+    return lambda id_, **changes: dataclasses.replace(plain, **({"group": id_} | changes), id=id_)

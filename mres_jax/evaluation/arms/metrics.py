@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from mres_jax import rewards
 from mres_jax.data.rows import QuestionRow
 from mres_jax.errors import MresError
+from mres_jax.evaluation.benchmarks import rules
 from mres_jax.protocols import Answer
 from mres_jax.scoring import anls, choice_letters, grade
 
@@ -30,6 +31,10 @@ class Metric:
 def _best(rule: Callable[[str, str], float]) -> Score:
     """The best over all right answers."""
     return lambda text, row: max(rule(text, answer) for answer in row.answers)
+
+
+def _of_all(rule: Callable[[str, Sequence[str]], float]) -> Score:
+    return lambda text, row: rule(text, row.answers)
 
 
 def _graded(text: str, row: QuestionRow) -> float:
@@ -88,6 +93,21 @@ METRICS: Mapping[str, Metric] = {
         says="overlap of spans of time",
         score=_span,
         reads=lambda answer, row: rewards.parse_span(answer) is not None,
+    ),
+    "relaxed": Metric(
+        says="the number within 5 %, else the text but for case", score=_best(rules.relaxed_match)
+    ),
+    "vqa": Metric(
+        says="a third of a point for each person who says so",
+        score=_of_all(rules.vqa_accuracy),
+        reads=lambda answer, row: len(row.answers) > rules.AGREEING,
+    ),
+    "contains": Metric(
+        says="a right answer stands in it, but for case", score=_of_all(rules.contains_answer)
+    ),
+    "formula": Metric(
+        says="a right formula stands in it, but for white space",
+        score=_of_all(rules.contains_formula),
     ),
     "point": Metric(says="a point inside the box"),
     "box": Metric(says="a box that overlaps by half"),

@@ -12,13 +12,31 @@ from mres_jax.evaluation.arms.files import question_of
 from mres_jax.evaluation.arms.questions import AskedQuestion
 from mres_jax.evaluation.benchmarks import (
     hits_element,
+    load_charades_sta,
+    load_chartqa,
+    load_docvqa,
     load_hr_bench,
+    load_ocrbench,
     load_screenspot_pro,
+    load_textvqa,
+    load_videomme,
     load_vstar,
 )
 from mres_jax.evaluation.rc_bench import RCSet, open_set, score_item
 from mres_jax.protocols import Answer, Item
 
+_LOADERS = {  # of rows whose last tag is the picture or the video that they are about
+    "textvqa_val": load_textvqa,
+    "chartqa": load_chartqa,
+    "docvqa_val": load_docvqa,
+    "ocrbench": load_ocrbench,
+    "videomme": load_videomme,
+    "charades_sta": load_charades_sta,
+}
+_WHEN = (
+    'When in the video does this happen: "{sentence}"? Answer with its start and its end in seconds'
+    ", for example 12.5 - 30.0."
+)
 _WHERE = 'Where on this screen is the element for the command "{command}"? Answer with its point.'
 
 
@@ -36,6 +54,9 @@ def open_benchmark(task: Benchmark) -> list[AskedQuestion]:
         return [_element(row) for row in _unique(rows, task.name)]
     if task.name == "vstar_bench":
         return [question_of(row) for row in _unique(load_vstar(task.path), task.name)]
+    if task.name in _LOADERS:
+        asked = [_grouped(row) for row in _unique(_LOADERS[task.name](task.path), task.name)]
+        return [_moment(row) for row in asked] if task.name == "charades_sta" else asked
     rows = _unique(load_hr_bench(task.path), task.name)
     return [question_of(row, group=f"{row.tags[1]} {row.question}") for row in rows]
 
@@ -51,6 +72,15 @@ def _unique(rows: Sequence[QuestionRow], name: str) -> Sequence[QuestionRow]:
 def _element(row: QuestionRow) -> AskedQuestion:
     asked = question_of(row, metric="element", grade=functools.partial(hits_element, row))
     return dataclasses.replace(asked, text=_WHERE.format(command=row.question))
+
+
+def _grouped(row: QuestionRow) -> AskedQuestion:
+    """Questions about one picture or one video stand or fall together."""
+    return question_of(row, group=row.tags[-1])
+
+
+def _moment(asked: AskedQuestion) -> AskedQuestion:
+    return dataclasses.replace(asked, text=_WHEN.format(sentence=asked.text))
 
 
 def _of_set(rc_set: RCSet, number: int) -> AskedQuestion:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mres_jax.evaluation.arms.bootstrap import mean_interval
 from mres_jax.evaluation.arms.samples import Sample
+from mres_jax.rewards import grounding
 
 
 def summarize(samples: Sequence[Sample], *, ms: float | None = None) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def summarize(samples: Sequence[Sample], *, ms: float | None = None) -> dict[str
             if kind
         },
         "metrics": sorted({sample.metric for sample in samples}),
-        "benchmark": circular(samples),
+        "benchmark": circular(samples) | overlaps(samples),
         "visual_tokens": statistics.fmean(sample.visual_tokens for sample in samples),
         "retention_ratio": retention_of(samples),
         "flops": statistics.fmean(sample.flops for sample in samples),
@@ -50,16 +51,33 @@ def grouped(
 
 
 def circular(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Returns the share of groups that are right in every member, where all are multiple choice.
+    """Returns the share of groups that are right in every member, where a group is one question.
 
     HR-Bench asks each question four times, its options turned; this is its stricter number.
     """
     groups = grouped(samples, lambda sample: sample.group)
     if {s.metric for s in samples} != {"choice"} or len(groups) == len(samples):
         return {}
+    if any(len({_stem(sample) for sample in some}) > 1 for _, some in groups):
+        return {}  # several questions about one picture
     whole = [min(sample.score for sample in some) for _, some in groups]
     names = [name for name, _ in groups]
     return {"circular": {"num_groups": len(groups), "score": list(mean_interval(whole, names))}}
+
+
+def _stem(sample: Sample) -> str:
+    return sample.question.partition("\nA. ")[0]
+
+
+def overlaps(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Returns the share of spans that overlap by 0.3, 0.5 and 0.7, where all questions ask for one.
+
+    The mean overlap is the score itself.
+    """
+    if {sample.metric for sample in samples} != {"span_iou"}:
+        return {}
+    recall = grounding([sample.score for sample in samples]).recall
+    return {f"recall@{least}": share for least, share in recall.items()}
 
 
 def retention_of(samples: Sequence[Sample]) -> float:

@@ -7,9 +7,6 @@ Reference:
 import base64
 import binascii
 import csv
-import hashlib
-import importlib
-import importlib.util
 import os
 import pathlib
 import sys
@@ -19,6 +16,7 @@ from typing import Any
 from mres_jax.data.rows import QuestionRow
 from mres_jax.errors import BadRowError, MresError
 from mres_jax.evaluation.benchmarks.shares import field, shares
+from mres_jax.evaluation.benchmarks.tables import Pictures, check_columns, read_parquet
 from mres_jax.protocols import Answer
 from mres_jax.scoring import Interval, wilson_interval
 
@@ -36,7 +34,7 @@ def load_hr_bench(file: str | os.PathLike[str]) -> list[QuestionRow]:
       BadRowError: a row without a field, or whose picture is no base64.
       MresError: no such file, columns that are missing, no pyarrow.
     """
-    path, pictures = pathlib.Path(file), {}
+    path, pictures = pathlib.Path(file), Pictures()
     if not path.is_file():
         raise MresError(f"hrbench {file}: no such file.")
     read = {".tsv": _read_tsv, ".parquet": _read_parquet}.get(path.suffix)
@@ -50,7 +48,7 @@ def _read_tsv(path: pathlib.Path) -> Iterator[Mapping[str, Any]]:
     try:
         with path.open(newline="", encoding="utf-8") as lines:
             reader = csv.DictReader(lines, delimiter="\t")
-            _check_columns(path, reader.fieldnames or ())
+            check_columns("hrbench", path, reader.fieldnames or (), COLUMNS)
             yield from reader
     except (csv.Error, UnicodeDecodeError) as error:
         raise MresError(f"hrbench {path}: no table ({error}).") from None
@@ -59,23 +57,10 @@ def _read_tsv(path: pathlib.Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _read_parquet(path: pathlib.Path) -> Iterator[Mapping[str, Any]]:
-    if importlib.util.find_spec("pyarrow") is None:
-        raise MresError(
-            f"hrbench {path}: parquet needs pyarrow (pip install pyarrow); the .tsv needs nothing."
-        )
-    table: Any = importlib.import_module("pyarrow.parquet").ParquetFile(path)
-    _check_columns(path, table.schema_arrow.names)
-    for batch in table.iter_batches(16):
-        yield from batch.to_pylist()
+    return read_parquet([path], COLUMNS, name="hrbench")
 
 
-def _check_columns(path: pathlib.Path, names: Sequence[str]) -> None:
-    missing = [name for name in COLUMNS if name not in names]
-    if missing:
-        raise MresError(f"hrbench {path}: no columns {', '.join(missing)}.")
-
-
-def _row(content: Mapping[str, Any], pictures: dict[str, bytes]) -> QuestionRow:
+def _row(content: Mapping[str, Any], pictures: Pictures) -> QuestionRow:
     row = str(content["index"])
     answer = field(content, "answer", str, row).strip()
     category = field(content, "category", str, row)
@@ -83,10 +68,10 @@ def _row(content: Mapping[str, Any], pictures: dict[str, bytes]) -> QuestionRow:
         raise BadRowError(
             row, f"answer {answer!r} (A to D), category {category!r} ({', '.join(CATEGORIES)})"
         )
-    picture, key = _picture(content["image"], row)
+    picture, key = pictures.of_bytes(_picture(content["image"], row))
     return QuestionRow(
         id=row,
-        pictures=(pictures.setdefault(key, picture),),
+        pictures=(picture,),
         question=field(content, "question", str, row),
         answers=(answer,),
         type=category,
@@ -96,14 +81,14 @@ def _row(content: Mapping[str, Any], pictures: dict[str, bytes]) -> QuestionRow:
     )
 
 
-def _picture(text: Any, row: str) -> tuple[bytes, str]:
+def _picture(text: Any, row: str) -> bytes:
     try:
         picture = base64.b64decode(text, validate=True)
     except (binascii.Error, TypeError, ValueError):
         picture = b""
     if not picture:
         raise BadRowError(row, "its image is no base64")
-    return picture, hashlib.sha256(picture).hexdigest()[:16]
+    return picture
 
 
 def score_hr_bench(rows: Sequence[QuestionRow], answers: Sequence[Answer]) -> dict[str, Interval]:
