@@ -43,6 +43,7 @@ class Tower(nnx.Module):
     """A native-resolution encoder of packed patches; subclasses add `blocks` and the rest."""
 
     blocks: Any  # `nn.VisionBlock`, stacked
+    pos_embed: nn.PositionTable  # where its config asks for one
 
     def __init__(
         self,
@@ -76,6 +77,14 @@ class Tower(nnx.Module):
         if order is not None:
             patches, still = patches[order], None if still is None else still[order]
         return self.patch_embed(patches, still)
+
+    def placed(self, x: Float[Array, "p d"], pack: Pack) -> Float[Array, "p d"]:
+        """Embedded patches with what they read of the table of positions, where there is one."""
+        if pack.position_weights is None:
+            raise ValueError(
+                "the pack has no position_weights. Assemble it with this model's spec."
+            )
+        return x + self.pos_embed(pack.position_weights).astype(x.dtype)
 
     def features(self, pack: Pack) -> Features:
         """Features of every patch, before the merge; padding is never read."""

@@ -20,6 +20,9 @@ from mres_jax.models.vlm import PackedVLM
 class VisionTower(Tower):
     """Native-resolution encoder of packed patches: rotary by row and column, one segment a view.
 
+    A learned table of positions, as Qwen3-VL's tower has it, is ours and off in released models:
+    rotary positions say where patches stand to each other, never where in the picture.
+
     Reference:
       Wang et al., 2024, "Qwen2-VL", arXiv:2409.12191, section 2.1.
     """
@@ -47,6 +50,8 @@ class VisionTower(Tower):
             )
 
         self.blocks = nn.stack_layers(make_block, config.depth, rngs)
+        if config.position_side:
+            self.pos_embed = nn.PositionTable(config.position_side, config.width, rngs=rngs)
         if config.merge == "avgpool":
             self.merger = nn.AveragePooling(merge_size=config.spatial_merge_size)
         else:
@@ -66,7 +71,10 @@ class VisionTower(Tower):
         def step(block, x, _):
             return block(x, rotary, plan), None
 
-        x, _ = nn.scan_layers(self.blocks, step, self.embed(pack), remat=self.remat)
+        x = self.embed(pack)
+        if self.config.position_side:
+            x = self.placed(x, pack)
+        x, _ = nn.scan_layers(self.blocks, step, x, remat=self.remat)
         return Features(x)
 
     def merge(self, features: Features) -> Visual:
