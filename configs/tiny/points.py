@@ -20,7 +20,7 @@ KINDS = {"page": 1.0, "invoice": 1.0, "table": 1.0, "sign": 1.0, "screen": 1.0}
 def get_config() -> Run:
     return Run(
         name="mres-tiny-points",
-        model=mres_tiny(position_side=16),
+        model=mres_tiny(position_side=20),
         init={
             "vision.patch_embed": SHIPPED,
             "vision.blocks": SHIPPED,
@@ -30,7 +30,7 @@ def get_config() -> Run:
         },
         data=(
             Documents(
-                examples=1_600,
+                examples=1_300,
                 kinds=KINDS,
                 questions={"rc": 0.75, "sc": 0.25},
                 area_bins=BINS,
@@ -47,6 +47,7 @@ def get_config() -> Run:
                 questions_per_image=8,
                 min_text_height=6.0,
                 min_name_height=4.0,
+                place_step=50,
                 policies={"native": 1, "scale:0.5": 3, "scale:0.7": 1, "budget:96": 3},
             ),
             Documents(
@@ -56,13 +57,14 @@ def get_config() -> Run:
                 questions_per_image=8,
                 min_text_height=6.0,
                 min_name_height=4.0,
+                place_step=50,
                 policies={"native": 0.5, "scale:0.35": 5, "scale:0.5": 2},
             ),
             Documents(
-                examples=300,
+                examples=120,
                 questions={"rc": 1.0},
                 min_text_height=6.0,
-                clip_frames={"8": 8, "12": 2, "16": 1.5, "32": 0.3},
+                clip_frames={"8": 4, "16": 1},
                 policies={"native": 4, "scale:0.75": 1, "scale:0.5": 3, "scale:0.25": 2},
             ),
         ),
@@ -73,10 +75,10 @@ def get_config() -> Run:
             Rung(max_patches=10_240, max_tokens=3_584, max_views=64, max_examples=64),
         ),
         fill=0,
-        optimizer=OptimizerConfig(name="muon", learning_rate=1e-3, weight_decay=0.01, b2=0.98),
-        schedule=Schedule(num_steps=2_600, warmup_steps=60, kind="cosine"),
+        optimizer=OptimizerConfig(name="muon", learning_rate=1.5e-3, weight_decay=0.01, b2=0.98),
+        schedule=Schedule(num_steps=1_400, warmup_steps=30, kind="cosine"),
         checkpoint=CheckpointConfig(dir="runs/tiny-points", every_steps=200),
-        aux_loss_weight=0.1,
+        aux_loss_weight=0.2,
         log_every=25,
         smoke={"schedule.num_steps": "4", "schedule.warmup_steps": "2", "init": "none"},
     )

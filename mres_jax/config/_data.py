@@ -31,6 +31,7 @@ class Documents:
     hard_share: float = 0.0  # of the documents: capitals of 8 and 9 px, never on a plain ground
     min_text_height: float = 0.0  # px of a capital as the model sees it; smaller text is not asked
     min_name_height: float = 0.0  # likewise of the names of values that are to be pointed at
+    place_step: int = 1  # thousandths that answers to `point` tell apart; above 1 no box is asked
     policies: Mapping[str, float] | None = None  # in place of the run's -> weight
     clip_frames: Mapping[str, float] | None = (
         None  # frames -> weight: pictures are frames of clips,
@@ -51,7 +52,7 @@ class Documents:
             for key in getattr(self, name):
                 have = f"{did_you_mean(key, known)} Have {', '.join(known)}."
                 require(key in known, "Documents", f"{name}: unknown {key!r}.{have}")
-        for name in ("examples", "questions_per_image", "pairs_per_page"):
+        for name in ("examples", "questions_per_image", "pairs_per_page", "place_step"):
             value = getattr(self, name)
             require(value >= 1, "Documents", f"{name}={value} must be at least 1.")
         ok = 0 <= self.hard_share <= 1

@@ -78,13 +78,14 @@ class Tower(nnx.Module):
             patches, still = patches[order], None if still is None else still[order]
         return self.patch_embed(patches, still)
 
-    def placed(self, x: Float[Array, "p d"], pack: Pack) -> Float[Array, "p d"]:
-        """Embedded patches with what they read of the table of positions, where there is one."""
+    def positions(self, pack: Pack) -> Float[Array, "p d"]:
+        """What each patch reads of the table of positions, where there is one."""
         if pack.position_weights is None:
             raise ValueError(
-                "the pack has no position_weights. Assemble it with this model's spec."
+                f"{type(self).__name__}: the pack has no position_weights. Assemble it with this "
+                "model's spec."
             )
-        return x + self.pos_embed(pack.position_weights).astype(x.dtype)
+        return self.pos_embed(pack.position_weights)
 
     def features(self, pack: Pack) -> Features:
         """Features of every patch, before the merge; padding is never read."""

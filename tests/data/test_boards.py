@@ -100,6 +100,17 @@ def test_a_place_answered_in_any_view_is_found_again_in_the_picture(view, scorer
             assert abs(place.bottom - box.bottom) <= allowed[0]
 
 
+def test_coarse_answers_name_the_middle_of_the_strip_that_holds_the_place():
+    view = View(item=0, crop=Box(0, 0, 270, 480), size=Size(96, 160))
+    for box in (Box(60, 120, 70, 180), Box(0, 0, 9, 12), Box(261, 470, 270, 480)):
+        (exact,), (coarse,) = (
+            json.loads(f"[{place_in(view, box, scorer='point', step=step)}]") for step in (1, 50)
+        )
+        for number, strip in zip(exact, coarse, strict=True):
+            assert strip % 50 == 25
+            assert abs(number - strip) <= 25
+
+
 def test_place_labels_count_equal_strips_from_the_upper_left():
     labels = place_labels(VIEWS[0], patch_size=8)
     assert labels["across"].shape == labels["down"].shape == (12, 20)

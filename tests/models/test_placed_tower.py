@@ -19,7 +19,7 @@ from mres_jax.geometry import Box, Size, View
 from mres_jax.models.qwen2_vl.config import VisionConfig
 from mres_jax.models.qwen2_vl.model import VisionTower
 from mres_jax.models.registry import FAMILIES
-from mres_jax.training.initial import init_smooth_positions
+from mres_jax.training.initial import init_positions
 
 PLAIN = VisionConfig(depth=2, embed_dim=16, num_heads=2, hidden_size=16, patch_size=4)
 PLACED = dataclasses.replace(PLAIN, num_position_embeddings=9)
@@ -50,22 +50,26 @@ def test_a_table_of_zeros_changes_nothing_and_one_of_waves_tells_places_apart(pa
     np.testing.assert_array_equal(placed(packs[1]).tokens, plain(packs[0]).tokens)
     tokens = np.asarray(plain(packs[0]).tokens)[:6]  # of 2 x 3 blocks of a flat picture
     np.testing.assert_allclose(tokens, tokens[:1].repeat(6, 0), atol=1e-5)  # no place is known
-    init_smooth_positions(placed)
+    init_positions(placed)
     tokens = np.asarray(placed(packs[1]).tokens)[:6]
     apart = np.linalg.norm(tokens[:, None] - tokens[None], axis=-1)
     assert apart[~np.eye(6, dtype=bool)].min() > 1e-2
 
 
-def test_neighbours_in_a_table_of_waves_are_nearer_than_far_cells():
+def test_a_place_between_two_cells_reads_a_mixture_of_their_names():
     placed = VisionTower(
         dataclasses.replace(PLAIN, embed_dim=128, hidden_size=128, num_position_embeddings=256),
         rngs=nnx.Rngs(0),
     )
-    init_smooth_positions(placed)
+    init_positions(placed)
     table = np.asarray(placed.pos_embed.embedding[...]).reshape(16, 16, 128)
-    near = np.linalg.norm(np.diff(table, axis=1), axis=-1)
-    far = np.linalg.norm(table[:, 8:] - table[:, :8], axis=-1)
-    assert near.max() < 0.6 * far.min()
+    rows, columns = table.mean(1) - table.mean((0, 1)), table.mean(0) - table.mean((0, 1))
+    np.testing.assert_allclose(
+        table, table.mean((0, 1)) + rows[:, None] + columns[None], atol=1e-4
+    )  # a name for the row and one for the column, and nothing else
+    named = (table[3, 5] + table[3, 6]) / 2 - table.mean((0, 1)) - rows[3]
+    likeness = columns @ named / np.linalg.norm(columns, axis=1)
+    assert set(np.argsort(likeness)[-2:]) == {5, 6}
 
 
 def test_a_pack_without_weights_of_positions_is_refused(packs):

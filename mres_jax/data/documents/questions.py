@@ -75,16 +75,20 @@ def _point(
     )
 
 
-def place_in(view: View, box: Box, *, scorer: str) -> str:
+def place_in(view: View, box: Box, *, scorer: str, step: int = 1) -> str:
     """Returns how a place is answered by one who sees a view, in thousandths of it.
 
     Args:
       view: what is looked at.
       box: the place, px of the picture.
       scorer: `point` for its centre, `[x, y]`; `box` for `[left, top, right, bottom]`.
+      step: thousandths that are told apart; a place is called after the middle of its strip.
     """
     corners = [(box.top, box.left), (box.bottom, box.right)]
     if scorer == "point":
         corners = [((box.top + box.bottom) / 2, (box.left + box.right) / 2)]
     places = [from_picture(y, x, view=view, coord_frame="relative_1000") for y, x in corners]
-    return f"[{', '.join(str(round(number)) for place in places for number in place)}]"
+    numbers = [round(number) for place in places for number in place]
+    if step > 1:
+        numbers = [min(number, 999) // step * step + step // 2 for number in numbers]
+    return f"[{', '.join(map(str, numbers))}]"

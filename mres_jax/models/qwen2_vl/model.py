@@ -20,8 +20,9 @@ from mres_jax.models.vlm import PackedVLM
 class VisionTower(Tower):
     """Native-resolution encoder of packed patches: rotary by row and column, one segment a view.
 
-    A learned table of positions, as Qwen3-VL's tower has it, is ours and off in released models:
-    rotary positions say where patches stand to each other, never where in the picture.
+    A learned table of positions, read as Qwen3-VL reads its own, is ours and off in released
+    models: rotary positions say where patches stand to each other, never where in the picture. It
+    is added behind the last layer, where what the layers added cannot drown it.
 
     Reference:
       Wang et al., 2024, "Qwen2-VL", arXiv:2409.12191, section 2.1.
@@ -71,10 +72,9 @@ class VisionTower(Tower):
         def step(block, x, _):
             return block(x, rotary, plan), None
 
-        x = self.embed(pack)
+        x, _ = nn.scan_layers(self.blocks, step, self.embed(pack), remat=self.remat)
         if self.config.position_side:
-            x = self.placed(x, pack)
-        x, _ = nn.scan_layers(self.blocks, step, x, remat=self.remat)
+            x = x + self.positions(pack).astype(x.dtype)
         return Features(x)
 
     def merge(self, features: Features) -> Visual:

@@ -70,9 +70,11 @@ class VisionTower(Tower):
 
     def features(self, pack: Pack) -> Features:
         """Features of every patch, before the merge, and those of the layers of DeepStack."""
+        positions = self.positions(pack)
         plan = ops.make_plan(segment_ids=pack.patch_segment_ids)
         rotary = nn.vision_rotary(pack.patch_positions, head_dim=self.config.head_dim)
-        x = self.placed(self.embed(pack), pack)
+        x = self.embed(pack)
+        x = x + positions.astype(x.dtype)
         kept = self.config.deepstack_visual_indexes
         places = np.full(self.config.depth, len(kept), np.int32)  # behind the last: kept nowhere
         places[list(kept)] = np.arange(len(kept))

@@ -150,6 +150,7 @@ class DocumentExamples:
                 q
                 for q in documents[view.item].questions
                 if q.type in self.data.questions
+                and (q.scorer != "box" or self.data.place_step == 1)
                 and (q.type == "sc" or scale * _height(q, documents[view.item]) >= least[q.type])
             ]
         if len(documents) > 1:
@@ -206,7 +207,11 @@ class DocumentExamples:
             asked = [q for q in asked if q.tags[0] != question.tags[0]]
             pictures = () if messages else tuple(range(num_pictures))
             messages.append(Message(role="user", parts=(*pictures, question.text)))
-            messages.append(Message(role="assistant", parts=(_answer(question, views[0]),)))
+            messages.append(
+                Message(
+                    role="assistant", parts=(_answer(question, views[0], self.data.place_step),)
+                )
+            )
         return tuple(messages)
 
     def _labels(
@@ -236,12 +241,12 @@ def _height(question: Question, document: Document) -> int:
     return names[0].face.cap_height
 
 
-def _answer(question: Question, view: View) -> str:
+def _answer(question: Question, view: View, step: int) -> str:
     """What one who sees a view is to say."""
     if question.type != "point":
         return question.answer
     assert question.box is not None  # questions of this type ask for it
-    return place_in(view, question.box, scorer=question.scorer)
+    return place_in(view, question.box, scorer=question.scorer, step=step)
 
 
 def document_tokenizer() -> Tokenizer:
