@@ -33,10 +33,7 @@ class Documents:
     min_name_height: float = 0.0  # likewise of the names of values that are to be pointed at
     place_step: int = 1  # thousandths that answers to `point` tell apart; above 1 no box is asked
     policies: Mapping[str, float] | None = None  # in place of the run's -> weight
-    clip_frames: Mapping[str, float] | None = (
-        None  # frames -> weight: pictures are frames of clips,
-    )
-    # one or two of them asked about and seen at native size; kinds, bins and counts are theirs
+    clip_frames: Mapping[str, float] | None = None  # frames -> weight: clips of which a part tells
 
     def __post_init__(self):
         for name in ("kinds", "questions", "images_per_prompt", "area_bins"):
