@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
+from mres_jax.models.qwen2_vl.model import VisionTower
 from mres_jax.models.tower import Tower
 
 SHARPNESS = 4.0  # nats by which the patch one step off the wanted one falls behind
@@ -57,7 +58,7 @@ def init_local_attention(
 
 
 def init_positions(tower: Tower) -> None:
-    """Lets a table of positions, if the tower has one, start with a name for each row and column.
+    """Lets a table behind the last layer, if there is one, start with names of rows and columns.
 
     Between two cells the names are mixed as the table is read. A place is then told like a
     character, from what stands in a visual token alone; waves of sine and cosine, from which a
@@ -66,9 +67,9 @@ def init_positions(tower: Tower) -> None:
     Args:
       tower: changed in place.
     """
-    table = getattr(tower, "pos_embed", None)
-    if table is None:
+    if not (isinstance(tower, VisionTower) and tower.config.position_side):
         return
+    table = tower.pos_embed
     cells, width = table.embedding[...].shape
     side = round(cells**0.5)
     names = np.random.default_rng(0).standard_normal((2, side, width)) / np.sqrt(2)
