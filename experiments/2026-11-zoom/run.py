@@ -139,6 +139,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--model")
     parser.add_argument("--sets", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
+    names = list(policies(SETTINGS["documents"]))
+    parser.add_argument("--policies", nargs="+", choices=names, default=names)
     parser.add_argument("--csv", type=pathlib.Path)
     args = parser.parse_args()
     model = mres_jax.load(args.model)
@@ -147,7 +149,8 @@ def main() -> None:
     for name in args.sets:
         setting = SETTINGS[name]
         asked = list(questions(setting, args.seed, args.questions))
-        for policy_name, policy in policies(setting).items():
+        for policy_name in args.policies:
+            policy = policies(setting)[policy_name]
             requests = [
                 Request(
                     id=q.id,
