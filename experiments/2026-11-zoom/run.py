@@ -86,7 +86,7 @@ def questions(setting: Setting, seed: int, count: int) -> Iterator[tuple[Documen
         named = [q for q in document.questions if q.type == "rc" and q.tags[0] != "bare"]
         if named and found < count:
             found += 1
-            yield document, named[i % len(named)]
+            yield document, named[i % len(named) if setting.kind else 0]
         if found == count:
             return
 

@@ -159,6 +159,7 @@ def test_places_are_asked_where_names_are_legible_and_answered_for_the_view():
             picture = document.size
             found = find_places(answer, view=view, coord_frame="relative_1000", picture=picture)
             (place,), box = found.places, boxes[question]
+            assert box is not None
             y, x = place.centre
             assert abs(2 * y - box.top - box.bottom) < 2e-3 * document.size.height
             assert abs(2 * x - box.left - box.right) < 2e-3 * document.size.width
