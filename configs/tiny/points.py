@@ -1,8 +1,10 @@
-"""mres-tiny, stage 3: places and clips, beside the documents of stage 2.
+"""mres-tiny, stage 3: places and clips, beside the documents of stage 2. Tried, and not shipped.
 
 mres train configs/tiny/points.py --checkpoint.dir=runs/tiny-heads --train.vision.pos_embed=1 \
     --schedule.num_steps=120                         # fresh heads first, else they harm the tower
 mres train configs/tiny/points.py --init=runs/tiny-heads/checkpoints
+
+It does not point after 600 steps, see experiments/2026-11-mres-tiny.
 
 Starts from the weights of stage 2, to which the tower's table of positions is new: rotary positions
 say where patches stand to each other, never where in the picture.

@@ -60,9 +60,9 @@ def init_local_attention(
 def init_positions(tower: Tower) -> None:
     """Lets a table behind the last layer, if there is one, start with names of rows and columns.
 
-    Between two cells the names are mixed as the table is read. A place is then told like a
-    character, from what stands in a visual token alone; waves of sine and cosine, from which a
-    number has to be worked out, left a small decoder at chance (experiments/2026-11-mres-tiny).
+    Between two cells the names are mixed as the table is read. Linear heads told twentieths of a
+    view in 0.66 of visual tokens after 250 steps; with slow waves in their place, in 0.31 after 210
+    (experiments/2026-11-mres-tiny).
 
     Args:
       tower: changed in place.
