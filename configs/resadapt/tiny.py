@@ -2,8 +2,8 @@
 
 mres train configs/resadapt/tiny.py --data.path=ROWS.jsonl     # rows: {frames, question, answer}
 
-Rows of generated clips: python experiments/2026-11-synthetic-clips/clips.py OUT. How long a step
-takes and what comes of it is not measured yet.
+Rows of generated clips: python experiments/2026-11-synthetic-clips/clips.py OUT. The reader reads
+such clips of 8 frames at full size; how long a step takes and what comes of it is not measured yet.
 """
 
 from mres_jax.config import (

@@ -21,6 +21,8 @@ def groups(trial: Trial) -> list[str]:
     rows = [kind, f"{kind} area {area_bin}"]
     if kind == "sc":
         return [*rows, f"sc topic {topic}"]
+    if kind == "point":
+        return [*rows, f"{kind} {trial.question.scorer}"]
     height = trial.question.text_height
     return [*rows, f"rc capitals of {height - height % 2} and {height - height % 2 + 1} px"]
 
@@ -30,11 +32,16 @@ def main() -> None:
     parser.add_argument("--model", help="directory; the shipped model when absent")
     parser.add_argument("--questions", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=2_026)
+    parser.add_argument(
+        "--types", nargs="+", default=["rc", "sc"], help="point: where something is"
+    )
     parser.add_argument("--policies", nargs="+", default=POLICIES)
     parser.add_argument("--csv", help="where every group is written")
     args = parser.parse_args()
     start = time.monotonic()
-    drawn = draw_questions(args.seed, args.questions)
+    drawn = draw_questions(
+        args.seed, args.questions, types=args.types, per_document=len(args.types)
+    )
     questions = ((document.image, question) for document, question in drawn)
     trials = run_trials(mres_jax.load(args.model).answerer, questions, args.policies)
     for row in tally(trials):

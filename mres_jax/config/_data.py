@@ -30,32 +30,38 @@ class Documents:
     questions_per_image: int = 4  # turns of one conversation that share their picture
     hard_share: float = 0.0  # of the documents: capitals of 8 and 9 px, never on a plain ground
     min_text_height: float = 0.0  # px of a capital as the model sees it; smaller text is not asked
+    min_name_height: float = 0.0  # likewise of the names of values that are to be pointed at
+    place_step: int = 1  # thousandths that answers to `point` tell apart; above 1 no box is asked
+    policies: Mapping[str, float] | None = None  # in place of the run's -> weight
+    clip_frames: Mapping[str, float] | None = None  # frames -> weight: clips of which a part tells
 
     def __post_init__(self):
         for name in ("kinds", "questions", "images_per_prompt", "area_bins"):
             check_weights("Documents", name, getattr(self, name))
-        for key in self.images_per_prompt:
-            is_count = key.isdigit() and int(key) >= 1
-            require(is_count, "Documents", f"images_per_prompt: {key!r} is no number from 1 on.")
+        for name in ("policies", "clip_frames"):
+            if getattr(self, name) is not None:
+                check_weights("Documents", name, getattr(self, name))
+        for name in ("images_per_prompt", "clip_frames"):
+            for key in getattr(self, name) or {}:
+                is_count = key.isdigit() and int(key) >= 1
+                require(is_count, "Documents", f"{name}: {key!r} is no number from 1 on.")
         for name, known in _KNOWN.items():
             for key in getattr(self, name):
                 have = f"{did_you_mean(key, known)} Have {', '.join(known)}."
                 require(key in known, "Documents", f"{name}: unknown {key!r}.{have}")
-        for name in ("examples", "questions_per_image", "pairs_per_page"):
+        for name in ("examples", "questions_per_image", "pairs_per_page", "place_step"):
             value = getattr(self, name)
             require(value >= 1, "Documents", f"{name}={value} must be at least 1.")
         ok = 0 <= self.hard_share <= 1
         require(ok, "Documents", f"hard_share={self.hard_share} must be in [0, 1].")
-        require(
-            self.min_text_height >= 0,
-            "Documents",
-            f"min_text_height={self.min_text_height} must be at least 0.",
-        )
+        for name in ("min_text_height", "min_name_height"):
+            value = getattr(self, name)
+            require(value >= 0, "Documents", f"{name}={value} must be at least 0.")
 
 
 _MOST_FPS = 1_000.0
 _KNOWN = {
-    "kinds": ("page", "invoice", "table", "sign", "screen"),
+    "kinds": ("page", "invoice", "table", "sign", "screen", "desktop", "scene"),
     "questions": ("rc", "sc", "point"),
     "area_bins": tuple("ABCDEFG"),
 }

@@ -43,6 +43,7 @@ class Tower(nnx.Module):
     """A native-resolution encoder of packed patches; subclasses add `blocks` and the rest."""
 
     blocks: Any  # `nn.VisionBlock`, stacked
+    pos_embed: nn.PositionTable  # where its config asks for one
 
     def __init__(
         self,
@@ -76,6 +77,15 @@ class Tower(nnx.Module):
         if order is not None:
             patches, still = patches[order], None if still is None else still[order]
         return self.patch_embed(patches, still)
+
+    def positions(self, pack: Pack) -> Float[Array, "p d"]:
+        """What each patch reads of the table of positions, where there is one."""
+        if pack.position_weights is None:
+            raise ValueError(
+                f"{type(self).__name__}: the pack has no position_weights. Assemble it with this "
+                "model's spec."
+            )
+        return self.pos_embed(pack.position_weights)
 
     def features(self, pack: Pack) -> Features:
         """Features of every patch, before the merge; padding is never read."""

@@ -5,11 +5,15 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
+from mres_jax.models.qwen2_vl.model import VisionTower
 from mres_jax.models.tower import Tower
 
 SHARPNESS = 4.0  # nats by which the patch one step off the wanted one falls behind
 FREQUENCIES = 3  # the highest of each axis; lower ones cannot tell neighbours apart
 CONTENT = 0.1  # of the usual query and key weights: what a patch shows decides little at first
+LOUDNESS = (
+    5.0  # root mean square of a table of positions: a third of what a trained small tower gives
+)
 
 Offset = tuple[int, int]  # rows down, columns right
 CROSS: tuple[Offset, ...] = ((0, -1), (0, 1), (-1, 0), (1, 0))
@@ -51,6 +55,26 @@ def init_local_attention(
     old, kernel = linear.bias[...], linear.kernel[...]
     linear.bias[...] = jnp.where(is_set.reshape(rows), bias.reshape(rows), old)
     linear.kernel[...] = kernel * factor.reshape(config.depth, 1, -1)
+
+
+def init_positions(tower: Tower) -> None:
+    """Lets a table behind the last layer, if there is one, start with names of rows and columns.
+
+    Between two cells the names are mixed as the table is read. Linear heads told twentieths of a
+    view in 0.66 of visual tokens after 250 steps; with slow waves in their place, in 0.31 after 210
+    (experiments/2026-11-mres-tiny).
+
+    Args:
+      tower: changed in place.
+    """
+    if not (isinstance(tower, VisionTower) and tower.config.position_side):
+        return
+    table = tower.pos_embed
+    cells, width = table.embedding[...].shape
+    side = round(cells**0.5)
+    names = np.random.default_rng(0).standard_normal((2, side, width)) / np.sqrt(2)
+    both = names[0][:, None] + names[1][None]
+    table.embedding[...] = jnp.asarray(LOUDNESS * both.reshape(cells, width), jnp.float32)
 
 
 def _query_and_key(offset: Offset, head_dim: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from mres_jax.models.manifest import ASSETS, list_steps
 from mres_jax.models.registry import checkpoint_directory, detect, family_of, resolve
 from mres_jax.models.tower_config import TowerConfig
 from mres_jax.ops import ROW_MULTIPLE
-from mres_jax.training.initial import init_local_attention
+from mres_jax.training.initial import init_local_attention, init_positions
 from mres_jax.training.input.documents import PATCH_CLASSES, document_tokenizer
 from mres_jax.training.input.epochs import Epoch
 from mres_jax.training.input.sources import open_data
@@ -166,6 +166,7 @@ def set_up(run: Run, schedule: Schedule, *, with_start: bool = True) -> Setup:
     )
     if with_start and isinstance(run.model.vision_config, TowerConfig):
         init_local_attention(learner.model.vision)
+        init_positions(learner.model.vision)
     if run.peft is not None:
         adapt(learner.model, run.peft, rngs=rngs)
     rates = trained_rates(learner, run.train)

@@ -242,7 +242,9 @@ def test_questions_ask_for_what_is_there(some_documents):
             if question.type == "point":
                 assert question.box in values.values()
                 edges = json.loads(question.answer)
-                assert tuple(edges) == scoring.relative_box(question.box, document.size)
+                if question.scorer == "box":
+                    assert tuple(edges) == scoring.relative_box(question.box, document.size)
+                assert len(edges) == {"point": 2, "box": 4}[question.scorer]
                 assert all(0 <= edge <= 1000 for edge in edges)
                 view = View(item=0, crop=Box(0, 0, *document.size), size=document.size)
                 match = {"point": scoring.point_match, "box": scoring.box_match}[question.scorer]

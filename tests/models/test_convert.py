@@ -214,6 +214,7 @@ def vision_configs(draw, *, width: int | None = None):
         spatial_merge_size=draw(st.integers(1, 4)),
         temporal_patch_size=draw(st.integers(1, 4)),
         merge="avgpool" if pooled else "patch_merger",
+        num_position_embeddings=draw(st.sampled_from([0, 0, 1, 16, 2_304])),
         image_mean=draw(channels),
         image_std=draw(channels),
     )

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from mres_jax.config import Documents
-from mres_jax.data.documents import AREA_BINS, KEYS, KINDS, make_document
+from mres_jax.data.documents import AREA_BINS, BOARD_KINDS, KEYS, KINDS, make_document
 from mres_jax.data.documents.pages import KIND as PAGE
 from mres_jax.errors import ConfigError
 from mres_jax.models.nativeres_llava import processor
 from mres_jax.models.nativeres_llava.presets import mres_tiny
 from mres_jax.resolution.policies import parse_policy
+from mres_jax.resolution.zoom import find_places
 from mres_jax.training.input.documents import (
     HARD_GROUNDS,
     HARD_HEIGHTS,
@@ -117,8 +118,9 @@ def turns(messages) -> list[tuple[str, str]]:
 
 def test_run_files_know_every_kind_and_size_that_can_be_drawn():
     """`config` may not import `data`, so it repeats these names."""
-    Documents(kinds=dict.fromkeys((PAGE, *KINDS), 1.0), area_bins=dict.fromkeys(AREA_BINS, 1.0))
-    with pytest.raises(ConfigError, match=f"Have {', '.join((PAGE, *KINDS))}"):
+    kinds = (PAGE, *KINDS, *BOARD_KINDS)
+    Documents(kinds=dict.fromkeys(kinds, 1.0), area_bins=dict.fromkeys(AREA_BINS, 1.0))
+    with pytest.raises(ConfigError, match=f"Have {', '.join(kinds)}\\."):
         Documents(kinds={"other": 1.0})
     with pytest.raises(ConfigError, match=f"Have {', '.join(AREA_BINS)}"):
         Documents(area_bins={"other": 1.0})
@@ -138,3 +140,53 @@ def test_text_too_small_in_the_view_is_not_asked():
         assert seen == legible
         left_out += len(native) - len(seen)
     assert left_out > 10
+
+
+def test_places_are_asked_where_names_are_legible_and_answered_for_the_view():
+    """A value may be too small to be read; its place must be found again in the picture."""
+    examples = make_examples(
+        kinds={"desktop": 1.0, "scene": 1.0},
+        questions={"point": 1.0},
+        images_per_prompt={"1": 1.0},
+        min_name_height=4.0,
+        policies={"scale:0.4": 1.0},
+    )
+    for number in range(12):
+        (document,), (view,), messages = examples.conversation(0, number)
+        assert view.size.height < 0.5 * document.size.height
+        boxes = {q.text: q.box for q in document.questions if q.type == "point"}
+        for question, answer in turns(messages):
+            picture = document.size
+            found = find_places(answer, view=view, coord_frame="relative_1000", picture=picture)
+            (place,), box = found.places, boxes[question]
+            assert box is not None
+            y, x = place.centre
+            assert abs(2 * y - box.top - box.bottom) < 2e-3 * document.size.height
+            assert abs(2 * x - box.left - box.right) < 2e-3 * document.size.width
+    with pytest.raises(ConfigError, match="gave nothing to ask"):
+        make_examples(
+            kinds={"desktop": 1.0},
+            questions={"rc": 1.0},
+            min_text_height=20.0,
+            images_per_prompt={"1": 1.0},
+        ).conversation(0, 0)
+
+
+def test_a_conversation_about_a_clip_shows_all_frames_and_reads_the_telling_ones():
+    policies = {"native": 1.0, "scale:0.25": 1.0}
+    examples = make_examples(clip_frames={"8": 1.0, "16": 1.0}, policies=policies)
+    lengths, small = set(), 0
+    for number in range(12):
+        frames, views, messages = examples.conversation(0, number)
+        lengths.add(len(frames))
+        assert [view.item for view in views] == list(range(len(frames)))
+        assert messages[0].parts[:-1] == tuple(range(len(frames)))
+        for question, answer in turns(messages):
+            telling = [i for i, f in enumerate(frames) if answer in {x.value for x in f.fields}]
+            named = [i for i in telling if any(q.text == question for q in frames[i].questions)]
+            assert len(named) in (1, 2)
+            assert all(views[i].size == (128, 160) for i in named)
+        small += sum(view.size.height == 32 for view in views)
+        assert tuple(examples.example(0, number).size)[2] == len(frames)
+    assert lengths == {8, 16}
+    assert small > 20

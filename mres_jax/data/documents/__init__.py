@@ -3,7 +3,8 @@
 Invoices, tables, signs and screens on plain, textured and photographic grounds (all procedural), in
 35 cells of area and aspect ratio; text height does not depend on the size of the picture. `rc`
 questions need reading, `sc` questions survive a picture of a quarter of the side, `point` questions
-ask for a place. Seeded: the same seed gives the same bytes.
+ask for a place. Beside them large screens and scenes with small boards, for zooms, and clips of
+which one or two frames tell, for allocators. Seeded: the same seed gives the same bytes.
 """
 
 from mres_jax.data.documents.bins import (
@@ -12,6 +13,11 @@ from mres_jax.data.documents.bins import (
     RATIO_BINS as RATIO_BINS,
     bin_of as bin_of,
 )
+from mres_jax.data.documents.boards import (
+    BOARD_KINDS as BOARD_KINDS,
+    make_board_picture as make_board_picture,
+)
+from mres_jax.data.documents.clips import DrawnClip as DrawnClip, draw_clip as draw_clip
 from mres_jax.data.documents.design import make_document as make_document
 from mres_jax.data.documents.document import Document as Document
 from mres_jax.data.documents.labels import (

@@ -13,6 +13,7 @@ from mres_jax.data.documents.vocabulary import KEYS, LABEL_CHARSET, SC_ANSWERS
 from mres_jax.errors import MresError
 from mres_jax.geometry import Box, Grid, Size, View
 
+PLACES = 20  # strips of a view that `place_labels` tells apart, along each side
 MAX_INDEX = 15  # places of a string beyond this one share a label
 LOGO_TOPICS = ("logo", "logo side", "logo colour")
 IGNORE = -1
@@ -102,6 +103,24 @@ def scene_labels(
     return labels
 
 
+def place_labels(view: View, *, patch_size: int) -> dict[str, np.ndarray]:
+    """Names where in its view each patch stands, in raster order.
+
+    Returns:
+      `int32 [rows cols]`: `across` and `down`, 1 + which of `PLACES` equal strips, from the left
+      and from the top, holds the middle of the patch.
+    """
+    grid = _grid(view, patch_size)
+    down, across = (
+        (1 + np.floor((np.arange(n) + 0.5) * PLACES / n)).astype(np.int32) for n in (grid.h, grid.w)
+    )
+    shape = (grid.h, grid.w)
+    return {
+        "across": np.broadcast_to(across[None], shape),
+        "down": np.broadcast_to(down[:, None], shape),
+    }
+
+
 def _grid(view: View, patch_size: int) -> Grid:
     grid = view.grid(patch_size)
     if not grid.num_patches:
@@ -167,6 +186,6 @@ def _name(document: Document, winner: np.ndarray, is_clear: np.ndarray) -> dict[
     }
     labels = {}
     for name, values in per_glyph.items():
-        named = np.where(winner >= 0, values[winner], 0)
+        named = np.append(values, 0)[winner]  # -1, no glyph, takes the last
         labels[name] = np.where((winner >= 0) & ~is_clear, IGNORE, named).astype(np.int32)
     return labels

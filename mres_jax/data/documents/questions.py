@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from mres_jax.data.documents import vocabulary
 from mres_jax.data.documents.types import Field, Question
-from mres_jax.geometry import Size
-from mres_jax.scoring import relative_box
+from mres_jax.geometry import Box, Size, View
+from mres_jax.scoring import from_picture
 
 
 def ask(
@@ -66,10 +66,29 @@ def _point(
     return Question(
         id=name,
         text=rng.choice(templates).format(key=field.key),
-        answer=f"[{', '.join(map(str, relative_box(box, size)))}]",
+        answer=place_in(View(item=0, crop=Box(0, 0, *size), size=size), box, scorer=scorer),
         type="point",
         scorer=scorer,
         box=box,
         text_height=field.text_height,
         tags=(field.key, *tags),
     )
+
+
+def place_in(view: View, box: Box, *, scorer: str, step: int = 1) -> str:
+    """Returns how a place is answered by one who sees a view, in thousandths of it.
+
+    Args:
+      view: what is looked at.
+      box: the place, px of the picture.
+      scorer: `point` for its centre, `[x, y]`; `box` for `[left, top, right, bottom]`.
+      step: thousandths that are told apart; a place is called after the middle of its strip.
+    """
+    corners = [(box.top, box.left), (box.bottom, box.right)]
+    if scorer == "point":
+        corners = [((box.top + box.bottom) / 2, (box.left + box.right) / 2)]
+    places = [from_picture(y, x, view=view, coord_frame="relative_1000") for y, x in corners]
+    numbers = [round(number) for place in places for number in place]
+    if step > 1:
+        numbers = [min(number, 999) // step * step + step // 2 for number in numbers]
+    return f"[{', '.join(map(str, numbers))}]"

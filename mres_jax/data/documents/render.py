@@ -100,10 +100,10 @@ def make_glyphs(plan: Plan) -> Glyphs:
         shown = [(i, c) for i, c in enumerate(run.text) if c != " "]
         codes += [ord(c) for _, c in shown]
         indices += [run.first + i for i, _ in shown]
-    counts = [len(run.boxes) for run in plan.runs]
+    counts = np.array([len(run.boxes) for run in plan.runs], np.int64)
     return Glyphs(
         codes=np.array(codes, np.int32),
-        boxes=np.concatenate([run.boxes for run in plan.runs]),
+        boxes=np.concatenate([np.zeros((0, 4), np.int32), *(run.boxes for run in plan.runs)]),
         fields=np.repeat(np.array([run.field for run in plan.runs], np.int32), counts),
         parts=np.repeat(np.array([run.part for run in plan.runs], np.int8), counts),
         indices=np.array(indices, np.int32),

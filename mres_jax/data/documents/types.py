@@ -77,8 +77,9 @@ class Question:
     Attributes:
       type: `rc` needs reading, `sc` does not, `point` asks where.
       scorer: of `mres_jax.scoring`: `exact`, `anls`, `point` (inside the box), `box` (overlap).
-      answer: the text to be given; of a `point` question `[left, top, right, bottom]` of `box` in
-        thousandths of the picture's width and height, see `scoring.relative_box`.
+      answer: the text to be given; of a `point` question a place in thousandths of the picture's
+        width and height: `[x, y]` of the middle of `box` where a point is asked for, `[left, top,
+        right, bottom]` where a box is. For one who sees a part, see `questions.place_in`.
       box: what the answer stands in, px of the picture; None where it has no place.
       text_height: capital letter that must be read, px; 0 where none must.
       tags: topic (`rc` keys, `sc` facts) and the bins of the picture.

@@ -9,10 +9,13 @@ from mres_jax.models.qwen2_vl.config import VisionConfig
 from mres_jax.models.siglip.config import NAFLEX, NaflexConfig
 
 
-def mres_tiny() -> NativeResLlavaConfig:
+def mres_tiny(*, position_side: int = 0) -> NativeResLlavaConfig:
     """The shipped model: 1.9 M parameters, 8-pixel patches, 16-pixel visual tokens.
 
     It reads generated documents (`mres_jax.data.documents`) and nothing else.
+
+    Args:
+      position_side: of a learned table of positions in the tower, for models that point; 0: none.
     """
     return NativeResLlavaConfig(
         vision_config=VisionConfig(
@@ -21,6 +24,7 @@ def mres_tiny() -> NativeResLlavaConfig:
             num_heads=4,
             hidden_size=128,
             patch_size=8,
+            num_position_embeddings=position_side**2,
             image_mean=(0.5, 0.5, 0.5),
             image_std=(0.25, 0.25, 0.25),
         ),

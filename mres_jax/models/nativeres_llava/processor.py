@@ -69,13 +69,13 @@ def make_spec(
         coord_frame="relative_1000",
         # weights from elsewhere were trained behind Hugging Face's processor
         resize_rule=resize_rule(preprocessor or {}, "fit" if preprocessor is None else "hf"),
-        **_naflex_parts(vision),
+        **_parts_of(vision),
     )
 
 
 def preprocessor_to_hf(spec: ProcessorSpec) -> dict[str, Any] | None:
     """Contents of a `preprocessor_config.json` of SigLIP2-NaFlex; None for Qwen2-VL's tower."""
-    if spec.positions is None:
+    if spec.resample != "bilinear":
         return None
     return {
         "image_processor_type": "Siglip2ImageProcessor",
@@ -92,12 +92,13 @@ def preprocessor_to_hf(spec: ProcessorSpec) -> dict[str, Any] | None:
     }
 
 
-def _naflex_parts(vision: VisionConfig | NaflexConfig) -> dict[str, Any]:
-    """What a NaFlex tower asks of the host beyond what that of Qwen2-VL does."""
-    if not isinstance(vision, NaflexConfig):
-        return {}
-    table = PositionTable(side=vision.table_side, resize="linear_antialias")
-    return {"resample": "bilinear", "positions": table}
+def _parts_of(vision: VisionConfig | NaflexConfig) -> dict[str, Any]:
+    """What a NaFlex tower, or one with a table of positions, asks of the host besides."""
+    if isinstance(vision, NaflexConfig):
+        table = PositionTable(side=vision.table_side, resize="linear_antialias")
+        return {"resample": "bilinear", "positions": table}
+    side = vision.position_side
+    return {"positions": PositionTable(side=side, resize="linear_corners")} if side else {}
 
 
 def _naflex_settings(

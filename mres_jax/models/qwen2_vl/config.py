@@ -1,6 +1,7 @@
 """Sizes of Qwen2-VL: vision tower, decoder, special tokens."""
 
 import dataclasses
+import math
 from typing import ClassVar, Literal
 
 from mres_jax.models.qwen2.config import TextConfig
@@ -18,6 +19,9 @@ class VisionConfig(TowerConfig):
     mlp_ratio: float = 4.0
     hidden_act: str = "quick_gelu"
     merge: Literal["patch_merger", "avgpool"] = "patch_merger"
+    num_position_embeddings: int = (
+        0  # a square table beside the rotary positions; 0: none, as released
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -28,6 +32,18 @@ class VisionConfig(TowerConfig):
                 f"VisionConfig: merge=avgpool keeps the width, but hidden_size={self.hidden_size} "
                 f"differs from embed_dim={self.embed_dim}."
             )
+        if self.num_position_embeddings < 0 or self.position_side**2 != (
+            self.num_position_embeddings
+        ):
+            raise ValueError(
+                f"VisionConfig: num_position_embeddings={self.num_position_embeddings} is no "
+                "square."
+            )
+
+    @property
+    def position_side(self) -> int:
+        """Side of the table of positions; 0 without one."""
+        return math.isqrt(max(0, self.num_position_embeddings))
 
     @property
     def width(self) -> int:

@@ -117,7 +117,10 @@ def config_to_hf(config: Qwen2VLConfig) -> dict[str, Any]:
 def check_export(config: Qwen2VLConfig) -> None:
     """Raises `CheckpointError` for a variant that `Qwen2VLForConditionalGeneration` cannot be."""
     merge = config.vision_config.merge
-    refuse_export(config, ARCHITECTURE, [f"merge={merge}"] if merge != "patch_merger" else [])
+    problems = [f"merge={merge}"] if merge != "patch_merger" else []
+    if config.vision_config.position_side:
+        problems.append("table of positions in its tower")
+    refuse_export(config, ARCHITECTURE, problems)
 
 
 def refuse_export(config: QwenVLConfig, architecture: str, problems: list[str]) -> None:
@@ -140,13 +143,15 @@ def vision_config_from_hf(fields: Fields, preprocessor: Mapping[str, Any]) -> Vi
         mlp_ratio=float(fields.get("mlp_ratio", 4.0, float)),
         hidden_act=fields.get("hidden_act", "quick_gelu", str),
         merge=fields.get("merge", "patch_merger", str),
+        num_position_embeddings=fields.get("num_position_embeddings", 0, int),
     )
 
 
 def vision_config_to_hf(config: VisionConfig) -> dict[str, Any]:
     """The tower's fields; our own ones only where they differ from the released models."""
     ratio = config.mlp_ratio
-    own = ("merge",) if config.merge != "patch_merger" else ()
+    usual = {"merge": "patch_merger", "num_position_embeddings": 0}
+    own = tuple(name for name, value in usual.items() if getattr(config, name) != value)
     return {
         "model_type": MODEL_TYPE,
         **shared_tower_fields_to_hf(config, ("embed_dim", "hidden_size", "hidden_act", *own)),

@@ -20,6 +20,10 @@ from mres_jax.models.vlm import PackedVLM
 class VisionTower(Tower):
     """Native-resolution encoder of packed patches: rotary by row and column, one segment a view.
 
+    A learned table of positions, read as Qwen3-VL reads its own, is ours and off in released
+    models: rotary positions say where patches stand to each other, never where in the picture. It
+    is added behind the last layer, where what the layers added cannot drown it.
+
     Reference:
       Wang et al., 2024, "Qwen2-VL", arXiv:2409.12191, section 2.1.
     """
@@ -47,6 +51,8 @@ class VisionTower(Tower):
             )
 
         self.blocks = nn.stack_layers(make_block, config.depth, rngs)
+        if config.position_side:
+            self.pos_embed = nn.PositionTable(config.position_side, config.width, rngs=rngs)
         if config.merge == "avgpool":
             self.merger = nn.AveragePooling(merge_size=config.spatial_merge_size)
         else:
@@ -67,6 +73,8 @@ class VisionTower(Tower):
             return block(x, rotary, plan), None
 
         x, _ = nn.scan_layers(self.blocks, step, self.embed(pack), remat=self.remat)
+        if self.config.position_side:
+            x = x + self.positions(pack).astype(x.dtype)
         return Features(x)
 
     def merge(self, features: Features) -> Visual:

@@ -70,14 +70,11 @@ class VisionTower(Tower):
 
     def features(self, pack: Pack) -> Features:
         """Features of every patch, before the merge, and those of the layers of DeepStack."""
-        if pack.position_weights is None:
-            raise ValueError(
-                "Qwen3-VL: the pack has no position_weights. Assemble it with this model's spec."
-            )
+        positions = self.positions(pack)
         plan = ops.make_plan(segment_ids=pack.patch_segment_ids)
         rotary = nn.vision_rotary(pack.patch_positions, head_dim=self.config.head_dim)
         x = self.embed(pack)
-        x = x + self.pos_embed(pack.position_weights).astype(x.dtype)
+        x = x + positions.astype(x.dtype)
         kept = self.config.deepstack_visual_indexes
         places = np.full(self.config.depth, len(kept), np.int32)  # behind the last: kept nowhere
         places[list(kept)] = np.arange(len(kept))

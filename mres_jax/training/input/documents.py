@@ -22,8 +22,12 @@ from mres_jax.data.documents import (
     patch_labels,
     scene_labels,
 )
-from mres_jax.data.documents.labels import MAX_INDEX
+from mres_jax.data.documents.boards import BOARD_KINDS, make_board_picture
+from mres_jax.data.documents.clips import draw_clip
+from mres_jax.data.documents.labels import MAX_INDEX, PLACES, place_labels
 from mres_jax.data.documents.pages import KIND as PAGE, make_page
+from mres_jax.data.documents.questions import place_in
+from mres_jax.data.documents.render import KEY
 from mres_jax.data.patches import block_positions
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer, build_tiny_tokenizer
@@ -44,6 +48,7 @@ PATCH_CLASSES = {
         "index": 2 + MAX_INDEX,
     }.items()
 } | {topic: 1 + len(answers) for topic, answers in SC_ANSWERS.items()}
+PATCH_CLASSES |= {"across": 1 + PLACES, "down": 1 + PLACES}
 NATIVE = parse_policy("native")
 TEMPLATE_WORDS = ("You", "are", "a", "helpful", "assistant", "system", "user")
 HARD_HEIGHTS = (8, 9)  # px of a capital
@@ -82,6 +87,8 @@ class DocumentExamples:
         label_mask: str = "answer",
         labelled: bool = False,
     ):
+        if data.policies:
+            policies = {parse_policy(text): weight for text, weight in data.policies.items()}
         self.data, self.policies, self.spec, self.tokenizer = data, policies, spec, tokenizer
         self.seed, self.label_mask, self.labelled = seed, label_mask, labelled
 
@@ -116,6 +123,8 @@ class DocumentExamples:
           ConfigError: the run asks for what its pictures never have.
         """
         rng = random.Random(f"{self.seed}/{epoch}/{number}")
+        if self.data.clip_frames:
+            return self._clip(rng)
         for _ in range(TRIES):
             count = int(_draw(rng, self.data.images_per_prompt))
             documents = tuple(self._document(rng, small=count > 1) for _ in range(count))
@@ -123,7 +132,7 @@ class DocumentExamples:
             for policy in (_draw(rng, self.policies), NATIVE):
                 views = tuple(policy(sizes, "", self.spec))
                 if questions := self.questions(documents, views):
-                    messages = self._messages(rng, questions, count)
+                    messages = self._messages(rng, questions, count, views)
                     return Conversation(documents, views, messages)
         raise ConfigError(
             f"run: {TRIES} draws of {', '.join(self.data.kinds)} in a row gave nothing to ask: no "
@@ -133,7 +142,7 @@ class DocumentExamples:
 
     def questions(self, documents: Sequence[Document], views: Sequence[View]) -> list[Question]:
         """What can be asked: legible in its view, and with several pictures true of one only."""
-        asked = []
+        asked, least = [], {"rc": self.data.min_text_height, "point": self.data.min_name_height}
         for view in views:
             height, width = view.crop.size
             scale = min(view.size.height / height, view.size.width / width)
@@ -141,7 +150,8 @@ class DocumentExamples:
                 q
                 for q in documents[view.item].questions
                 if q.type in self.data.questions
-                and (q.type == "sc" or scale * q.text_height >= self.data.min_text_height)
+                and (q.scorer != "box" or self.data.place_step == 1)
+                and (q.type == "sc" or scale * _height(q, documents[view.item]) >= least[q.type])
             ]
         if len(documents) > 1:
             keys = [f.key for d in documents for f in d.fields]
@@ -149,10 +159,24 @@ class DocumentExamples:
             asked = [q for q in asked if q.type == "rc" and q.tags[0] in once]
         return asked
 
+    def _clip(self, rng: random.Random) -> Conversation:
+        """Frames that each draw a policy, but for those that tell: these are read."""
+        clip = draw_clip(rng.getrandbits(48), int(_draw(rng, self.data.clip_frames or {})))
+        sizes = [document.size for document in clip.frames]
+        looks = [
+            NATIVE if i in clip.telling else _draw(rng, self.policies) for i in range(len(sizes))
+        ]
+        found = {look: look(sizes, "", self.spec) for look in dict.fromkeys(looks)}
+        views = tuple(found[look][i] for i, look in enumerate(looks))
+        messages = self._messages(rng, clip.questions, len(sizes), views)
+        return Conversation(clip.frames, views, messages)
+
     def _document(self, rng: random.Random, *, small: bool) -> Document:
         kind, seed = _draw(rng, self.data.kinds), rng.getrandbits(48)
         most = self.data.pairs_per_page
         options = self._options(rng)
+        if kind in BOARD_KINDS:
+            return make_board_picture(seed, kind=kind)
         if kind == PAGE:
             return make_page(seed, max_pairs=min(3, most) if small else most, options=options)
         bins = {b: w for b, w in self.data.area_bins.items() if not small or b in "BC"}
@@ -166,7 +190,11 @@ class DocumentExamples:
         return Options(cap_heights=HARD_HEIGHTS, grounds=HARD_GROUNDS)
 
     def _messages(
-        self, rng: random.Random, questions: Sequence[Question], num_pictures: int
+        self,
+        rng: random.Random,
+        questions: Sequence[Question],
+        num_pictures: int,
+        views: Sequence[View],
     ) -> tuple[Message, ...]:
         """Turns about some of the questions, no topic twice; the first shows the pictures."""
         asked, weights = list(questions), self.data.questions
@@ -179,7 +207,11 @@ class DocumentExamples:
             asked = [q for q in asked if q.tags[0] != question.tags[0]]
             pictures = () if messages else tuple(range(num_pictures))
             messages.append(Message(role="user", parts=(*pictures, question.text)))
-            messages.append(Message(role="assistant", parts=(question.answer,)))
+            messages.append(
+                Message(
+                    role="assistant", parts=(_answer(question, views[0], self.data.place_step),)
+                )
+            )
         return tuple(messages)
 
     def _labels(
@@ -194,9 +226,27 @@ class DocumentExamples:
                 for column in range(COLUMNS):
                     cells = values[rows, columns * COLUMNS + column]
                     parts[f"{name}{column}"].append(cells)
-            for topic, values in scene_labels(document, view, patch_size=size).items():
+            scene = scene_labels(document, view, patch_size=size)
+            for topic, values in (scene | place_labels(view, patch_size=size)).items():
                 parts[topic].append(values[rows, columns])
         return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def _height(question: Question, document: Document) -> int:
+    """Capitals that must be told apart, px: of the value to read it, of its name to point at it."""
+    if question.type != "point":
+        return question.text_height
+    (number,) = (i for i, f in enumerate(document.fields) if f.value_box == question.box)
+    names = [run for run in document.plan.runs if run.field == number and run.part == KEY]
+    return names[0].face.cap_height
+
+
+def _answer(question: Question, view: View, step: int) -> str:
+    """What one who sees a view is to say."""
+    if question.type != "point":
+        return question.answer
+    assert question.box is not None  # questions of this type ask for it
+    return place_in(view, question.box, scorer=question.scorer, step=step)
 
 
 def document_tokenizer() -> Tokenizer:
