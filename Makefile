@@ -16,12 +16,12 @@ export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/.cache/jax
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: help demo test lint types wheel parity notebooks docs aot aot-cuda harnesses nightly lock clean
+.PHONY: help demo test lint types wheel parity notebooks docs aot plan processes aot-cuda harnesses nightly lock clean
 
 help:
 	@echo "make demo     set up, then see the main job done (SEED=1 changes all of it)"
 	@echo "make test     set up, then run the tests that this machine can run"
-	@echo "make lint types wheel parity notebooks docs aot aot-cuda harnesses nightly lock clean: see CONTRIBUTING.md"
+	@echo "make lint types wheel parity notebooks docs aot plan processes aot-cuda harnesses nightly lock clean: see CONTRIBUTING.md"
 
 demo: $(READY)
 	$(BIN)/mres demo $(if $(SEED),--seed $(SEED)) $(ARGS)
@@ -58,6 +58,14 @@ docs: $(READY_DOCS)
 aot: $(READY_AOT)
 	$(VENV)-aot/bin/python kernels/aot/budgets.py bundles $(ARGS)
 	$(VENV)-aot/bin/python kernels/aot/budgets.py memory $(ARGS)
+
+# A small run's step through the same compiler, for four chips.
+plan: $(READY_AOT)
+	$(VENV)-aot/bin/mres plan configs/tiny/pages.py --topology v5e-4 $(ARGS)
+
+# Two real processes that are one run; -m slow without -k tries all that can happen to them.
+processes: $(READY)
+	$(BIN)/pytest -m slow tests/training/test_processes.py -k "alone and fsdp" $(ARGS)
 
 # The GPU kernels through the real CUDA compiler; 5 GB of its own, so not a part of anything else but nightly.
 aot-cuda: $(READY_CUDA)

@@ -53,6 +53,13 @@ def join(heartbeat: int = HEARTBEAT) -> None:
         jax.distributed.initialize(
             num_processes=count, process_id=number, heartbeat_timeout_seconds=heartbeat
         )
+    except RuntimeError as error:
+        if "before" not in str(error):
+            raise
+        raise ConfigError(
+            "train: jax has looked at its devices already, so it cannot join a cluster any more. "
+            "Start a process for the run: mres train FILE --multihost."
+        ) from None
     except ValueError as error:
         raise ConfigError(
             f"train: no cluster found ({str(error).rstrip('.')}). jax finds those of TPU pods, "

@@ -168,7 +168,7 @@ def test_overrides_are_applied_together_so_sizes_may_change_in_step():
         (
             'data.0.kinds={"invoce": 1}',
             "Documents: kinds: unknown 'invoce'. Did you mean 'invoice'? Have page, invoice, "
-            "table, sign, screen.",
+            "table, sign, screen, desktop, scene.",
         ),
         (
             'data.0.images_per_prompt={"0": 1}',

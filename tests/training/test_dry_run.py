@@ -26,6 +26,7 @@ def promotion_as_optax_needs_it():
         yield
 
 
+@pytest.mark.slow
 def test_it_tells_steps_fullness_and_flops_as_the_run_measures_them(tmp_path):
     run = tiny_run(tmp_path / "a", schedule=EPOCH, log_every=4)
     report = dry_run(run)

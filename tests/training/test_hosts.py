@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax
 import pytest
 
 from mres_jax.errors import ConfigError
@@ -32,6 +33,11 @@ def no_cluster(monkeypatch):
             "train: JAX_NUM_PROCESSES='two' is no whole number.",
         ),
         (
+            {hosts.ADDRESS: "127.0.0.1:1", hosts.COUNT: "2", hosts.NUMBER: "0"},
+            "train: jax has looked at its devices already, so it cannot join a cluster any more. "
+            "Start a process for the run: mres train FILE --multihost.",
+        ),
+        (
             {},
             "train: no cluster found (coordinator_address should be defined). jax finds those of "
             "TPU pods, SLURM, GKE and MPI; elsewhere set JAX_COORDINATOR_ADDRESS=HOST:PORT, "
@@ -43,9 +49,16 @@ def no_cluster(monkeypatch):
 def test_half_a_cluster_is_refused_with_what_is_missing(monkeypatch, names, message):
     for name, value in names.items():
         monkeypatch.setenv(name, value)
+    if not names:  # what jax says in a process that has not looked at its devices yet
+        monkeypatch.setattr(jax.distributed, "initialize", _raise_no_address)
+    jax.devices()
     with pytest.raises(ConfigError) as error:
         hosts.join()
     assert str(error.value) == message
+
+
+def _raise_no_address(**settings):
+    raise ValueError("coordinator_address should be defined.")
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])

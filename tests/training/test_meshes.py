@@ -98,7 +98,7 @@ def test_a_mesh_of_another_number_of_devices_is_refused_with_the_nearest(tmp_pat
         make_mesh(run)
     assert str(error.value) == (
         "run: the mesh data=2 fsdp=2 tensor=1 sequence=1 takes 4 devices, here are 1. "
-        "Take mesh.data=1, mesh.fsdp=1."
+        "Take mesh.data=1, mesh.fsdp=1. If they are of 4 hosts, start it on each with --multihost."
     )
 
 
