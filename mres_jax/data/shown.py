@@ -76,13 +76,15 @@ def _rendered(
     for view in views:
         item = images[view.item]
         if isinstance(item, Clip):
-            frames = {i: _render(item.frames[i], view, spec) for i in dict.fromkeys(view.frames)}
+            frames = {
+                i: render_seen(item.frames[i], view, spec) for i in dict.fromkeys(view.frames)
+            }
             yield [frames[i] for i in view.frames]
             continue
         uncut = dataclasses.replace(view, window=None, tile=None)
         if uncut != last:
             rest = last and _resized_further(last, uncut)
-            whole = _render(whole, rest, spec) if rest else _render(item, uncut, spec)
+            whole = render_seen(whole, rest, spec) if rest else render_seen(item, uncut, spec)
             last = uncut
         yield [whole if view.window is None else cut_window(whole, view)]
 
@@ -97,7 +99,8 @@ def _resized_further(last: View, view: View) -> View | None:
     return dataclasses.replace(view, crop=Box(0, 0, *last.size), through=rest)
 
 
-def _render(pixels: Pixels, view: View, spec: ProcessorSpec) -> np.ndarray:
+def render_seen(pixels: Pixels, view: View, spec: ProcessorSpec) -> np.ndarray:
+    """Returns `[H W 3]`, a view as a model's processor makes it; see `render_view`."""
     return render_view(
         pixels,
         view,

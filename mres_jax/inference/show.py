@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from mres_jax.data.shown import render_seen
 from mres_jax.data.spec import ProcessorSpec
-from mres_jax.data.views import render_view
 from mres_jax.geometry import Box, View
 from mres_jax.protocols import Clip, Item
 
@@ -47,7 +47,7 @@ def show_views(
 
 
 def _show(image: np.ndarray, view: View, spec: ProcessorSpec, stem: str) -> dict[str, bytes]:
-    pixels = _rendered(image, view, spec)
+    pixels = render_seen(image, view, spec)
     return {
         f"{stem}-view.png": png(pixels),
         f"{stem}-tokens.png": png(draw_token_grid(pixels, spec.stride)),
@@ -63,18 +63,8 @@ def _show_frames(clip: Clip, view: View, spec: ProcessorSpec, stem: str) -> dict
         if i == 0:
             files |= _show(clip.frames[i], view, spec, name)
         else:
-            files[f"{name}-view.png"] = png(_rendered(clip.frames[i], view, spec))
+            files[f"{name}-view.png"] = png(render_seen(clip.frames[i], view, spec))
     return files
-
-
-def _rendered(image: np.ndarray, view: View, spec: ProcessorSpec) -> np.ndarray:
-    return render_view(
-        image,
-        view,
-        background=spec.background,
-        pad_first=spec.pad_first,
-        resample=spec.resample,
-    )
 
 
 def file_stem(text: str) -> str:

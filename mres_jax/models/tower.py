@@ -78,7 +78,7 @@ class Tower(nnx.Module):
             patches, still = patches[order], None if still is None else still[order]
         return self.patch_embed(patches, still)
 
-    def positions(self, pack: Pack) -> Float[Array, "p d"]:
+    def positions_of(self, pack: Pack) -> Float[Array, "p d"]:
         """What each patch reads of the table of positions, where there is one."""
         if pack.position_weights is None:
             raise ValueError(
@@ -97,3 +97,20 @@ class Tower(nnx.Module):
 
     def __call__(self, pack: Pack) -> Visual:
         return self.merge(self.features(pack))
+
+
+def encoder_blocks(config: Any, *, dtype: DTypeLike, rngs: nnx.Rngs) -> nn.EncoderBlock:
+    """Returns the stacked layers of a CLIP or SigLIP tower by its configuration."""
+
+    def make_block(rngs: nnx.Rngs) -> nn.EncoderBlock:
+        return nn.EncoderBlock(
+            config.hidden_size,
+            config.intermediate_size,
+            num_heads=config.num_attention_heads,
+            activation=config.hidden_act,
+            epsilon=config.layer_norm_eps,
+            dtype=dtype,
+            rngs=rngs,
+        )
+
+    return nn.stack_layers(make_block, config.num_hidden_layers, rngs)

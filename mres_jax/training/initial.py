@@ -11,9 +11,7 @@ from mres_jax.models.tower import Tower
 SHARPNESS = 4.0  # nats by which the patch one step off the wanted one falls behind
 FREQUENCIES = 3  # the highest of each axis; lower ones cannot tell neighbours apart
 CONTENT = 0.1  # of the usual query and key weights: what a patch shows decides little at first
-LOUDNESS = (
-    5.0  # root mean square of a table of positions: a third of what a trained small tower gives
-)
+LOUDNESS = 5.0  # root mean square of a table of positions: a third of a trained tower's features
 
 Offset = tuple[int, int]  # rows down, columns right
 CROSS: tuple[Offset, ...] = ((0, -1), (0, 1), (-1, 0), (1, 0))

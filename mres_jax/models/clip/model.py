@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, UInt8
 from mres_jax import nn, ops
 from mres_jax.data.types import Pack
 from mres_jax.models.clip.config import ClipConfig
-from mres_jax.models.tower import Features, Tower, Visual
+from mres_jax.models.tower import Features, Tower, Visual, encoder_blocks
 
 
 class ClipTower(Tower):
@@ -49,19 +49,7 @@ class ClipTower(Tower):
         self.class_embedding = nnx.Param(draw(rngs.params(), (size,)))
         self.positions = nnx.Param(draw(rngs.params(), (config.table_side**2 + 1, size)))
         self.pre_norm = nn.LayerNorm(size, epsilon=config.layer_norm_eps)
-
-        def make_block(rngs: nnx.Rngs) -> nn.EncoderBlock:
-            return nn.EncoderBlock(
-                size,
-                config.intermediate_size,
-                num_heads=config.num_attention_heads,
-                activation=config.hidden_act,
-                epsilon=config.layer_norm_eps,
-                dtype=dtype,
-                rngs=rngs,
-            )
-
-        self.blocks = nn.stack_layers(make_block, config.num_hidden_layers, rngs)
+        self.blocks = encoder_blocks(config, dtype=dtype, rngs=rngs)
         self.post_norm = nn.LayerNorm(size, epsilon=config.layer_norm_eps)
 
     def embed_patches(

@@ -74,7 +74,7 @@ class VisionTower(Tower):
 
         x, _ = nn.scan_layers(self.blocks, step, self.embed(pack), remat=self.remat)
         if self.config.position_side:
-            x = x + self.positions(pack).astype(x.dtype)
+            x = x + self.positions_of(pack).astype(x.dtype)
         return Features(x)
 
     def merge(self, features: Features) -> Visual:

@@ -70,7 +70,7 @@ class VisionTower(Tower):
 
     def features(self, pack: Pack) -> Features:
         """Features of every patch, before the merge, and those of the layers of DeepStack."""
-        positions = self.positions(pack)
+        positions = self.positions_of(pack)
         plan = ops.make_plan(segment_ids=pack.patch_segment_ids)
         rotary = nn.vision_rotary(pack.patch_positions, head_dim=self.config.head_dim)
         x = self.embed(pack)

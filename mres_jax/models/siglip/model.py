@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from mres_jax import nn, ops
 from mres_jax.data.types import Pack
 from mres_jax.models.siglip.config import SiglipConfig
-from mres_jax.models.tower import Features, Tower, Visual
+from mres_jax.models.tower import Features, Tower, Visual, encoder_blocks
 
 
 class SiglipTower(Tower):
@@ -37,19 +37,7 @@ class SiglipTower(Tower):
         super().__init__(config, use_bias=True, dtype=dtype, remat=remat, rngs=rngs)
         size, self.dtype = config.hidden_size, dtype
         self.positions = nn.PositionTable(config.table_side, size, rngs=rngs)
-
-        def make_block(rngs: nnx.Rngs) -> nn.EncoderBlock:
-            return nn.EncoderBlock(
-                size,
-                config.intermediate_size,
-                num_heads=config.num_attention_heads,
-                activation=config.hidden_act,
-                epsilon=config.layer_norm_eps,
-                dtype=dtype,
-                rngs=rngs,
-            )
-
-        self.blocks = nn.stack_layers(make_block, config.num_hidden_layers, rngs)
+        self.blocks = encoder_blocks(config, dtype=dtype, rngs=rngs)
         self.post_norm = nn.LayerNorm(size, epsilon=config.layer_norm_eps)
 
     def features(self, pack: Pack) -> Features:
