@@ -24,7 +24,7 @@ from mres_jax.training.input.epochs import Epoch, Fed
 from mres_jax.training.input.feed import Feed, Position, Steps
 from mres_jax.training.interrupts import Stop
 from mres_jax.training.learner import Step, TrainState
-from mres_jax.training.meshes import Reading, make_mesh, reading, shape_of
+from mres_jax.training.meshes import Reading, make_mesh, nearest, reading, shape_of
 from mres_jax.training.meter import Meter
 from mres_jax.training.metrics import Writers, drop_rows_after, open_writers
 from mres_jax.training.optimizer import rate_at
@@ -79,6 +79,8 @@ def _train(
     tokenizer, spec, plan, schedule = open_run(run, log=log)
     if mesh is None:
         graphdef, state, optimizer, rates = set_up(run, schedule)
+        if (count := len(jax.devices())) > 1:
+            log(f"{run.name}: on one of {count} devices; {nearest(run.mesh, count)}")
     else:
         graphdef, state, optimizer, rates = set_up_on(mesh, run, schedule)
         log(f"{run.name}: {mesh.size} devices, {run.mesh}")

@@ -18,7 +18,7 @@ Batch = TypeVar("Batch")
 
 
 def make_mesh(run: Run) -> Mesh | None:
-    """Returns the mesh of a run over the devices that are here; None for one device.
+    """Returns the mesh of a run over the devices that are here; None for a run on one of them.
 
     Raises:
       ConfigError: the mesh takes another number of devices, or does not divide the model's heads or
@@ -26,7 +26,7 @@ def make_mesh(run: Run) -> Mesh | None:
     """
     config, count = run.mesh, len(jax.devices())
     check_model(run)
-    if config.size == 1:
+    if config.size == 1 and jax.process_count() == 1:
         return None
     if config.size != count:
         raise ConfigError(

@@ -27,6 +27,7 @@ FAMILIES = (
     "tiny_llava",
     "tiny_llava_next",
     "tiny_llava_hr",
+    "tiny_smolvlm",
 )
 MESHES = (
     {"data": 4},

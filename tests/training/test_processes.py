@@ -180,6 +180,12 @@ def test_processes_that_were_started_differently_end_with_one_line(tmp_path):
         assert "the run differs between processes: 1 of 2 (1) have another" in log.read_text()
 
 
+def test_processes_without_a_mesh_for_all_of_them_are_refused(tmp_path):
+    with running(tmp_path / "run", 2) as group:
+        assert group.codes() == [2, 2], group.said()
+    assert "takes 1 devices, here are 4. Take mesh.data=4, mesh.fsdp=1." in group.said()
+
+
 def test_answers_while_training_are_refused_where_one_process_alone_would_write_them(tmp_path):
     settings = 'evaluate={"every_steps": 2, "num_packs": 1, "num_questions": 2}'
     with running(tmp_path / "run", 2, FSDP, settings) as group:
