@@ -34,6 +34,7 @@ from mres_jax.training.optimizer import make_optimizer
 ANSWERS = ("blue", "the invoice is red and the total is blue", "red", "the total is red")
 SIZES = ((24, 40), (8, 48), (32, 32), (16, 16))  # px
 SMALL, LARGE = (160, 256), (192, 288)  # patches and tokens of two rungs
+RUNGS = {"tiny_smolvlm": ((768, 512), (832, 576))}  # of a model that makes more of a picture
 
 
 TOKENIZER = testing.tiny_tokenizer()
@@ -55,7 +56,7 @@ def make_pack(tiny: testing.TinyModel, seed: int, lengths: tuple[int, int]) -> P
     canvases = tuple(sorted({canvas.shape[:2] for e in examples for canvas in e.canvases}))
     patches, tokens = lengths
     rung = Rung(
-        max_patches=patches, max_tokens=tokens, max_views=12, max_examples=2, canvases=canvases
+        max_patches=patches, max_tokens=tokens, max_views=32, max_examples=2, canvases=canvases
     )
     return pack(examples, rung)
 
@@ -86,7 +87,8 @@ def make_learner(tiny: testing.TinyModel, name: str) -> Any:
 
 def losses(name: str, tiny: testing.TinyModel, mesh: Mesh | None, steps: int) -> list[float]:
     """Of the first steps, each of two packs of one rung and two of another."""
-    lengths = (SMALL, SMALL) if name == "reader" else (SMALL, LARGE)
+    small, large = RUNGS.get(name, (SMALL, LARGE))
+    lengths = (small, small) if name == "reader" else (small, large)
     schedule = Schedule(num_steps=9, warmup_steps=0, kind="constant")
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-3), schedule)
     if name == "reader":
