@@ -31,6 +31,7 @@ def get_config() -> AllocatorRun:
         concentration=Concentration(form="paper", cap=20.0, weight=5e-3),
         prompts=4,
         allocations=8,
+        drop_agreeing=False,  # the reader is nearly always right: cost is what is left to learn
         max_new_tokens=12,
         strip_every=25,
         retention=0.25,
