@@ -6,7 +6,6 @@ from typing import Any
 
 from mres_jax.data.rows.files import Contained
 from mres_jax.data.rows.scan import Found
-from mres_jax.data.rows.sources.facts import digest_of, facts_of
 from mres_jax.data.rows.sources.holding import hold, renamed
 from mres_jax.data.rows.sources.source import FrontToBack
 from mres_jax.data.rows.types import Fault
@@ -95,12 +94,6 @@ class ParquetRows(FrontToBack):
             for content in _rows(Table(path)):
                 yield hold(number, content if isinstance(content, Fault) else self._named(content))
                 number += 1
-
-    def facts(self) -> dict[str, int]:
-        return facts_of(*self.paths)
-
-    def digest(self) -> str:
-        return digest_of(*self.paths)
 
     def way(self) -> Mapping[str, Any]:
         return {"parquet": self.fields}

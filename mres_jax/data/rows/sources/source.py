@@ -9,6 +9,7 @@ from typing import Any
 
 from mres_jax.data.rows.files import Files
 from mres_jax.data.rows.scan import Found
+from mres_jax.data.rows.sources.facts import digest_of, facts_of
 from mres_jax.errors import MresError
 
 
@@ -68,7 +69,19 @@ class Source(abc.ABC):
 
 
 class FrontToBack(Source):
-    """Rows that are only read from front to back, such as those of a tar file."""
+    """Rows of files that are only read from front to back, such as tar files.
+
+    Attributes:
+      paths: of the files, in the order of their rows.
+    """
+
+    paths: list[pathlib.Path]
+
+    def facts(self) -> dict[str, int]:
+        return facts_of(*self.paths)
+
+    def digest(self) -> str:
+        return digest_of(*self.paths)
 
     def read(self, offset: int, length: int) -> bytes:
         raise MresError(

@@ -19,7 +19,6 @@ from typing import Any
 from mres_jax.data.rows.files import Contained
 from mres_jax.data.rows.forms import has_form
 from mres_jax.data.rows.scan import Found
-from mres_jax.data.rows.sources.facts import digest_of, facts_of
 from mres_jax.data.rows.sources.holding import hold, renamed
 from mres_jax.data.rows.sources.source import FrontToBack
 from mres_jax.data.rows.types import Fault, shown
@@ -62,12 +61,6 @@ class TarRows(FrontToBack):
             for key, members in _grouped(_members(path)):
                 yield hold(number, self._row(key, members))
                 number += 1
-
-    def facts(self) -> dict[str, int]:
-        return facts_of(*self.paths)
-
-    def digest(self) -> str:
-        return digest_of(*self.paths)
 
     def way(self) -> Mapping[str, Any]:
         return {"tar": self.fields}
