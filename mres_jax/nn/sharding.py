@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec
 
-from mres_jax.ops import ROWS
+from mres_jax.ops import rows_axis
 
 PACK = "packs"  # name of the leading axis of packs inside `jax.vmap`
 
@@ -135,13 +135,12 @@ def constrain_rows(tree: Any) -> Any:
     sizes = mesh_sizes()
     if math.prod(sizes.values()) == 1:
         return tree
-    count = sizes.get(ROWS, 1)
 
     def constrain(x: Any) -> Any:
         if getattr(x, "ndim", 0) != 2:
             return x
-        rows = ROWS if count > 1 and x.shape[0] % count == 0 else None
-        return jax.lax.with_sharding_constraint(x, PartitionSpec(rows, None))
+        where = PartitionSpec(rows_axis(x.shape[0]), None)
+        return jax.lax.with_sharding_constraint(x, where)
 
     return jax.tree.map(constrain, tree)
 

@@ -14,8 +14,8 @@ from mres_jax.ops.position_table import (
 from mres_jax.ops.scatter import scatter_visual as scatter_visual
 from mres_jax.ops.sharded import (
     PACKS as PACKS,
-    ROWS as ROWS,
     decode_attention as decode_attention,
     lookup as lookup,
+    rows_axis as rows_axis,
     varlen_attention as varlen_attention,
 )

@@ -92,7 +92,7 @@ def _exchanged(
     table: Float[Array, "V e"], tokens: Int[Array, "b t"], spec: PartitionSpec, dtype: DTypeLike
 ) -> Float[Array, "b t e"]:
     """Of packs on their ranks."""
-    (words, channels), where = spec, PartitionSpec(PACKS, _rows(tokens.shape[1]))
+    (words, channels), where = spec, PartitionSpec(PACKS, rows_axis(tokens.shape[1]))
 
     def local(table: Array, tokens: Array) -> Array:
         if channels:
@@ -109,8 +109,8 @@ def _exchanged(
     return _mapped(local, (spec, where), where)(table, tokens)
 
 
-def _rows(count: int) -> str | None:
-    """The axis that shares out so many rows of a pack, if it does."""
+def rows_axis(count: int) -> str | None:
+    """Returns the mesh axis that shares out so many rows of a pack, if it does."""
     shares = jax.sharding.get_abstract_mesh().shape.get(ROWS, 1)
     return ROWS if shares > 1 and count % shares == 0 else None
 
