@@ -155,7 +155,10 @@ def _add_allocate(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "mres train FILE [--a.b=c ...] [--print-config | --dry-run [--json]] [--smoke]"
+    parser.usage = (
+        "mres train FILE [--a.b=c ...] [--print-config | --dry-run [--json]] [--smoke] "
+        "[--multihost]"
+    )
     add = parser.add_argument
     add("file", metavar="FILE", help="run file, for example configs/tiny/pages.py; it is executed")
     add("--print-config", action="store_true", help="print the resolved run as JSON and stop")
