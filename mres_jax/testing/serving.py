@@ -52,7 +52,7 @@ def send(
 
 
 @contextlib.contextmanager
-def serving(backend: Backend, *, limits: Limits, grace: float = 20.0) -> Iterator[Served]:
+def serving(backend: Backend, *, limits: Limits, grace: float = 120.0) -> Iterator[Served]:
     """Serves in a thread until the block ends, and lets it finish what is under way."""
     addresses: list[str] = []
     log: list[str] = []

@@ -78,8 +78,10 @@ def test_a_clip_of_one_frame_twice_is_encoded_as_that_picture(tiny, encode):
         pack([example_of(tiny, item, policy="fixed,tokens=6")], RUNG) for item in (twice, frame)
     )
     (where,) = visual_slices(still)
-    # float32: two sums of 48 products of numbers around 1 in another order, then two layers
-    np.testing.assert_allclose(encode(moving)[where], encode(still)[where], rtol=0, atol=1e-4)
+    # float32: two sums of 48 products of numbers around 1 in another order, then two layers; what
+    # that rounds to is the processor's (4.5e-6 of the largest value where it has no AVX-512)
+    want = encode(still)[where]
+    np.testing.assert_allclose(encode(moving)[where], want, rtol=0, atol=2e-5 * np.abs(want).max())
 
 
 def spec_of(tiny, **settings):
