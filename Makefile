@@ -13,6 +13,7 @@ HERE = not gpu and not tpu and not parity and not slow
 
 # Compiled programs are kept between runs: quicker, and nothing else changes without them.
 export JAX_COMPILATION_CACHE_DIR = $(CURDIR)/.cache/jax
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS = 0.1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 

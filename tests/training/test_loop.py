@@ -34,13 +34,14 @@ def quiet(line: str) -> None:
 
 
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
-    whole = train(tiny_run(tmp_path / "whole"), log=quiet)
+    whole = train(tiny_run(tmp_path / "whole", aux_loss_weight=1.0), log=quiet)
 
     def stop_after_second(line: str) -> None:
         if line.startswith("step     2"):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    run = tiny_run(tmp_path / "parts", checkpoint=CheckpointConfig(dir=str(tmp_path / "parts")))
+    parts = CheckpointConfig(dir=str(tmp_path / "parts"))
+    run = tiny_run(tmp_path / "parts", checkpoint=parts, aux_loss_weight=1.0)
     first = train(run, log=stop_after_second)
     assert 2 <= first.step < 4
     second = train(run, log=quiet)
