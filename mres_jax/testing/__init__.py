@@ -1,5 +1,6 @@
 """Tiny models and contract suites, shipped for tests: ours and users'."""
 
+from mres_jax.testing.answers import said as said
 from mres_jax.testing.chat_server import (
     ChatServer as ChatServer,
     Received as Received,

@@ -10,10 +10,10 @@ from mres_jax.data.spec import ProcessorSpec
 from mres_jax.evaluation.arms import Contestant, Entrant
 from mres_jax.evaluation.arms.contestants import processor_facts
 from mres_jax.evaluation.arms.samples import Sample
-from mres_jax.protocols import Answer, Cost, Request, extent_of
+from mres_jax.protocols import Answer, Request, extent_of
 from mres_jax.resolution.cost import retention_ratio, visual_tokens
 from mres_jax.resolution.policies import parse_policy
-from mres_jax.testing import tiny_spec, tiny_tokenizer
+from mres_jax.testing import said, tiny_spec, tiny_tokenizer
 
 
 def digest_reader(request: Request, tokens: int) -> str:
@@ -52,23 +52,14 @@ class Reader:
         policy = parse_policy(request.policy or "native")
         views = policy(sizes, request.question, self.spec) if sizes else []
         tokens = visual_tokens(views, self.spec)
-        cost = Cost(
+        return said(
+            self.read(request, tokens),
+            views=views,
+            logprobs=(0.0, 0.0),
             visual_tokens=tokens,
-            text_tokens=5,
-            new_tokens=2,
             retention_ratio=retention_ratio(views, sizes, self.spec),
             flops=1e6 * (tokens + 5),
             ms={"host": 1.0},
-        )
-        return Answer(
-            text=self.read(request, tokens),
-            token_ids=(1, 2),
-            logprobs=(0.0, 0.0),
-            entropies=None,
-            views=views,
-            coord_frame="relative_1000",
-            finish_reason="stop",
-            cost=cost,
         )
 
 

@@ -27,11 +27,11 @@ from mres_jax.geometry import Size
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.handle import VLM
 from mres_jax.inference.view_json import view_from_json, whole_view_to_json
-from mres_jax.protocols import Answer, Clip, Cost
+from mres_jax.protocols import Clip
 from mres_jax.resolution.policies import parse_policy
 from mres_jax.resolution.task_policy import choice_file
 from mres_jax.scoring import paired_interval, wilson_interval
-from mres_jax.testing import tiny_qwen2_vl
+from mres_jax.testing import said, tiny_qwen2_vl
 
 VERSIONS = {"mres-jax": "1"}
 ROW = {"id": "a", "images": ["p.png"], "question": "What?", "answer": "7"}
@@ -266,20 +266,6 @@ def test_a_picture_that_breaks_off_stops_the_run_and_no_summary_is_left(enter, t
         evaluate(tmp_path / "out", enter(), tasks=(task,))
 
 
-def answer_of(text: str, views=()) -> Answer:
-    cost = Cost(visual_tokens=1, text_tokens=1, new_tokens=1, retention_ratio=1.0, flops=0.0, ms={})
-    return Answer(
-        text=text,
-        token_ids=(),
-        logprobs=(),
-        entropies=None,
-        views=views,
-        coord_frame="relative_1000",
-        finish_reason="stop",
-        cost=cost,
-    )
-
-
 @pytest.mark.parametrize(
     ("metric", "answers", "given", "score"),
     [
@@ -318,7 +304,7 @@ def test_metrics_score_as_by_hand(metric, answers, given, score, tmp_path):
     if metric.startswith("choice"):
         row["options"] = ["one", "two", "three"]
     (question,) = open_task(write_rows(tmp_path, row), 0).draw()
-    assert question.grade(answer_of(given)) == pytest.approx(score, abs=1e-12)
+    assert question.grade(said(given)) == pytest.approx(score, abs=1e-12)
 
 
 def test_every_metric_is_scored_by_hand_or_needs_a_place():
@@ -330,10 +316,10 @@ def test_places_are_scored_in_the_one_view_that_they_are_meant_in(spec, tmp_path
     row = {**ROW, "answer": None, "metric": "point", "box": [3, 4, 9, 12]}
     (question,) = open_task(write_rows(tmp_path, row), 0).draw()
     (view,) = parse_policy("native")([Size(30, 40)], "", spec)
-    assert question.grade(answer_of("(200, 200)", [view])) == 1.0
-    assert question.grade(answer_of("(900, 200)", [view])) == 0.0
+    assert question.grade(said("(200, 200)", [view])) == 1.0
+    assert question.grade(said("(900, 200)", [view])) == 0.0
     with pytest.raises(MresError, match="looked at 2"):
-        question.grade(answer_of("(200, 200)", [view, view]))
+        question.grade(said("(200, 200)", [view, view]))
 
 
 def test_clips_are_opened_as_the_model_samples_them(tmp_path):
@@ -345,7 +331,7 @@ def test_clips_are_opened_as_the_model_samples_them(tmp_path):
     (clip,) = question.open(tiny_qwen2_vl().spec)
     assert isinstance(clip, Clip)
     assert [int(frame[0, 0, 0]) for frame in clip.frames] == [40 * i for i in range(6)]
-    assert question.grade(answer_of("from 1 to 2")) == 0.5
+    assert question.grade(said("from 1 to 2")) == 0.5
     with pytest.raises(MresError, match="give the folder as video"):
         open_task(write_rows(tmp_path, {**row, "video": None, "frames": ["p.png"]}), 0)
 
@@ -360,7 +346,7 @@ def test_sets_and_benchmarks_are_tasks(tmp_path):
     assert questions[1].cell == ("A", "AH")
     (picture,) = questions[1].open(None)
     assert picture.shape[:2] == tuple(questions[1].sizes[0])
-    assert questions[1].grade(answer_of(questions[1].answers[0])) == 1.0
+    assert questions[1].grade(said(questions[1].answers[0])) == 1.0
     with pytest.raises(MresError, match="no such file"):
         open_task(Benchmark(name="hrbench4k", path=str(tmp_path / "x.tsv")), 0)
 

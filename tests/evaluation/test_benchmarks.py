@@ -22,26 +22,14 @@ from mres_jax.evaluation.benchmarks import (
 )
 from mres_jax.geometry import Box, Size, View
 from mres_jax.inference.show import png
-from mres_jax.protocols import Answer, Cost
-
-COST = Cost(visual_tokens=1, text_tokens=1, new_tokens=1, retention_ratio=1.0, flops=0.0, ms={})
-
+from mres_jax.protocols import Answer
+from mres_jax.testing import said
 
 WHOLE = Box(0, 0, 100, 200)
 
 
-def said(text: str, crop: Box = WHOLE) -> Answer:
-    view = View(item=0, crop=crop, size=Size(100, 200))
-    return Answer(
-        text=text,
-        token_ids=(),
-        logprobs=(),
-        entropies=None,
-        views=[view],
-        coord_frame="relative_1000",
-        finish_reason="stop",
-        cost=COST,
-    )
+def seen(text: str, crop: Box = WHOLE) -> Answer:
+    return said(text, views=[View(item=0, crop=crop, size=Size(100, 200))])
 
 
 def picture(seed: int = 0) -> bytes:
@@ -98,20 +86,20 @@ def test_screenspot_pro_rows_are_elements_with_boxes(screens):
 )
 def test_an_element_is_hit_by_a_point_or_the_centre_of_a_box_edges_included(text, score, screens):
     (row,) = load_screenspot_pro(screens({}))
-    assert hits_element(row, said(text)) == score
+    assert hits_element(row, seen(text)) == score
 
 
 def test_a_hit_inside_a_window_is_mapped_back_first(screens):
     (row,) = load_screenspot_pro(screens({}))
     crop = Box(0, 0, 50, 100)  # a quarter: its (400, 400) is x 40, y 20
-    assert hits_element(row, said("(400, 400)", crop)) == 1.0
-    assert hits_element(row, said("(400, 400)")) == 0.0
+    assert hits_element(row, seen("(400, 400)", crop)) == 1.0
+    assert hits_element(row, seen("(400, 400)")) == 0.0
 
 
 def test_screenspot_pro_averages_over_rows_not_over_groups(screens):
     kinds = [{}, {}, {"ui_type": "icon", "group": "Dev"}]
     rows = load_screenspot_pro(screens(*kinds))
-    scores = score_screenspot_pro(rows, [said("(200, 200)"), said("?"), said("(200, 200)")])
+    scores = score_screenspot_pro(rows, [seen("(200, 200)"), seen("?"), seen("(200, 200)")])
     means = {name: score.mean for name, score in scores.items()}
     assert means == {
         "average": pytest.approx(2 / 3),
@@ -176,8 +164,8 @@ def test_hr_bench_is_scored_over_cycles_and_its_pictures_are_held_once(tmp_path)
     assert rows[0].prompt == "What\tis 0?\nA. w\nB. x\nC. y\nD. right"
     assert rows[0].sizes() == [Size(100, 200)]
     # all cycles of question 0 right; a model that always says A is right once of four; none of 2
-    answers = [said(row["answer"]) for row in made[:4]]
-    answers += [said("A")] * 4 + [said("")] * 4
+    answers = [seen(row["answer"]) for row in made[:4]]
+    answers += [seen("A")] * 4 + [seen("")] * 4
     means = {name: score.mean for name, score in score_hr_bench(rows, answers).items()}
     assert means == {
         "average": pytest.approx(5 / 12),
@@ -245,7 +233,7 @@ def test_vstar_rows_have_letters_options_and_one_box_around_their_things(tmp_pat
     assert [row.type for row in rows] == ["direct_attributes", "relative_position"]
     assert rows[0].prompt == "What is the colour of the dog?\nA. red\nB. blue"
     assert rows[0].box == Box(10, 20, 60, 110)  # x, y, width, height in the file
-    scores = score_vstar(rows, [said("(B) blue"), said("A")])
+    scores = score_vstar(rows, [seen("(B) blue"), seen("A")])
     assert {name: score.mean for name, score in scores.items()} == {
         "average": 0.5,
         "direct_attributes": 1.0,
@@ -278,7 +266,7 @@ def test_window_recall_counts_boxes_that_are_wholly_in_view():
     rows = [
         QuestionRow(id=f"{i}", pictures=(), question="q", box=box) for i, box in enumerate(boxes)
     ]
-    answers = [said("B", Box(0, 0, 50, 100))] * 3
+    answers = [seen("B", Box(0, 0, 50, 100))] * 3
     recall = window_recall(rows, answers)
     assert recall.mean == 0.5
     with pytest.raises(MresError, match="no row says where"):

@@ -18,8 +18,8 @@ from mres_jax.evaluation.pages import Page
 from mres_jax.evaluation.plan import make_plan
 from mres_jax.evaluation.trials import Trial
 from mres_jax.geometry import Box, Size
-from mres_jax.protocols import Answer, Cost
 from mres_jax.resolution.policies import parse_policy
+from mres_jax.testing import said
 from mres_jax.testing.tiny import tiny_qwen2_vl
 
 SPEC = tiny_qwen2_vl().spec
@@ -50,23 +50,13 @@ class Reader(html.parser.HTMLParser):
 
 def make_trial(page: Page, policy: str) -> Trial:
     (view,) = parse_policy(policy)([Size(*page.image.shape[:2])], "", SPEC)
-    cost = Cost(
+    answer = said(
+        EVIL,
+        views=(view,),
         visual_tokens=view.size.area // SPEC.stride**2,
-        text_tokens=5,
-        new_tokens=1,
         retention_ratio=0.5,
         flops=1e9,
         ms={"vision": 2.0},
-    )
-    answer = Answer(
-        text=EVIL,
-        token_ids=(1,),
-        logprobs=(0.0,),
-        entropies=None,
-        views=(view,),
-        coord_frame="relative_1000",
-        finish_reason="stop",
-        cost=cost,
     )
     return Trial(page.question, policy, answer)
 

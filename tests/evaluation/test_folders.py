@@ -21,22 +21,8 @@ from mres_jax.evaluation.benchmarks import (
 )
 from mres_jax.geometry import Size
 from mres_jax.inference.show import png
-from mres_jax.protocols import Answer, Clip, Cost
-
-COST = Cost(visual_tokens=1, text_tokens=1, new_tokens=1, retention_ratio=1.0, flops=0.0, ms={})
-
-
-def said(text: str) -> Answer:
-    return Answer(
-        text=text,
-        token_ids=(),
-        logprobs=(),
-        entropies=None,
-        views=[],
-        coord_frame="relative_1000",
-        finish_reason="stop",
-        cost=COST,
-    )
+from mres_jax.protocols import Clip
+from mres_jax.testing import said
 
 
 def picture(path):

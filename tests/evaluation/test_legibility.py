@@ -15,19 +15,9 @@ from mres_jax.evaluation.legibility import (
 )
 from mres_jax.evaluation.trials import Trial
 from mres_jax.geometry import Box, Size, View
-from mres_jax.protocols import Answer, Cost
+from mres_jax.testing import said
 
-COST = Cost(visual_tokens=1, text_tokens=1, new_tokens=1, retention_ratio=1.0, flops=1.0, ms={})
-ANSWER = Answer(
-    text="7",
-    token_ids=(1,),
-    logprobs=(0.0,),
-    entropies=None,
-    views=(View(item=0, crop=Box(0, 0, 100, 100), size=Size(50, 50)),),
-    coord_frame="relative_1000",
-    finish_reason="stop",
-    cost=COST,
-)
+ANSWER = said("7", views=(View(item=0, crop=Box(0, 0, 100, 100), size=Size(50, 50)),))
 
 
 def make_trial(name: str, is_right: bool, *, height: int = 10, kind: str = "rc") -> Trial:

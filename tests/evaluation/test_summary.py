@@ -22,7 +22,7 @@ from mres_jax.evaluation.records import find_record, fingerprint
 from mres_jax.evaluation.summary import Summary, from_json, summarize, to_json
 from mres_jax.evaluation.trials import NO_PICTURE, Trial
 from mres_jax.geometry import Box, Size, View
-from mres_jax.protocols import Answer, Cost
+from mres_jax.testing import said
 from mres_jax.testing.tiny import tiny_qwen2_vl
 
 SPEC = dataclasses.replace(tiny_qwen2_vl().spec, patch_size=8, merge_size=2, max_pixels=768**2)
@@ -46,23 +46,12 @@ def make_trial(index: int, kind: str, policy: str, *, is_right: bool, scale: flo
     side = round(160 * scale)
     view = View(item=0, crop=Box(0, 0, 160, 160), size=Size(side, side))
     tokens = 0 if policy == NO_PICTURE else round(100 * scale**2)
-    cost = Cost(
+    answer = said(
+        "7" if is_right else "1",
+        views=() if policy == NO_PICTURE else (view,),
         visual_tokens=tokens,
-        text_tokens=5,
-        new_tokens=1,
         retention_ratio=scale**2,
         flops=1e6 * (1 + tokens),
-        ms={},
-    )
-    answer = Answer(
-        text="7" if is_right else "1",
-        token_ids=(1,),
-        logprobs=(0.0,),
-        entropies=None,
-        views=() if policy == NO_PICTURE else (view,),
-        coord_frame="relative_1000",
-        finish_reason="stop",
-        cost=cost,
     )
     return Trial(question, policy, answer)
 

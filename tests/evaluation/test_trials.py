@@ -20,7 +20,8 @@ from mres_jax.evaluation.trials import (
     time_trials,
 )
 from mres_jax.geometry import Box, Size, View
-from mres_jax.protocols import Answer, Cost
+from mres_jax.protocols import Answer
+from mres_jax.testing import said
 
 
 def make_question(name: str, kind: str = "rc", answer: str = "7") -> Question:
@@ -37,24 +38,7 @@ def make_question(name: str, kind: str = "rc", answer: str = "7") -> Question:
 
 
 def make_answer(text: str, tokens: int = 10, ratio: float = 1.0) -> Answer:
-    cost = Cost(
-        visual_tokens=tokens,
-        text_tokens=5,
-        new_tokens=1,
-        retention_ratio=ratio,
-        flops=1.0,
-        ms={},
-    )
-    return Answer(
-        text=text,
-        token_ids=(1,),
-        logprobs=(0.0,),
-        entropies=None,
-        views=(),
-        coord_frame="relative_1000",
-        finish_reason="stop",
-        cost=cost,
-    )
+    return said(text, visual_tokens=tokens, retention_ratio=ratio)
 
 
 class Echo:

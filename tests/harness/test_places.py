@@ -8,44 +8,35 @@ import pytest
 from mres_jax.errors import ConfigError
 from mres_jax.geometry import Box, Size, View
 from mres_jax.harness.places import check_space, for_task, kind_for
-from mres_jax.protocols import Answer, Cost
+from mres_jax.protocols import Answer
+from mres_jax.testing import said
 
 PICTURE = np.zeros((100, 200, 3), np.uint8)
 WHOLE = View(item=0, crop=Box(0, 0, 100, 200), size=Size(56, 112))
 RIGHT_HALF = View(item=0, crop=Box(0, 100, 100, 200), size=Size(56, 56))
-COST = Cost(visual_tokens=1, text_tokens=1, new_tokens=1, retention_ratio=1.0, flops=0.0, ms={})
 
 
-def said(text: str, *, frame="relative_1000", view=WHOLE) -> Answer:
-    return Answer(
-        text=text,
-        token_ids=(),
-        logprobs=(),
-        entropies=None,
-        views=[view],
-        coord_frame=frame,
-        finish_reason="stop",
-        cost=COST,
-    )
+def seen(text: str, *, frame="relative_1000", view=WHOLE) -> Answer:
+    return said(text, views=[view], coord_frame=frame)
 
 
 @pytest.mark.parametrize(
     ("answer", "kind", "text"),
     [
-        (said("(250, 500)"), "point", "[0.250000, 0.500000]"),
-        (said("(28, 14)", frame="resized_px"), "point", "[0.250000, 0.250000]"),
-        (said("[0.3, 0.4]"), "point", "[0.300000, 0.400000]"),  # it did as the task asked
-        (said("[0.5, 0.5]", view=RIGHT_HALF), "point", "[0.750000, 0.500000]"),
-        (said("(500, 500)", view=RIGHT_HALF), "point", "[0.750000, 0.500000]"),
-        (said('{"bbox_2d": [100, 200, 300, 400]}'), "point", "[0.200000, 0.300000]"),
+        (seen("(250, 500)"), "point", "[0.250000, 0.500000]"),
+        (seen("(28, 14)", frame="resized_px"), "point", "[0.250000, 0.250000]"),
+        (seen("[0.3, 0.4]"), "point", "[0.300000, 0.400000]"),  # it did as the task asked
+        (seen("[0.5, 0.5]", view=RIGHT_HALF), "point", "[0.750000, 0.500000]"),
+        (seen("(500, 500)", view=RIGHT_HALF), "point", "[0.750000, 0.500000]"),
+        (seen('{"bbox_2d": [100, 200, 300, 400]}'), "point", "[0.200000, 0.300000]"),
         (
-            said("<|box_start|>(100,200),(300,400)<|box_end|>"),
+            seen("<|box_start|>(100,200),(300,400)<|box_end|>"),
             "box",
             "[0.100000, 0.200000, 0.300000, 0.400000]",
         ),
-        (said("click (100, 200)"), "box", "click (100, 200)"),  # a point is no box
-        (said("in the menu"), "point", "in the menu"),
-        (said("(2000, 100)"), "point", "(2000, 100)"),  # outside: nothing is clipped
+        (seen("click (100, 200)"), "box", "click (100, 200)"),  # a point is no box
+        (seen("in the menu"), "point", "in the menu"),
+        (seen("(2000, 100)"), "point", "(2000, 100)"),  # outside: nothing is clipped
     ],
 )
 def test_the_first_place_is_written_as_the_task_reads_it(answer, kind, text):
@@ -53,8 +44,8 @@ def test_the_first_place_is_written_as_the_task_reads_it(answer, kind, text):
 
 
 def test_answers_about_several_views_or_clips_stay_as_they_are():
-    two = dataclasses.replace(said("(250, 500)"), views=[WHOLE, WHOLE])
-    moving = said("(250, 500)", view=dataclasses.replace(WHOLE, frames=(0, 1), time=0.0))
+    two = dataclasses.replace(seen("(250, 500)"), views=[WHOLE, WHOLE])
+    moving = seen("(250, 500)", view=dataclasses.replace(WHOLE, frames=(0, 1), time=0.0))
     for answer in (two, moving):
         assert for_task(answer, [PICTURE], "point") == "(250, 500)"
 

@@ -4,7 +4,8 @@ import pytest
 
 from mres_jax.errors import CheckpointError
 from mres_jax.inference.domain import Domain, mean_logprob, unknown_words
-from mres_jax.protocols import Answer, Cost
+from mres_jax.protocols import Answer
+from mres_jax.testing import said
 from mres_jax.testing.tiny import tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()  # knows: what is the total colour red blue invoice user assistant
@@ -12,17 +13,7 @@ DOMAIN = Domain(name="tiny", knows="generated documents", min_logprob=-0.5)
 
 
 def answer(*logprobs: float) -> Answer:
-    cost = Cost(visual_tokens=1, text_tokens=1, new_tokens=1, retention_ratio=1.0, flops=1.0, ms={})
-    return Answer(
-        text="7",
-        token_ids=tuple(range(len(logprobs))),
-        logprobs=logprobs,
-        entropies=None,
-        views=(),
-        coord_frame="relative_1000",
-        finish_reason="stop",
-        cost=cost,
-    )
+    return said("7", logprobs=logprobs)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from mres_jax.evaluation.benchmarks import (
     load_textvqa,
     load_videomme,
 )
-from mres_jax.protocols import Answer, Cost
+from mres_jax.testing import said
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -28,22 +28,6 @@ def image(width: int) -> dict:
     file = io.BytesIO()
     Image.new("RGB", (width, 40)).save(file, "PNG")
     return {"bytes": file.getvalue(), "path": "0.png"}
-
-
-COST = Cost(visual_tokens=1, text_tokens=1, new_tokens=1, retention_ratio=1.0, flops=0.0, ms={})
-
-
-def said(text: str) -> Answer:
-    return Answer(
-        text=text,
-        token_ids=(),
-        logprobs=(),
-        entropies=None,
-        views=[],
-        coord_frame="relative_1000",
-        finish_reason="stop",
-        cost=COST,
-    )
 
 
 TABLES = {

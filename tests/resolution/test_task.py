@@ -12,7 +12,7 @@ from mres_jax.errors import MresError, PolicyError
 from mres_jax.geometry import Size
 from mres_jax.inference.remote import RemoteAnswerer, remote_spec
 from mres_jax.inference.show import png
-from mres_jax.protocols import Answer, Cost, Request
+from mres_jax.protocols import Answer, Request
 from mres_jax.resolution.policies import parse_policy
 from mres_jax.resolution.task import (
     Candidate,
@@ -34,7 +34,7 @@ from mres_jax.resolution.task import (
 from mres_jax.resolution.task.candidates import in_order
 from mres_jax.resolution.task.formula import snap
 from mres_jax.resolution.task_policy import choice_file
-from mres_jax.testing import Reply, serve_script
+from mres_jax.testing import Reply, said, serve_script
 
 SPEC = remote_spec()
 BUDGETS = [candidate_of(f"budget:{16 * 4**i}", SPEC) for i in range(4)]  # 112 to 896 px
@@ -191,23 +191,11 @@ class Planted:
         sizes = [Size(*image.shape[:2]) for image in request.images]
         views = parse_policy(request.policy or "native")(sizes, "", SPEC)
         tokens = sum(view.encoded_size.area for view in views) // 28**2
-        cost = Cost(
-            visual_tokens=tokens, text_tokens=1, new_tokens=2, retention_ratio=1.0, flops=0.0, ms={}
-        )
         number = int(request.id.rpartition("/")[2])  # of the perturbation
         planted = [1 / tokens + number, 3 / tokens + number]
         doubt = planted if self.entropies is None else self.entropies
         right = "yes" if tokens >= 200 else "no"
-        return Answer(
-            text=right,
-            token_ids=(),
-            logprobs=(),
-            entropies=doubt or None,
-            views=views,
-            coord_frame="relative_1000",
-            finish_reason="stop",
-            cost=cost,
-        )
+        return said(right, entropies=doubt or None, views=views, visual_tokens=tokens)
 
 
 def task_of(rows: int = 20, size=(480, 600)) -> Task:

@@ -1,5 +1,6 @@
 """Runs of seconds: four frames of 16 px a question, a random Qwen2-VL, eyes without weights."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -14,9 +15,8 @@ from mres_jax.config import (
     Schedule,
 )
 from mres_jax.data.types import Rung
-from mres_jax.protocols import Answer, Cost
 from mres_jax.resolution.allocator.config import AllocatorConfig
-from mres_jax.testing import tiny_qwen2_vl
+from mres_jax.testing import said, tiny_qwen2_vl
 from mres_jax.training.allocator.parts import Parts
 from mres_jax.training.rl import CAPO, PPO, Concentration, Similarity
 
@@ -119,23 +119,14 @@ class Reader:
     def _answer(self, request, sample):
         self.asked.append(request.id)
         tokens = [view.size.area // self.spec.stride**2 for view in request.views]
-        return Answer(
-            text=str(tokens[0]),
-            token_ids=(65, 66),
-            logprobs=(-1.0, -2.0),
-            entropies=None,
+        answer = said(
+            str(tokens[0]),
             views=request.views,
-            coord_frame="relative_1000",
-            finish_reason="stop",
-            cost=Cost(
-                visual_tokens=sum(tokens),
-                text_tokens=5,
-                new_tokens=2,
-                retention_ratio=sum(tokens) / (4 * len(tokens)),
-                flops=1.0,
-                ms={},
-            ),
+            logprobs=(-1.0, -2.0),
+            visual_tokens=sum(tokens),
+            retention_ratio=sum(tokens) / (4 * len(tokens)),
         )
+        return dataclasses.replace(answer, token_ids=(65, 66))  # those of no control token
 
 
 @pytest.fixture
