@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from mres_jax import nn
@@ -12,6 +13,7 @@ from mres_jax.protocols import Request, Sampling
 LADDER = (Rung(max_patches=128, max_tokens=128, max_views=2, max_examples=2),)
 
 
+@pytest.mark.slow
 def test_adapters_answer_as_the_merged_model(qwen):
     model, spec, tokenizer = qwen.tiny
     adapted = nnx.clone(model)

@@ -53,7 +53,7 @@ print("done")
 
 @pytest.mark.parametrize(
     "implementation",
-    ["xla", "pallas_tpu", pytest.param("pallas_triton", marks=pytest.mark.slow)],
+    ["xla", *(pytest.param(n, marks=pytest.mark.slow) for n in ("pallas_tpu", "pallas_triton"))],
 )
 def test_shards_are_the_whole(implementation):
     command = [sys.executable, "-c", PROGRAM, str(KERNELS), implementation]

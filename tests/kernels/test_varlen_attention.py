@@ -223,6 +223,7 @@ def layers(x, plan, policy):
     return jax.lax.scan(layer, x, None, length=2)[0]
 
 
+@pytest.mark.slow
 def test_scan_and_remat_change_nothing():
     (x, *_), plan = lay_out(40, 20)
 
@@ -309,6 +310,7 @@ def test_windows_are_more_segments():
     np.testing.assert_allclose(got[ids > 0], expected[ids > 0], rtol=0, atol=3e-6)
 
 
+@pytest.mark.slow
 def test_attention_over_parts_of_the_keys_can_be_put_together():
     """By the logarithms of the denominators, forward and backward, as a ring of devices does."""
     (q, k, v, d_out), plan = lay_out(LENGTH, heads=(2, 2))
@@ -340,6 +342,7 @@ def test_rows_that_see_nothing_have_no_denominator():
     assert np.isneginf(lse[:, 100:]).all()
 
 
+@pytest.mark.slow
 def test_heads_that_share_keys_are_summed_before_they_are_rounded():
     """Two heads pull a key in opposite directions: the rest must not drown in bfloat16."""
     (q, k, v, d_out), plan = lay_out(200, heads=(2, 1))

@@ -75,6 +75,7 @@ def test_a_square_is_what_the_released_model_makes_of_it_bit_for_bit(model):
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_a_picture_with_a_margin_among_others_is_what_it_is_alone_without(model):
     """Within rounding: a convolution may sum in another order on another canvas."""
     sizes = [(64, 160), TALL]

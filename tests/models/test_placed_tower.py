@@ -42,6 +42,7 @@ def packs():
     return made
 
 
+@pytest.mark.slow
 def test_a_table_of_zeros_changes_nothing_and_one_of_waves_tells_places_apart(packs):
     plain, placed = VisionTower(PLAIN, rngs=nnx.Rngs(0)), VisionTower(PLACED, rngs=nnx.Rngs(0))
     state = nnx.to_flat_state(nnx.state(plain))
@@ -56,6 +57,7 @@ def test_a_table_of_zeros_changes_nothing_and_one_of_waves_tells_places_apart(pa
     assert apart[~np.eye(6, dtype=bool)].min() > 1e-2
 
 
+@pytest.mark.slow
 def test_a_place_between_two_cells_reads_a_mixture_of_their_names():
     placed = VisionTower(
         dataclasses.replace(PLAIN, embed_dim=128, hidden_size=128, num_position_embeddings=256),

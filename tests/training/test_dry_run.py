@@ -59,6 +59,7 @@ def test_the_abstract_state_is_that_of_the_run(tmp_path, peft):
     assert told["optimiser state"] == sum(x.nbytes for x in jax.tree.leaves(whole.opt_state))
 
 
+@pytest.mark.slow
 def test_temporaries_hold_the_gradients_at_least(tmp_path):
     report = dry_run(tiny_run(tmp_path))
     (use,) = report.rungs

@@ -255,6 +255,7 @@ def test_a_model_s_loss_in_chunks_has_the_gradients_of_the_plain_one(plain):
     assert_near(cut_metrics, metrics, 1e-6)
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_with_float32_parameters_and_losses(plain):
     gradient, metrics = plain
     learner = tiny_learner(chunk=32, dtype=jnp.bfloat16, remat="full")

@@ -72,6 +72,7 @@ def test_gradients_are_finite_for_every_draw(a, b):
     assert all(np.isfinite(np.asarray(x)).all() for x in gradient)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_the_log_density_has_mean_zero():
     """The identity that makes a policy gradient unbiased; it fails for clamped actions."""
     keys = jax.random.split(jax.random.key(2), 20_000)

@@ -99,6 +99,7 @@ def test_a_clip_does_not_see_what_is_packed_beside_it(network, clips):
         start = end
 
 
+@pytest.mark.slow
 def test_another_clips_pixels_have_no_gradient_here(network, clips):
     packed = packed_alike(clips)
 
