@@ -32,8 +32,8 @@ class Compiled:
 
     Attributes:
       argument_bytes: state and packs.
-      temporary_bytes: beside them while the step runs; what the compiler asks for where that is
-        more than there is.
+      temporary_bytes: beside them while the step runs, with the sum of gradients that packs which
+        follow each other are added to; what the compiler asks for where that is more than there is.
       work: of one micro-batch: a pack for each rank; None where it does not fit, since nothing
         comes out then.
       sent: of it, bytes by kind of exchange and axes of the mesh.
@@ -95,6 +95,8 @@ def compile_step(run: Run, setup: Setup, pack: Pack, mesh: Mesh) -> Compiled:
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         lowered = step.lower(state, packs, parts, is_whole=is_whole)
         arguments = _device_bytes((state, packs))
+        idle = 0 if is_whole else _device_bytes(state.opt_state)  # no argument, but there
+        sums = 0 if is_whole else device_bytes(_float32(setup.state.params), mesh)
         try:
             program = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
@@ -103,7 +105,7 @@ def compile_step(run: Run, setup: Setup, pack: Pack, mesh: Mesh) -> Compiled:
                 raise
             return Compiled(
                 argument_bytes=arguments,
-                temporary_bytes=max(asked - arguments, 0),
+                temporary_bytes=max(asked + idle - arguments, 0),
                 work=None,
                 sent={},
             )
@@ -112,8 +114,8 @@ def compile_step(run: Run, setup: Setup, pack: Pack, mesh: Mesh) -> Compiled:
     beside = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     beside += max(memory.output_size_in_bytes - memory.alias_size_in_bytes, 0)
     return Compiled(
-        argument_bytes=max(memory.argument_size_in_bytes, arguments),
-        temporary_bytes=int(beside),
+        argument_bytes=max(memory.argument_size_in_bytes + idle - sums, arguments),
+        temporary_bytes=int(beside) + sums,
         work=work,
         sent=_by_axes(work, mesh),
     )
@@ -136,6 +138,10 @@ def _device_bytes(tree: Any) -> int:
         return math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
 
     return sum(size(x) for x in jax.tree.leaves(tree))
+
+
+def _float32(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, np.float32), tree)
 
 
 def _asked_bytes(message: str) -> int | None:
