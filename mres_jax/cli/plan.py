@@ -10,7 +10,7 @@ from mres_jax.config import Run, load_run
 from mres_jax.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mres_jax.training.planning.plan import Plan
+    from mres_jax.training.planning.report import Phase, Plan
 
 
 def run(args: argparse.Namespace) -> int:
@@ -18,7 +18,7 @@ def run(args: argparse.Namespace) -> int:
     import jax
 
     jax.config.update("jax_platforms", "cpu")  # whatever else is here stays free
-    from mres_jax.training.planning.plan import plan_run
+    from mres_jax.training.planning.plan import PHASES, plan_run
     from mres_jax.training.planning.topologies import parse_topology
 
     topology = parse_topology(args.topology)
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
             f"plan: {args.file} trains an allocator by rewards, for which there is no plan yet. "
             "Take a run file of supervised training."
         )
-    plan = plan_run(loaded, topology, log=progress)
+    plan = plan_run(loaded, topology, phases=args.phase or PHASES, log=progress)
     if args.json:
         print(json.dumps(plan.to_dict(), indent=2))
     else:
@@ -68,10 +68,26 @@ def _print_plan(plan: "Plan") -> None:
         )
     if plan.step_s is not None:
         _print_times(plan)
+    for phase in plan.phases:
+        _print_phase(phase)
     for line in plan.proposals:
         print(f"would fit: {line}")
     for note in plan.notes:
         print(f"note: {note}")
+
+
+def _print_phase(phase: "Phase") -> None:
+    memory = phase.memory
+    print(
+        f"{phase.name}: {phase.contents}; {memory.parameters / 1e9:.2f} GB of parameters, "
+        f"{memory.packs / 1e9:.2f} of inputs, {(memory.other or 0) / 1e9:.2f} of temporaries, "
+        f"{'spare' if memory.spare >= 0 else 'missing'} {abs(memory.spare) / 1e9:.2f}"
+    )
+    if phase.step_s is not None:
+        times = ", ".join(f"{name} {1e3 * s:.1f}" for name, s in phase.seconds.items())
+        sent = ", ".join(f"{size / 1e9:.3f} GB {name}" for name, size in sorted(phase.sent.items()))
+        print(f"  {phase.device_flops:.3g} FLOPs a device, least time in ms: {times}")
+        print(f"  sent: {sent or 'nothing'}")
 
 
 def _print_times(plan: "Plan") -> None:

@@ -11,7 +11,12 @@ from mres_jax import testing
 from mres_jax.cli import main
 from mres_jax.config import MeshConfig
 from mres_jax.errors import ConfigError, RunError
+from mres_jax.geometry import Grid
+from mres_jax.inference.cost import text_flops
+from mres_jax.training.meshes import mesh_of
 from mres_jax.training.planning import compiled
+from mres_jax.training.planning.answering import compile_decode
+from mres_jax.training.planning.contents import Contents
 from mres_jax.training.planning.hlo import read_work
 from mres_jax.training.planning.plan import fitted, plan_run
 from mres_jax.training.planning.topologies import parse_topology
@@ -113,9 +118,27 @@ def test_exchanges_count_by_kind_and_group_as_often_as_their_loop_turns(groups):
     }
 
 
-def test_a_loop_without_a_number_of_turns_is_not_guessed():
+def test_a_loop_without_a_number_of_turns_is_not_guessed_but_may_be_told():
+    endless = EXCHANGES.replace("%three = s32[] constant(3)", "%three = s32[] negate(%n)")
     with pytest.raises(ValueError, match="loop: how often this loop turns"):
-        read_work(EXCHANGES.replace("%three = s32[] constant(3)", "%three = s32[] negate(%n)"))
+        read_work(endless)
+    told, written = read_work(endless, turns=5).sent, read_work(EXCHANGES).sent
+    gathered = ("all-gather", (0, 2, 4, 6))
+    assert told[gathered] == pytest.approx(5 / 3 * written[gathered])
+
+
+def test_decoding_is_planned_as_a_token_of_every_row(tmp_path):
+    run = testing.tiny_run(tmp_path)
+    prompts = Contents(grids=(Grid(1, 4, 4),) * 4, lengths=(100,) * 4, scored=0)
+    found = compile_decode(run, prompts, mesh_of(run.mesh, jax.devices()[:1]))
+    assert found.contents == "a token for each of 4 answers, 256 positions of cache each"
+    text, work = run.model.text_config, found.compiled.work
+    products = text_flops(text, [1] * 4, 4)
+    looked_at = text_flops(text, [256] * 4, 4) - text_flops(text, [255] * 4, 4)
+    assert products < work.flops < products + 4 * looked_at
+    cache = 2 * text.num_hidden_layers * 4 * 256 * text.num_key_value_heads * text.head_dim * 4
+    assert found.compiled.argument_bytes > found.parameters + cache
+    assert work.memory_bytes > found.parameters
 
 
 def test_a_run_without_a_mesh_is_planned_with_shares_for_all_and_a_pack_for_each(tmp_path):
