@@ -7,8 +7,8 @@ Data: llava_v1_5_mix665k, with its picture folders, each picture padded to a squ
 the adapters comes from stage 1, whose model is another one (384 px, none of them), so the parts are
 named; projector and final fusion may come from any directory that has them.
 Luo et al., 2024, arXiv:2403.03003, and luogen1996/LLaVA-HR: one epoch, 128 rows a step, rate 2e-5
-for all parts, cosine, warm-up 3 %. Here a step is `accumulation` packs of 4 pictures, which fit a
-chip of a v5e-16.
+for all parts, cosine, warm-up 3 %. Here a step is `accumulation` packs of one picture: more do
+not fit a chip of a v5e-16 beside the state; larger chips take a larger rung and fewer packs.
 """
 
 from mres_jax.config import CheckpointConfig, MeshConfig, OptimizerConfig, Rows, Run, Schedule
@@ -30,16 +30,16 @@ def get_config() -> Run:
         policies={"fixed:1024,mode=pad": 1.0},
         ladder=(
             Rung(
-                max_patches=4 * 1_024,
-                max_tokens=4 * 1_536,
-                max_views=4,
-                max_examples=8,
+                max_patches=1_024,
+                max_tokens=1_536,
+                max_views=1,
+                max_examples=4,
                 canvases=((1_024, 1_024),),
             ),
         ),
         optimizer=OptimizerConfig(learning_rate=2e-5, b2=0.999),
         schedule=Schedule(epochs=1, warmup_fraction=0.03),
-        accumulation=32,
+        accumulation=128,
         mesh=MeshConfig(fsdp=16),
         loss_average="pack",
         dtype="bfloat16",

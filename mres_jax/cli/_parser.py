@@ -204,7 +204,9 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "mres plan FILE --topology NAME [--phase P]... [--a.b=c ...] [--json]"
+    parser.usage = (
+        "mres plan FILE --topology NAME [--phase P]... [--policy P]... [--a.b=c ...] [--json]"
+    )
     add = parser.add_argument
     add("file", metavar="FILE", help="run file; it is executed")
     add(
@@ -218,6 +220,14 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         action="append",
         choices=("train", "prefill", "decode"),
         help="compile this one alone, or these; all three without it",
+    )
+    add(
+        "-p",
+        "--policy",
+        action="append",
+        default=[],
+        metavar="P",
+        help="packs, steps and hours of an epoch of the run's data under it; may be repeated",
     )
     add("--json", action="store_true", help="print one JSON object")
 

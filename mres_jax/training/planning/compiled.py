@@ -129,10 +129,9 @@ def compile_lowered(
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             program = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        asked = _asked_bytes(str(error))
-        if asked is None:
+        temporary = _asked_bytes(str(error), arguments=arguments - idle, sums=sums)
+        if temporary is None:
             raise
-        temporary = max(asked + idle - arguments, 0)
         return Compiled(argument_bytes=arguments, temporary_bytes=temporary, work=None, sent={})
     memory: Any = program.memory_analysis()
     work = read_work(program.as_text() or "", turns=turns)
@@ -171,10 +170,20 @@ def _float32(tree: Any) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, np.float32), tree)
 
 
-def _asked_bytes(message: str) -> int | None:
-    """What a program would need, out of the compiler's refusal."""
-    found = re.search(r"Used ([\d.]+)([KMG]?) of [\d.]+[KMG]? hbm", message)
-    return round(float(found[1]) * UNITS[found[2]]) if found else None
+def _asked_bytes(message: str, *, arguments: int, sums: int) -> int | None:
+    """Temporaries that a program would need, out of the compiler's refusal, with `sums` in them.
+
+    It names either all that the program holds, or the temporaries alone.
+    """
+    everything = re.search(r"Used ([\d.]+)([KMG]?) of [\d.]+[KMG]? hbm", message)
+    if everything:
+        return max(_bytes(everything) - arguments, 0)
+    alone = re.search(r"required for HLO temporaries \(([\d.]+)([KMG]?)\)", message)
+    return _bytes(alone) + sums if alone else None
+
+
+def _bytes(found: re.Match[str]) -> int:
+    return round(float(found[1]) * UNITS[found[2]])
 
 
 def _by_axes(work: Work, mesh: Mesh) -> dict[str, float]:
