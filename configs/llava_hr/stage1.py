@@ -1,6 +1,6 @@
 """LLaVA-HR, stage 1: the projector and the final fusion learn captions at 384 px, no adapters.
 
-mres train configs/llava_hr/stage1.py
+mres train configs/llava_hr/stage1.py --multihost
 
 Data: LLaVA-Pretrain, 558 k captioned pictures, the middle square of each. Weights: CLIP ViT-L/14 at
 336 px, ConvNeXt-L as the released code resolves its name, Vicuna 7B v1.5. Vicuna is released as
@@ -9,7 +9,7 @@ Luo et al., 2024, arXiv:2403.03003, and luogen1996/LLaVA-HR: one epoch, 256 rows
 cosine, warm-up 3 %. Here a step is `accumulation` packs of 16 pictures.
 """
 
-from mres_jax.config import CheckpointConfig, OptimizerConfig, Rows, Run, Schedule
+from mres_jax.config import CheckpointConfig, MeshConfig, OptimizerConfig, Rows, Run, Schedule
 from mres_jax.data.types import Rung
 from mres_jax.models.llava_hr.presets import SMOKE, llava_hr
 
@@ -46,6 +46,7 @@ def get_config() -> Run:
         optimizer=OptimizerConfig(learning_rate=1e-3, b2=0.999),
         schedule=Schedule(epochs=1, warmup_fraction=0.03),
         accumulation=16,
+        mesh=MeshConfig(fsdp=16),
         loss_average="pack",
         dtype="bfloat16",
         remat="full",

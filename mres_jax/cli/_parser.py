@@ -204,7 +204,9 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "mres plan FILE --topology NAME [--a.b=c ...] [--json]"
+    parser.usage = (
+        "mres plan FILE --topology NAME [--phase P]... [--policy P]... [--a.b=c ...] [--json]"
+    )
     add = parser.add_argument
     add("file", metavar="FILE", help="run file; it is executed")
     add(
@@ -212,6 +214,20 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="NAME",
         help="slice or machine: v5e:4x4, v5litepod-16, v5p:4x4x4, tpu7x:2x2x1, gpu:h200x8",
+    )
+    add(
+        "--phase",
+        action="append",
+        choices=("train", "prefill", "decode"),
+        help="compile this one alone, or these; all three without it",
+    )
+    add(
+        "-p",
+        "--policy",
+        action="append",
+        default=[],
+        metavar="P",
+        help="packs, steps and hours of an epoch of the run's data under it; may be repeated",
     )
     add("--json", action="store_true", help="print one JSON object")
 

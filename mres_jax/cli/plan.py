@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mres_jax.cli._report import progress
@@ -10,7 +11,8 @@ from mres_jax.config import Run, load_run
 from mres_jax.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mres_jax.training.planning.plan import Plan
+    from mres_jax.training.planning.epochs import EpochPrice
+    from mres_jax.training.planning.report import Phase, Plan
 
 
 def run(args: argparse.Namespace) -> int:
@@ -18,7 +20,8 @@ def run(args: argparse.Namespace) -> int:
     import jax
 
     jax.config.update("jax_platforms", "cpu")  # whatever else is here stays free
-    from mres_jax.training.planning.plan import plan_run
+    from mres_jax.training.planning.epochs import price_policies
+    from mres_jax.training.planning.plan import PHASES, fitted, plan_run
     from mres_jax.training.planning.topologies import parse_topology
 
     topology = parse_topology(args.topology)
@@ -28,11 +31,15 @@ def run(args: argparse.Namespace) -> int:
             f"plan: {args.file} trains an allocator by rewards, for which there is no plan yet. "
             "Take a run file of supervised training."
         )
-    plan = plan_run(loaded, topology, log=progress)
+    plan = plan_run(loaded, topology, phases=args.phase or PHASES, log=progress)
+    planned, _ = fitted(loaded, topology)
+    prices = price_policies(planned, args.policy, plan.step_s, log=progress)
     if args.json:
-        print(json.dumps(plan.to_dict(), indent=2))
+        epochs = [price.to_dict() for price in prices]
+        print(json.dumps(plan.to_dict() | {"epochs": epochs}, indent=2))
     else:
         _print_plan(plan)
+        _print_prices(prices)
     return 0
 
 
@@ -68,10 +75,57 @@ def _print_plan(plan: "Plan") -> None:
         )
     if plan.step_s is not None:
         _print_times(plan)
+    for phase in plan.phases:
+        _print_phase(phase)
     for line in plan.proposals:
         print(f"would fit: {line}")
     for note in plan.notes:
         print(f"note: {note}")
+
+
+def _print_prices(prices: "Sequence[EpochPrice]") -> None:
+    usable = [price for price in prices if not price.refused]
+    if usable:
+        print_table(
+            [
+                *("policy", "rows", "tokens a row", "packs", "full of patches", "of tokens"),
+                *("steps", "hours", "tokens/s", "padded"),
+            ],
+            [_price_line(price) for price in usable],
+            title="an epoch, at the least; padded: rows of a batch as long as its longest",
+        )
+    for price in prices:
+        if price.refused:
+            print(f"{price.policy}: {price.refused}")
+
+
+def _price_line(price: "EpochPrice") -> list[str]:
+    rates = (price.tokens_per_s, price.padded_tokens_per_s)
+    return [
+        price.policy,
+        f"{price.rows:,}",
+        f"{price.tokens / max(price.rows, 1):,.0f}",
+        f"{price.packs:,}",
+        f"{price.patch_efficiency:.3f}",
+        f"{price.token_efficiency:.3f}",
+        f"{price.steps:,}",
+        "-" if price.hours is None else f"{price.hours:.2f}",
+        *("-" if rate is None else f"{rate:,.0f}" for rate in rates),
+    ]
+
+
+def _print_phase(phase: "Phase") -> None:
+    memory = phase.memory
+    print(
+        f"{phase.name}: {phase.contents}; {memory.parameters / 1e9:.2f} GB of parameters, "
+        f"{memory.packs / 1e9:.2f} of inputs, {(memory.other or 0) / 1e9:.2f} of temporaries, "
+        f"{'spare' if memory.spare >= 0 else 'missing'} {abs(memory.spare) / 1e9:.2f}"
+    )
+    if phase.step_s is not None:
+        times = ", ".join(f"{name} {1e3 * s:.1f}" for name, s in phase.seconds.items())
+        sent = ", ".join(f"{size / 1e9:.3f} GB {name}" for name, size in sorted(phase.sent.items()))
+        print(f"  {phase.device_flops:.3g} FLOPs a device, least time in ms: {times}")
+        print(f"  sent: {sent or 'nothing'}")
 
 
 def _print_times(plan: "Plan") -> None:

@@ -106,6 +106,8 @@ class Run:
       ladder: `mres_jax.data.types.Rung`s, smallest first.
       fill: index of the rung that packs are filled to; larger ones open only for examples that
         need them.
+      balance: packs of a window that are put in order of their attention, up and down in turn, so
+        that ranks of a mesh wait less for each other; 0 keeps the drawn order.
       optimizer: step rule.
       schedule: length of the run and its learning rate.
       checkpoint: where it is saved.
@@ -153,6 +155,7 @@ class Run:
     schedule: Schedule
     checkpoint: CheckpointConfig
     fill: int = -1
+    balance: int = 0
     seed: int = 0
     num_workers: int = 0
     worker_timeout: float = 600.0
@@ -188,6 +191,7 @@ class Run:
         rungs = len(self.ladder)
         ok = -rungs <= self.fill < rungs
         require(ok, "Run", f"fill={self.fill}, but the ladder has {rungs} rungs, from 0.")
+        require(self.balance >= 0, "Run", f"balance={self.balance} must be >= 0 packs.")
         require(self.num_workers >= 0, "Run", f"num_workers={self.num_workers} must be >= 0.")
         require(
             self.worker_timeout > 0,

@@ -56,7 +56,8 @@ class Programs(NamedTuple):
 
 
 @functools.cache
-def _programs(options: tuple[tuple[str, Any], ...] = ()) -> Programs:
+def jitted(options: tuple[tuple[str, Any], ...] = ()) -> Programs:
+    """Returns what is compiled, with options for the compiler by name."""
     jit = functools.partial(jax.jit, compiler_options=dict(options) or None)
     return Programs(
         encode=jit(_encode, static_argnums=0),
@@ -75,10 +76,10 @@ def arrange(model: Any) -> tuple[Any, Any, Programs]:
     """The model for prefill and for decoding, both split, and what runs them, by device."""
     if not device.is_on_cpu(model):
         parts = nnx.split(model)
-        return parts, parts, _programs()
+        return parts, parts, jitted()
     model = device.with_suitable_products(model)
     options = tuple(device.compiler_options(model).items())
-    return nnx.split(model), nnx.split(device.with_own_layers(model)), _programs(options)
+    return nnx.split(model), nnx.split(device.with_own_layers(model)), jitted(options)
 
 
 def _encode(graphdef, state, pack: Pack) -> Visual:

@@ -24,7 +24,15 @@ from mres_jax.training.input.epochs import Epoch, Fed
 from mres_jax.training.input.feed import Feed, Position, Steps
 from mres_jax.training.interrupts import Stop
 from mres_jax.training.learner import Step, TrainState
-from mres_jax.training.meshes import Reading, make_mesh, nearest, reading, shape_of
+from mres_jax.training.meshes import (
+    Reading,
+    make_mesh,
+    nearest,
+    rank_count,
+    reading,
+    shape_of,
+    slowest_and_mean,
+)
 from mres_jax.training.meter import Meter
 from mres_jax.training.metrics import Writers, drop_rows_after, open_writers
 from mres_jax.training.optimizer import rate_at
@@ -35,7 +43,14 @@ from mres_jax.training.skips import SkipGuard, summable
 from mres_jax.training.warm_start import restore_params
 
 RUN_FILE, BAD_ROWS = "run.json", "bad_rows.jsonl"
-PLANNED = ("data", "policies", "ladder", "fill", "seed")  # fields that an epoch's packs depend on
+PLANNED = (
+    "data",
+    "policies",
+    "ladder",
+    "fill",
+    "balance",
+    "seed",
+)  # fields that an epoch's packs depend on
 
 
 class Trained(NamedTuple):
@@ -98,8 +113,9 @@ def _train(
     elif run.init:
         state = restore_params(run.init, state, config=run.model)
     steps = _Steps(run, schedule, plan, checkpoints, progress, log, show_progress)
-    if hosts.are_several() and mesh is not None:
-        steps.reading = reading(mesh)
+    if mesh is not None:
+        steps.ranks = rank_count(mesh)
+        steps.reading = reading(mesh) if hosts.are_several() else None
     plan(steps.position.epoch)  # what is wrong with the data shows before anything is written
     if run.evaluate is not None:
         steps.evaluator = Evaluator(
@@ -150,6 +166,7 @@ class _Steps:
         self.schedule, self.last = schedule, schedule.num_steps or 0
         self.show_progress = show_progress
         self.evaluator: Evaluator | None = None
+        self.ranks = 1
         self.reading: Reading | None = None  # where other processes read as well
         self.directory = pathlib.Path(run.checkpoint.dir)
         self.bad_rows = progress.get("bad_rows", 0) if hosts.is_main() else 0
@@ -191,6 +208,7 @@ class _Steps:
                 for fed in self._counted(batch):
                     self._note_bad(fed, step)
                     self.meter.saw(fed.pack)
+                self._note_attention(batch)
                 state, metrics = step_fn(state, [fed.pack for fed in batch])
                 guard.add(step, metrics)
                 row = self.meter.add(step, summable(metrics))
@@ -225,6 +243,13 @@ class _Steps:
             return list(batch)
         is_counted = self.reading.is_counted([shape_of(fed.pack) for fed in batch])
         return [fed for fed, counted in zip(batch, is_counted, strict=True) if counted]
+
+    def _note_attention(self, batch: Sequence[Fed]) -> None:
+        """How evenly the ranks share it, known to every process from the plan."""
+        if self.ranks > 1:
+            shapes = [shape_of(fed.pack) for fed in batch]
+            costs = [fed.pairs for fed in batch]
+            self.meter.shared(*slowest_and_mean(costs, shapes, self.ranks))
 
     def _meter(self, state: TrainState) -> Meter:
         run = self.settings

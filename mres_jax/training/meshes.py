@@ -163,6 +163,22 @@ def places(rungs: Sequence[Any], ranks: int) -> list[tuple[int, int]]:
     return [found[number] for number in range(len(rungs))]
 
 
+def slowest_and_mean(costs: Sequence[int], rungs: Sequence[Any], ranks: int) -> tuple[float, float]:
+    """Returns the cost of the slowest rank and that of a mean one, over a step.
+
+    Ranks meet in every layer, so each group of packs takes as long as its dearest one.
+
+    Args:
+      costs: of the packs of a step.
+      rungs: of the same packs, or their shapes.
+      ranks: of the mesh.
+    """
+    groups: dict[int, list[int]] = {}
+    for cost, (group, _) in zip(costs, places(rungs, ranks), strict=True):
+        groups.setdefault(group, []).append(cost)
+    return float(sum(map(max, groups.values()))), sum(costs) / ranks
+
+
 def shape_of(pack: Any) -> str:
     """What a compiled step knows of a pack: its rung, if it came from one."""
     return str(jax.tree.map(np.shape, pack))

@@ -11,6 +11,7 @@ from mres_jax.data.types import Pack
 from mres_jax.training import hosts
 
 SEEN = ("patches", "tokens", "patch_room", "token_room")  # of the packs
+WAITED = ("slowest_pairs", "mean_pairs")  # attention pairs of the slowest rank, and of a mean one
 
 
 class Meter:
@@ -47,7 +48,7 @@ class Meter:
 
     def _reset(self) -> None:
         self.sums: dict[str, Any] = {}
-        self.seen: dict[str, float] = dict.fromkeys(SEEN, 0)
+        self.seen: dict[str, float] = dict.fromkeys((*SEEN, *WAITED), 0)
         self.count = self.timed = 0
         self.patches = self.tokens = self.flops = self.waited = 0.0
         self.paused: dict[str, float] = {}
@@ -78,6 +79,11 @@ class Meter:
         if self.count_flops is not None:
             self.flops += self.count_flops(pack)
 
+    def shared(self, slowest: float, mean: float) -> None:
+        """Counts how the attention of a step was shared out, see `meshes.slowest_and_mean`."""
+        for name, value in zip(WAITED, (slowest, mean), strict=True):
+            self.seen[name] += value
+
     def add(self, step: int, metrics: Mapping[str, Any]) -> dict[str, Any] | None:
         """Returns a row of means when it is time; `skipped` is a sum in it, and no step counts."""
         self.sums = {name: self.sums.get(name, 0.0) + x for name, x in metrics.items()}
@@ -106,11 +112,13 @@ class Meter:
 
     def _fullness(self) -> dict[str, float]:
         pairs = {"patch_efficiency": SEEN[::2], "token_efficiency": SEEN[1::2]}
-        return {
+        shares = {
             name: self.seen[held] / self.seen[room]
             for name, (held, room) in pairs.items()
             if self.seen[room]
         }
+        slowest, mean = (self.seen[name] for name in WAITED)
+        return shares | ({"attention_imbalance": slowest / mean - 1} if mean else {})
 
     def _rates(self) -> dict[str, float]:
         seconds = time.perf_counter() - self.start - sum(self.paused.values())

@@ -291,6 +291,7 @@ def six_packs(number: int) -> Epoch:
         rungs=LADDER[:1] * 6,
         members=((),) * 6,
         sizes=(ExampleSize(0, 0, 0),) * 6,
+        pairs=(0,) * 6,
         label_names=(),
         spec=SPEC,
     )

@@ -200,6 +200,17 @@ def test_rates_leave_out_what_was_no_step_and_shares_are_of_the_steps(clock):
     assert "checkpoint_seconds" not in following
 
 
+def test_how_even_ranks_are_is_told_of_all_steps_of_a_row_across_a_cut(clock):
+    first = meters.Meter(2)
+    first.shared(30.0, 20.0)
+    take_step(first, clock, 1)
+    second = meters.Meter(2, json.loads(json.dumps(first.sums_so_far())))
+    second.shared(15.0, 10.0)
+    row = take_step(second, clock, 2)
+    assert row["attention_imbalance"] == pytest.approx(45 / 30 - 1)
+    assert "attention_imbalance" not in take_step(meters.Meter(1), clock, 1)
+
+
 def test_a_step_that_was_skipped_counts_in_no_mean(clock):
     meter = meters.Meter(2)
     take_step(meter, clock, 1, loss=3.0, skipped=np.float32(0))

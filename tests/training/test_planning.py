@@ -5,13 +5,21 @@ import json
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from mres_jax import testing
 from mres_jax.cli import main
 from mres_jax.config import MeshConfig
+from mres_jax.data.types import Rung
 from mres_jax.errors import ConfigError, RunError
+from mres_jax.geometry import Grid
+from mres_jax.inference.cost import text_flops
+from mres_jax.training.meshes import mesh_of
 from mres_jax.training.planning import compiled
+from mres_jax.training.planning.answering import compile_decode
+from mres_jax.training.planning.contents import Contents
+from mres_jax.training.planning.epochs import price_epoch, price_policies
 from mres_jax.training.planning.hlo import read_work
 from mres_jax.training.planning.plan import fitted, plan_run
 from mres_jax.training.planning.topologies import parse_topology
@@ -113,9 +121,44 @@ def test_exchanges_count_by_kind_and_group_as_often_as_their_loop_turns(groups):
     }
 
 
-def test_a_loop_without_a_number_of_turns_is_not_guessed():
+def test_a_loop_without_a_number_of_turns_is_not_guessed_but_may_be_told():
+    endless = EXCHANGES.replace("%three = s32[] constant(3)", "%three = s32[] negate(%n)")
     with pytest.raises(ValueError, match="loop: how often this loop turns"):
-        read_work(EXCHANGES.replace("%three = s32[] constant(3)", "%three = s32[] negate(%n)"))
+        read_work(endless)
+    told, written = read_work(endless, turns=5).sent, read_work(EXCHANGES).sent
+    gathered = ("all-gather", (0, 2, 4, 6))
+    assert told[gathered] == pytest.approx(5 / 3 * written[gathered])
+
+
+def test_decoding_is_planned_as_a_token_of_every_row(tmp_path):
+    run = testing.tiny_run(tmp_path)
+    prompts = Contents(grids=(Grid(1, 4, 4),) * 4, lengths=(100,) * 4, scored=0)
+    found = compile_decode(run, prompts, mesh_of(run.mesh, jax.devices()[:1]))
+    assert found.contents == "a token for each of 4 answers, 256 positions of cache each"
+    text, work = run.model.text_config, found.compiled.work
+    products = text_flops(text, [1] * 4, 4)
+    looked_at = text_flops(text, [256] * 4, 4) - text_flops(text, [255] * 4, 4)
+    assert products < work.flops < products + 4 * looked_at
+    cache = 2 * text.num_hidden_layers * 4 * 256 * text.num_key_value_heads * text.head_dim * 4
+    assert found.compiled.argument_bytes > found.parameters + cache
+    assert work.memory_bytes > found.parameters
+
+
+@pytest.mark.parametrize(
+    ("message", "temporaries"),
+    [
+        ("XLA: Ran out of memory in memory space hbm. Used 20.5G of 15.75G hbm.", 20.5 * 2**30 - 7),
+        (
+            "Ran out of memory on HBM, the total memory required for HLO temporaries (24.03G) "
+            "exceeds available HBM (15.75G).",
+            24.03 * 2**30 + 5,
+        ),
+        ("INTERNAL: something else", None),
+    ],
+)
+def test_what_is_missing_is_read_from_both_ways_in_which_the_compiler_says_it(message, temporaries):
+    found = compiled._asked_bytes(message, arguments=7, sums=5)
+    assert found == (None if temporaries is None else round(temporaries))
 
 
 def test_a_run_without_a_mesh_is_planned_with_shares_for_all_and_a_pack_for_each(tmp_path):
@@ -136,6 +179,33 @@ def test_a_mesh_for_another_slice_is_refused_with_the_nearest(tmp_path):
         "plan: the mesh data=1 fsdp=4 tensor=2 sequence=1 takes 8 devices, v5e:4x4 has 16. "
         "Take mesh.data=2, mesh.fsdp=4."
     )
+
+
+def test_an_epoch_is_priced_by_its_packs_and_padding_costs_what_rows_differ_by(tmp_path):
+    rungs = tuple(
+        Rung(max_patches=size, max_tokens=size, max_views=9, max_examples=9) for size in (40, 80)
+    )
+    run = testing.tiny_run(tmp_path, ladder=rungs, accumulation=2)
+    table = np.array([(10, 10, 1), (70, 30, 1)] * 6)
+    price = price_epoch("native", rungs[1:] * 6, table, run, 3.0)
+    assert (price.packs, price.steps, price.tokens) == (6, 3, 240)
+    assert price.hours == pytest.approx(3 * 3.0 / 3_600)
+    assert price.tokens_per_s == pytest.approx(240 / 9.0)
+    padded = 6 * (2 * 70 / 80)  # two rows a batch, each of 70 patches
+    assert price.padded_tokens_per_s == pytest.approx(240 / (padded * 3.0 / 2))
+    halves = price_epoch("native", rungs[:1] * 6, table, run, 3.0)
+    assert halves.hours == pytest.approx(price.hours / 2)
+    assert price_epoch("native", rungs, table, run, None).hours is None
+
+
+def test_policies_are_priced_on_the_data_of_the_run_and_a_refused_one_says_why(tmp_path):
+    run = testing.tiny_run(tmp_path)
+    native, half, large = price_policies(run, ("native", "scale:0.5", "fixed:512,mode=pad"), 1.0)
+    assert native.rows == half.rows == 24
+    assert half.patches < native.patches
+    assert half.hours < native.hours
+    assert large.rows == 0
+    assert "needs 4096 patches, but max_patches=512" in large.refused
 
 
 def test_without_the_tpu_compiler_one_line_says_what_installs_it(monkeypatch):

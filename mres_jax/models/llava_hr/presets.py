@@ -59,6 +59,7 @@ SMOKE = {
     "dtype": "float32",
     "num_workers": "0",
     "accumulation": "1",
+    "mesh.fsdp": "1",
     "schedule.epochs": "none",
     "schedule.num_steps": "2",
 }

@@ -5,6 +5,7 @@ from typing import Literal
 
 from mres_jax.models.nativeres_llava.config import NativeResLlavaConfig
 from mres_jax.models.qwen2.config import TextConfig
+from mres_jax.models.qwen2.presets import SMOKE as DECODER
 from mres_jax.models.qwen2_vl.config import VisionConfig
 from mres_jax.models.siglip.config import NAFLEX, NaflexConfig
 
@@ -87,23 +88,10 @@ _QWEN2 = {  # channels, layers, heads, key/value heads, feed-forward channels, v
 }
 
 # Overrides of a run file that leave little of such a model, for a look at the run on a CPU.
-SMOKE = {
+SMOKE = DECODER | {
     "model.vision_config.depth": "2",
     "model.vision_config.embed_dim": "32",
     "model.vision_config.num_heads": "2",
     "model.vision_config.hidden_size": "32",
-    "model.text_config.vocab_size": "512",
-    "model.text_config.hidden_size": "32",
-    "model.text_config.intermediate_size": "64",
-    "model.text_config.num_hidden_layers": "2",
-    "model.text_config.num_attention_heads": "2",
-    "model.text_config.num_key_value_heads": "1",
-    "model.image_token_id": "451",  # of the tokenizer that a run without `init` has
     "model.max_image_tokens": "256",
-    "init": "none",
-    "dtype": "float32",
-    "num_workers": "0",
-    "accumulation": "1",
-    "schedule.epochs": "none",
-    "schedule.num_steps": "2",
 }

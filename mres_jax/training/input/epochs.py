@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mres_jax.data.balance import attention_pairs, balanced_order
 from mres_jax.data.packing import empty_pack, pack, plan_packs
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.types import ExampleSize, Pack, Rung
@@ -23,6 +24,7 @@ class Fed(NamedTuple):
       epoch, place: where it stands in the run.
       members: who was to be in it, bad ones included.
       bad: name and reason of those that could not be read.
+      pairs: attention pairs, as planned.
     """
 
     pack: Pack
@@ -30,6 +32,7 @@ class Fed(NamedTuple):
     place: int
     members: tuple[Member, ...]
     bad: tuple[tuple[str, str], ...]
+    pairs: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,7 @@ class Epoch:
       rungs: of each pack.
       members: of each pack.
       sizes: what the members of each pack take of it, together.
+      pairs: their attention pairs.
       label_names: of all packs.
       spec: of the model.
     """
@@ -51,6 +55,7 @@ class Epoch:
     rungs: tuple[Rung, ...]
     members: tuple[tuple[Member, ...], ...]
     sizes: tuple[ExampleSize, ...]
+    pairs: tuple[int, ...]
     label_names: tuple[str, ...]
     spec: ProcessorSpec
 
@@ -60,7 +65,7 @@ class Epoch:
     def blank(self, index: int) -> Fed:
         """The same pack without contents: what stands for one that another process reads."""
         pack = empty_pack(self.rungs[index], self.spec, label_names=self.label_names)
-        return Fed(pack, self.number, index, self.members[index], ())
+        return Fed(pack, self.number, index, self.members[index], (), self.pairs[index])
 
     def __getitem__(self, index: int) -> Fed:
         examples, bad = [], []
@@ -84,6 +89,7 @@ def plan_epoch(
     label_names: Sequence[str] = (),
     spec: ProcessorSpec,
     fill: int = -1,
+    balance: int = 0,
 ) -> Epoch:
     """Returns every example of every source exactly once, in an order drawn from (seed, epoch).
 
@@ -94,6 +100,7 @@ def plan_epoch(
       label_names: of `Example.patch_labels`, for all packs alike.
       spec: of the model.
       fill: see `plan_packs`.
+      balance: the window of `balanced_order`.
 
     Raises:
       ConfigError: an example is larger than the top rung, by name; or there is none at all.
@@ -117,6 +124,10 @@ def plan_epoch(
         source, number = members[error.item]
         name = f"run: {sources[source].name(epoch, int(number))}"
         raise ConfigError(str(error).replace(f"pack: example {error.item}", name, 1)) from None
+    each = attention_pairs(sizes)
+    pairs = [int(each[list(plan.indices)].sum()) for plan in plans]
+    ordered = balanced_order([plan.rung for plan in plans], pairs, balance)
+    plans = [plans[place] for place in ordered]
     return Epoch(
         sources=tuple(sources),
         number=epoch,
@@ -125,6 +136,7 @@ def plan_epoch(
             tuple((int(s), int(n)) for s, n in members[list(plan.indices)]) for plan in plans
         ),
         sizes=tuple(ExampleSize(*sizes[list(p.indices)].sum(0).tolist()) for p in plans),
+        pairs=tuple(pairs[place] for place in ordered),
         label_names=tuple(label_names),
         spec=spec,
     )

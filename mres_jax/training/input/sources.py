@@ -96,6 +96,7 @@ def planner(
         ladder,
         seed=run.seed,
         fill=run.fill,
+        balance=run.balance,
         label_names=sorted(PATCH_CLASSES) if run.aux_loss_weight else (),
         spec=spec,
     )

@@ -28,14 +28,14 @@ UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compiled:
-    """What the compiler says of a step, per device.
+    """What the compiler says of a program, per device.
 
     Attributes:
-      argument_bytes: state and packs.
-      temporary_bytes: beside them while the step runs; what the compiler asks for where that is
-        more than there is.
-      work: of one micro-batch: a pack for each rank; None where it does not fit, since nothing
-        comes out then.
+      argument_bytes: state and packs, or a model and what it is asked.
+      temporary_bytes: beside them while the step runs, with the sum of gradients that packs which
+        follow each other are added to; what the compiler asks for where that is more than there is.
+      work: of a training step, of one micro-batch: a pack for each rank; None where it does not
+        fit, since nothing comes out then.
       sent: of it, bytes by kind of exchange and axes of the mesh.
     """
 
@@ -94,26 +94,52 @@ def compile_step(run: Run, setup: Setup, pack: Pack, mesh: Mesh) -> Compiled:
     is_whole = run.accumulation == ranks
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         lowered = step.lower(state, packs, parts, is_whole=is_whole)
-        arguments = _device_bytes((state, packs))
-        try:
+    arguments = bytes_on_device((state, packs))
+    if is_whole:
+        return compile_lowered(lowered, mesh, arguments=arguments)
+    return compile_lowered(
+        lowered,
+        mesh,
+        arguments=arguments,
+        idle=bytes_on_device(state.opt_state),
+        sums=device_bytes(_float32(setup.state.params), mesh),
+    )
+
+
+def compile_lowered(
+    lowered: Any,
+    mesh: Mesh,
+    *,
+    arguments: int,
+    idle: int = 0,
+    sums: int = 0,
+    turns: int | None = None,
+) -> Compiled:
+    """Compiles a program for the devices of a mesh.
+
+    Args:
+      lowered: the program.
+      mesh: that it is for.
+      arguments: bytes on a device of what is there while it runs, `sums` left out.
+      idle: of them, those that are no arguments of the program.
+      sums: bytes on a device of arguments that count as temporaries.
+      turns: see `read_work`.
+    """
+    try:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             program = lowered.compile()
-        except jax.errors.JaxRuntimeError as error:
-            asked = _asked_bytes(str(error))
-            if asked is None:
-                raise
-            return Compiled(
-                argument_bytes=arguments,
-                temporary_bytes=max(asked - arguments, 0),
-                work=None,
-                sent={},
-            )
+    except jax.errors.JaxRuntimeError as error:
+        temporary = _asked_bytes(str(error), arguments=arguments - idle, sums=sums)
+        if temporary is None:
+            raise
+        return Compiled(argument_bytes=arguments, temporary_bytes=temporary, work=None, sent={})
     memory: Any = program.memory_analysis()
-    work = read_work(program.as_text() or "")
+    work = read_work(program.as_text() or "", turns=turns)
     beside = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     beside += max(memory.output_size_in_bytes - memory.alias_size_in_bytes, 0)
     return Compiled(
-        argument_bytes=max(memory.argument_size_in_bytes, arguments),
-        temporary_bytes=int(beside),
+        argument_bytes=max(memory.argument_size_in_bytes + idle - sums, arguments),
+        temporary_bytes=int(beside) + sums,
         work=work,
         sent=_by_axes(work, mesh),
     )
@@ -128,20 +154,36 @@ def placed(tree: Any, where: Any) -> Any:
 
 def device_bytes(tree: Any, mesh: Mesh | AbstractMesh) -> int:
     """Bytes that each device holds of a tree of parameters or optimiser state."""
-    return _device_bytes(placed(tree, shardings(tree, mesh)))
+    return bytes_on_device(placed(tree, shardings(tree, mesh)))
 
 
-def _device_bytes(tree: Any) -> int:
+def bytes_on_device(tree: Any) -> int:
+    """Bytes that each device holds of shapes with shardings."""
+
     def size(x: Any) -> int:
         return math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
 
     return sum(size(x) for x in jax.tree.leaves(tree))
 
 
-def _asked_bytes(message: str) -> int | None:
-    """What a program would need, out of the compiler's refusal."""
-    found = re.search(r"Used ([\d.]+)([KMG]?) of [\d.]+[KMG]? hbm", message)
-    return round(float(found[1]) * UNITS[found[2]]) if found else None
+def _float32(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, np.float32), tree)
+
+
+def _asked_bytes(message: str, *, arguments: int, sums: int) -> int | None:
+    """Temporaries that a program would need, out of the compiler's refusal, with `sums` in them.
+
+    It names either all that the program holds, or the temporaries alone.
+    """
+    everything = re.search(r"Used ([\d.]+)([KMG]?) of [\d.]+[KMG]? hbm", message)
+    if everything:
+        return max(_bytes(everything) - arguments, 0)
+    alone = re.search(r"required for HLO temporaries \(([\d.]+)([KMG]?)\)", message)
+    return _bytes(alone) + sums if alone else None
+
+
+def _bytes(found: re.Match[str]) -> int:
+    return round(float(found[1]) * UNITS[found[2]])
 
 
 def _by_axes(work: Work, mesh: Mesh) -> dict[str, float]:

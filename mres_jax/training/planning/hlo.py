@@ -65,13 +65,17 @@ class Work:
     kernels: Mapping[str, float]
 
 
-def read_work(text: str) -> Work:
+def read_work(text: str, *, turns: int | None = None) -> Work:
     """Returns the work in the text of a compiled program, loops unrolled.
+
+    Args:
+      text: of the program.
+      turns: of loops whose number of turns is not written in it, since it depends on data.
 
     Raises:
       ValueError: a loop whose number of turns is not written in it.
     """
-    program = _Program(text)
+    program = _Program(text, turns)
     flops = memory = 0.0
     sent: dict[tuple[str, tuple[int, ...]], float] = collections.defaultdict(float)
     kernels: dict[str, float] = collections.defaultdict(float)
@@ -95,7 +99,8 @@ def read_work(text: str) -> Work:
 class _Program:
     """Computations of a module by name."""
 
-    def __init__(self, text: str):
+    def __init__(self, text: str, turns: int | None):
+        self.turns = turns
         self.entry, self.num_devices, self.computations = read_text(text)
         self.shapes = {
             name: {i.name: i.shape for i in body} for name, body in self.computations.items()
@@ -158,6 +163,8 @@ class _Program:
                 if instruction.opcode == "constant" and found:
                     limits.append(int(found[1]))
         if len(limits) != 1:
+            if self.turns is not None:
+                return self.turns
             raise ValueError(f"{loop.name}: how often this loop turns is not written in it.")
         return limits[0]
 

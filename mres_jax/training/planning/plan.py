@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,24 +17,31 @@ from mres_jax.training import meshes
 from mres_jax.training.flops import passes
 from mres_jax.training.input.documents import PATCH_CLASSES
 from mres_jax.training.planning import compiled
-from mres_jax.training.planning.contents import attention_flops, full_pack, model_flops
+from mres_jax.training.planning.answering import compile_decode, compile_prefill
+from mres_jax.training.planning.contents import Contents, attention_flops, full_pack, model_flops
 from mres_jax.training.planning.kept import kept_bytes
-from mres_jax.training.planning.report import Memory, Plan
-from mres_jax.training.planning.topologies import Topology, larger
+from mres_jax.training.planning.report import Memory, Phase, Plan
+from mres_jax.training.planning.topologies import Topology, larger, smaller
 from mres_jax.training.setup import Setup, set_up_abstractly
 
 USABLE = 0.98  # of a chip's memory: the rest is the system's
+PHASES = ("train", "prefill", "decode")
 REMATS = ("none", "dots", "full")
-UNCOMPILED = (
-    "GPU steps are counted, not compiled: gradients, temporaries, exchanges and times are not "
-    "known here."
-)
+UNCOMPILED = {
+    "gpu": "GPU steps are counted, not compiled: gradients, temporaries, exchanges and times are "
+    "not known here.",
+    "tpu": "training was counted, not compiled, since it was not asked for.",
+}
 
 
 def plan_run(
-    run: Run, topology: Topology, *, log: Callable[[str], None] = lambda line: None
+    run: Run,
+    topology: Topology,
+    *,
+    phases: Sequence[str] = PHASES[:1],
+    log: Callable[[str], None] = lambda line: None,
 ) -> Plan:
-    """Compiles the training step of a run for a slice and says what it takes.
+    """Compiles the steps of a run for a slice and says what they take.
 
     The largest rung of the ladder is compiled, as a full pack of equal views. On GPUs nothing is
     compiled: state and activations are counted.
@@ -42,6 +49,7 @@ def plan_run(
     Args:
       run: its mesh is used where it fits the slice; a run without one gets fsdp over all devices.
       topology: where to.
+      phases: of `PHASES`, those that are compiled; training is counted in any case.
       log: takes a line.
 
     Raises:
@@ -51,17 +59,21 @@ def plan_run(
     run, notes = fitted(run, topology)
     meshes.check_model(run)
     setup, pack = _shapes(run)
-    start, step = time.perf_counter(), None
-    if topology.platform == "tpu":
-        compiled.load_compiler()
-        log(f"compiling for {topology.name}, {run.mesh}")
-        step = compiled.compile_step(run, setup, pack, compiled.mesh_on(topology, run.mesh))
-    memory = _memory(run, setup, pack, topology, step)
     rung = max(run.ladder)
     held = full_pack(run, rung)
+    start, step, answering = time.perf_counter(), None, ()
+    if topology.platform == "tpu":
+        compiled.load_compiler()
+        mesh = compiled.mesh_on(topology, run.mesh)
+        log(f"compiling {', '.join(phases)} for {topology.name}, {run.mesh}")
+        step = compiled.compile_step(run, setup, pack, mesh) if "train" in phases else None
+        answering = _answering(run, topology, pack, held, mesh, phases)
+    memory = _memory(run, setup, pack, topology, step)
     factors = passes(setup.state.params, setup.state.frozen)
     flops = run.accumulation * model_flops(run, held, factors)
-    work = _work(run, topology, step, attention_flops(run, held, factors))
+    attention = attention_flops(run, held, factors) / (run.mesh.tensor * run.mesh.sequence)
+    turns = run.accumulation // run.mesh.ranks
+    work = _work(topology, step, attention, turns)
     longest = max(work["seconds"].values(), default=None)
     peak = topology.chips * topology.chip.flops
     return Plan(
@@ -80,10 +92,37 @@ def plan_run(
         **work,
         step_s=longest,
         mfu=None if longest is None else flops / longest / peak,
+        phases=answering,
         compile_s=time.perf_counter() - start,
         proposals=tuple(_proposals(run, topology, memory, setup, pack)),
-        notes=(*notes, UNCOMPILED) if step is None else tuple(notes),
+        notes=(*notes, UNCOMPILED[topology.platform]) if step is None else tuple(notes),
     )
+
+
+def _answering(
+    run: Run, topology: Topology, pack: Pack, held: Contents, mesh: Any, phases: Sequence[str]
+) -> tuple[Phase, ...]:
+    makers = {
+        "prefill": lambda: compile_prefill(run, pack, held, mesh),
+        "decode": lambda: compile_decode(run, held, mesh),
+    }
+    found = []
+    for name in makers.keys() & set(phases):
+        part = makers[name]()
+        work = _work(topology, part.compiled, part.attention)
+        memory = Memory(
+            parameters=part.parameters,
+            optimiser=0,
+            packs=part.compiled.argument_bytes - part.parameters,
+            activations=0,
+            other=part.compiled.temporary_bytes,
+            limit=_limit(topology),
+        )
+        longest = max(work["seconds"].values(), default=None)
+        found.append(
+            Phase(name=name, contents=part.contents, memory=memory, **work, step_s=longest)
+        )
+    return tuple(sorted(found, key=lambda phase: PHASES.index(phase.name)))
 
 
 def fitted(run: Run, topology: Topology) -> tuple[Run, list[str]]:
@@ -155,18 +194,18 @@ def _limit(topology: Topology) -> int:
 
 
 def _work(
-    run: Run, topology: Topology, step: compiled.Compiled | None, attention: float
+    topology: Topology, step: compiled.Compiled | None, attention: float, turns: int = 1
 ) -> dict[str, Any]:
     """Fields of a plan: what a device does in a step, and how long that takes at the least.
 
     Args:
-      run, topology, step: as above.
-      attention: FLOPs of the kernels on one pack, which the compiler does not know.
+      topology, step: as above.
+      attention: FLOPs of the kernels on a device in a turn, which the compiler does not know.
+      turns: micro-batches of a step.
     """
     if step is None or step.work is None:
         return {"device_flops": None, "memory_traffic": None, "sent": {}, "seconds": {}}
-    turns = run.accumulation // run.mesh.ranks
-    flops = turns * (step.work.flops + attention / (run.mesh.tensor * run.mesh.sequence))
+    flops = turns * (step.work.flops + attention)
     traffic = turns * step.work.memory_bytes
     sent = {name: turns * size for name, size in step.sent.items()}
     chip = topology.chip
@@ -184,23 +223,36 @@ def _work(
 
 
 def _proposals(run: Run, topology: Topology, memory: Memory, setup: Setup, pack: Pack) -> list[str]:
-    """What would fit, by estimate: the next remat, and the smallest larger slice."""
+    """What would fit, by estimate: the next remat, half a pack, the smallest slice."""
+    gradients = 4 * sum(math.prod(x.shape) for x in jax.tree.leaves(setup.state.params))
+    split = memory.parameters + memory.optimiser + gradients // topology.devices
+    whole = memory.total - split  # what other numbers of chips would not share
+
+    def is_enough(other: Topology) -> bool:
+        return whole + split * topology.devices / other.devices <= _limit(other)
+
     if memory.spare >= 0:
-        return []
+        less = next(filter(is_enough, smaller(topology)), None) if memory.other else None
+        return [] if less is None else [_slice(less)]
     found = []
     for remat in REMATS[REMATS.index(run.remat) + 1 :]:
         less = _kept(run, _set_up(dataclasses.replace(run, remat=remat)), pack)
         if memory.total - memory.activations + less <= memory.limit:
             found.append(f"remat={remat}: {less / 1e9:.1f} GB of activations")
             break
-    gradients = 4 * sum(math.prod(x.shape) for x in jax.tree.leaves(setup.state.params))
-    here = gradients // topology.devices
-    split = memory.parameters + memory.optimiser + here  # what more chips would share
-    whole = memory.total - split
-    for other in larger(topology):
-        if whole + split * topology.devices / other.devices <= _limit(other):
-            found.append(f"{other.name} ({other.slice_name}), by estimate: plan it to be sure")
-            break
+    if split + whole // 2 <= memory.limit:
+        rung = max(run.ladder)
+        found.append(
+            f"packs of {rung.max_patches // 2:,} patches and {rung.max_tokens // 2:,} tokens, "
+            f"accumulation={2 * run.accumulation}: {(split + whole // 2) / 1e9:.1f} GB, by estimate"
+        )
+    other = next(filter(is_enough, larger(topology)), None)
+    if other is not None:
+        found.append(_slice(other))
     return found or [
         "no slice of this generation: fewer patches or tokens a pack, or a tensor axis"
     ]
+
+
+def _slice(topology: Topology) -> str:
+    return f"{topology.name} ({topology.slice_name}), by estimate: plan it to be sure"

@@ -38,6 +38,42 @@ class Memory(NamedTuple):
         """What is left; negative is what is missing."""
         return self.limit - self.total
 
+    @property
+    def fits(self) -> bool | None:
+        """Whether it does; None where that is not known."""
+        if self.spare < 0:
+            return False
+        return None if self.other is None else True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns it as plain values, for JSON."""
+        return self._asdict() | {"total": self.total, "spare": self.spare, "fits": self.fits}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Phase:
+    """What a part of answering takes.
+
+    Attributes:
+      name: `prefill`, encoding included, or `decode`.
+      contents: what one run of it does.
+      memory: of a device; packs are the prompts, or the cache.
+      device_flops, memory_traffic, sent, seconds, step_s: of one run, as in `Plan`.
+    """
+
+    name: str
+    contents: str
+    memory: Memory
+    device_flops: float | None
+    memory_traffic: float | None
+    sent: Mapping[str, float]
+    seconds: Mapping[str, float]
+    step_s: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns it as plain values, for JSON."""
+        return dataclasses.asdict(self) | {"memory": self.memory.to_dict()}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -61,6 +97,7 @@ class Plan:
         least, and their sum at most as far as these are counted.
       step_s: the longest.
       mfu: model FLOPs of that time, as a share of the chips' peak.
+      phases: of answering, those that were asked for.
       compile_s: what this took.
       proposals: what would fit, or nothing.
       notes: what is not counted.
@@ -84,18 +121,20 @@ class Plan:
     seconds: Mapping[str, float]
     step_s: float | None
     mfu: float | None
+    phases: tuple[Phase, ...]
     compile_s: float
     proposals: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
     def fits(self) -> bool | None:
-        """Whether it does; None where that is not known."""
-        if self.memory.spare < 0:
-            return False
-        return None if self.memory.other is None else True
+        """Whether training does; None where that is not known."""
+        return self.memory.fits
 
     def to_dict(self) -> dict[str, Any]:
         """Returns it as plain values, for JSON."""
-        memory = self.memory._asdict() | {"total": self.memory.total, "spare": self.memory.spare}
-        return dataclasses.asdict(self) | {"memory": memory, "fits": self.fits}
+        return dataclasses.asdict(self) | {
+            "memory": self.memory.to_dict(),
+            "phases": {phase.name: phase.to_dict() for phase in self.phases},
+            "fits": self.fits,
+        }

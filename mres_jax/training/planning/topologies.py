@@ -241,8 +241,13 @@ def all_topologies() -> list[Topology]:
 
 def larger(topology: Topology) -> list[Topology]:
     """Slices of the same generation with more chips, smallest first."""
-    return [
-        other
-        for other in all_topologies()
-        if other.generation == topology.generation and other.chips > topology.chips
-    ]
+    return [other for other in _same(topology) if other.chips > topology.chips]
+
+
+def smaller(topology: Topology) -> list[Topology]:
+    """Slices of the same generation with fewer chips, smallest first."""
+    return [other for other in _same(topology) if other.chips < topology.chips]
+
+
+def _same(topology: Topology) -> list[Topology]:
+    return [other for other in all_topologies() if other.generation == topology.generation]

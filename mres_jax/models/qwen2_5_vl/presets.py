@@ -1,0 +1,14 @@
+"""What to leave of a Qwen2.5-VL for a look on a CPU."""
+
+from mres_jax.models.qwen2.presets import SMOKE as DECODER
+
+SMOKE = DECODER | {
+    "model.vision_config.depth": "2",
+    "model.vision_config.fullatt_block_indexes": "1",
+    "model.vision_config.hidden_size": "32",
+    "model.vision_config.intermediate_size": "64",
+    "model.vision_config.num_heads": "2",
+    "model.vision_config.out_hidden_size": "32",
+    "model.text_config.mrope_section": "2,3,3",
+    "mesh.fsdp": "1",
+}
