@@ -149,7 +149,8 @@ class _Steps:
                 is_end = step == last or stop.asked is not None
                 if is_end or step % run.checkpoint.every_steps == 0:
                     self._save(step)
-                    self._publish(step, writers)
+                    if not (stop.asked and self.rows.held_out):  # answering takes its time
+                        self._publish(step, writers)
                 if stop.asked:
                     self.log(f"{run.name}: stopped by {stop.asked} after step {step}; saved")
                     return step
