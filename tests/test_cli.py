@@ -479,6 +479,27 @@ def test_the_doctor_reports_a_random_model_as_one_that_cannot_read(directory, ca
     assert not content["healthy"]
 
 
+def test_the_doctor_says_what_a_process_may_have_and_what_is_too_little(monkeypatch, tmp_path):
+    doctor = mres_jax.inference.doctor
+    memory = tmp_path / "memory.max"
+    memory.write_text("8000000000\n")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(doctor, "CGROUP_LIMITS", (memory, tmp_path / "nowhere"))
+    monkeypatch.setattr(doctor, "SHARED", tmp_path)
+    for free, few, shared, limits in (
+        (64e6, 2**40, "failed", "failed"),
+        (2e9, 1, "ok", "ok"),
+    ):
+        monkeypatch.setattr(doctor, "FEW_FILES", few)
+        monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _, n=free: usage._replace(free=n))
+        found = {check.name: check for check in (doctor._shared_memory(), doctor._limits())}
+        assert found["shared memory"].state == shared
+        assert found["limits"].state == limits
+        assert ("--shm-size=1g" in found["shared memory"].detail) == (shared == "failed")
+        assert ("ulimit -n" in found["limits"].detail) == (limits == "failed")
+        assert "8.0 GB of memory for this container" in found["limits"].detail
+
+
 def test_the_doctor_names_missing_keys(directory, tmp_path, capsys):
     target = tmp_path / "model"
     shutil.copytree(directory, target)
