@@ -40,6 +40,7 @@ FIELDS = {
     "versions",
 }
 ASK = ["--max-new-tokens", "4"]
+RESADAPT = pathlib.Path(__file__).parents[1] / "configs" / "resadapt" / "tiny.py"
 
 
 @pytest.fixture(scope="module")
@@ -278,6 +279,10 @@ def test_a_narrow_model_says_when_it_is_asked_for_something_else(model, picture,
         (
             ["train", "x.py", "--schedule.num_steps", "3"],
             "train: --schedule.num_steps needs its value after an equals sign",
+        ),
+        (
+            ["train", str(RESADAPT), "--multihost"],
+            "train: an allocator is trained by one process",
         ),
         (["train", "x.py", "--smok"], "unknown argument '--smok'. Did you mean '--smoke'?"),
         (["doctor", "-m", "nowhere"], "nowhere: no such directory"),
