@@ -57,7 +57,12 @@ def make_pack(tiny: testing.TinyModel, seed: int, lengths: tuple[int, int]) -> P
     canvases = tuple(sorted({canvas.shape[:2] for e in examples for canvas in e.canvases}))
     patches, tokens = lengths
     rung = Rung(
-        max_patches=patches, max_tokens=tokens, max_views=32, max_examples=2, canvases=canvases
+        max_patches=patches,
+        max_tokens=tokens,
+        # Every view has a canvas, and gradients of their convolutions take longest here.
+        max_views=len(examples) if canvases else 32,
+        max_examples=2,
+        canvases=canvases,
     )
     return pack(examples, rung)
 

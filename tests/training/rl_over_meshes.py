@@ -1,12 +1,15 @@
 """Losses of an allocator, and of a backbone beside it, from recorded rollouts, as JSON.
 
 python rl_over_meshes.py allocator|both DIR '{"fsdp": 2, "tensor": 2}' ...
+python rl_over_meshes.py moved DIR
 
 The rollouts are those of a run on one device; the first row is that of a single device without a
-mesh. DIR is for that run.
+mesh. `moved` prints those of two steps on one device, then of one on a mesh of eight and one on one
+device, each with rollouts of its own. DIR is for the runs.
 """
 
 import dataclasses
+import json
 import pathlib
 import sys
 from typing import Any
@@ -16,7 +19,7 @@ from jax.sharding import Mesh
 from over_meshes import check_spread, print_rows, set_up_devices
 
 from mres_jax import testing
-from mres_jax.config import BackboneTraining, OptimizerConfig
+from mres_jax.config import BackboneTraining, CheckpointConfig, MeshConfig, OptimizerConfig
 from mres_jax.resolution.allocator.beta import Beta
 from mres_jax.testing.allocator_runs import (
     WIDTH,
@@ -27,6 +30,7 @@ from mres_jax.testing.allocator_runs import (
 from mres_jax.training.allocator import loop, parts as rl_parts
 from mres_jax.training.allocator.draws import pack_clips
 from mres_jax.training.allocator.learner import Decisions
+from mres_jax.training.metrics import read_rows
 
 Updates = list[tuple[str, list[Any]]]  # who learns, and from what
 EVEN = "def pay(answer, row): return float(answer.token_ids[0] % 2 == 0)"  # tells answers apart
@@ -86,6 +90,16 @@ def losses(run, parts, updates: Updates, mesh: Mesh | None) -> list[float]:
     return found
 
 
+def own_losses(run, parts, *lives: MeshConfig) -> list[float]:
+    """Of a run with rollouts of its own, a step over each mesh in turn."""
+    for number, mesh in enumerate(lives, start=1):
+        schedule = dataclasses.replace(run.schedule, num_steps=number)
+        life = dataclasses.replace(run, mesh=mesh, schedule=schedule)
+        loop.train_allocator(life, parts=parts, log=lambda line: None)
+    rows = read_rows(pathlib.Path(run.checkpoint.dir) / "metrics.jsonl")
+    return [row[name] for row in rows for name in NAMES]
+
+
 def main(kind: str, directory: str, *sizes: str) -> None:
     set_up_devices()
     folder = pathlib.Path(directory)
@@ -100,6 +114,12 @@ def main(kind: str, directory: str, *sizes: str) -> None:
         pay = folder / "pay.py"
         pay.write_text(EVEN)
         run = dataclasses.replace(run, reward=f"{pay}:pay", backbone_training=learning)
+        if kind == "moved":
+            one, eight = MeshConfig(), MeshConfig(data=2, fsdp=2, tensor=2)
+            moved = dataclasses.replace(run, checkpoint=CheckpointConfig(dir=f"{folder}/moved"))
+            alone = own_losses(run, parts, one, one)
+            print(json.dumps([alone, own_losses(moved, parts, eight, one)]))
+            return
         updates = record_updates(run, parts)
     print_rows(lambda mesh: losses(run, parts, updates, mesh), sizes)
 

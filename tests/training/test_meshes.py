@@ -95,6 +95,12 @@ def test_recorded_rollouts_teach_the_same_over_every_mesh(kind, count, tmp_path)
 
 
 @pytest.mark.slow
+def test_rollouts_of_a_mesh_are_those_of_one_device_and_so_is_what_follows(tmp_path):
+    """No draw was tipped by the order of a sum here; the seed is fixed."""
+    assert_equal_updates(run_program("rl_over_meshes.py", "moved", str(tmp_path)), 2 * 4)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_trains_the_same_over_every_mesh(family):
     assert_equal_runs(over_meshes(family, *MESHES))
