@@ -28,8 +28,8 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(resolved, AllocatorRun):
         if args.multihost:
             raise ConfigError(
-                "train: an allocator is trained by one process, on all devices of its host by "
-                "mesh=; start it without --multihost."
+                "train: an allocator is trained by one process, over the devices of its host "
+                "(--mesh.fsdp=N). Start it without --multihost."
             )
         return _train_allocator(resolved, dry=args.dry_run, as_json=args.json)
     if args.dry_run:

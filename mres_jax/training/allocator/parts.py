@@ -60,14 +60,15 @@ def open_parts(run: AllocatorRun, mesh: Mesh | None = None) -> Parts:
         resolve(run.backbone),
         dtype=jnp.dtype(run.dtype),
         param_dtype=param_dtype,
-        sharding=mesh and meshes.rule(mesh),
+        sharding=None if mesh is None else meshes.rule(mesh),
     )
     return Parts(loaded.model, loaded.spec, loaded.tokenizer, open_eyes(run.eyes))
 
 
 def lend_parts(run: AllocatorRun, parts: Parts, mesh: Mesh | None = None) -> Parts:
     """Returns parts whose model a run may train or move: with arrays of its own if it will."""
-    if run.backbone_training is None and mesh is None:
+    is_touched = run.backbone_training is not None or mesh is not None
+    if parts.answerer is not None or not is_touched:
         return parts
     graphdef, state = nnx.split(parts.model)
     state = jax.tree.map(jnp.copy, state)
