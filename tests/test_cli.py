@@ -40,6 +40,7 @@ FIELDS = {
     "versions",
 }
 ASK = ["--max-new-tokens", "4"]
+RESADAPT = pathlib.Path(__file__).parents[1] / "configs" / "resadapt" / "tiny.py"
 
 
 @pytest.fixture(scope="module")
@@ -279,6 +280,10 @@ def test_a_narrow_model_says_when_it_is_asked_for_something_else(model, picture,
             ["train", "x.py", "--schedule.num_steps", "3"],
             "train: --schedule.num_steps needs its value after an equals sign",
         ),
+        (
+            ["train", str(RESADAPT), "--multihost"],
+            "train: an allocator is trained by one process",
+        ),
         (["train", "x.py", "--smok"], "unknown argument '--smok'. Did you mean '--smoke'?"),
         (["doctor", "-m", "nowhere"], "nowhere: no such directory"),
         (["demo", "--questions", "many"], "argument --questions: invalid int value: 'many'"),
@@ -477,6 +482,27 @@ def test_the_doctor_reports_a_random_model_as_one_that_cannot_read(directory, ca
     assert states["page"] == "failed"
     assert states["transformers"] in ("skipped", "ok")  # without torch and with it
     assert not content["healthy"]
+
+
+def test_the_doctor_says_what_a_process_may_have_and_what_is_too_little(monkeypatch, tmp_path):
+    doctor = mres_jax.inference.doctor
+    memory = tmp_path / "memory.max"
+    memory.write_text("8000000000\n")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(doctor, "CGROUP_LIMITS", (memory, tmp_path / "nowhere"))
+    monkeypatch.setattr(doctor, "SHARED", tmp_path)
+    for free, few, shared, limits in (
+        (64e6, 2**40, "failed", "failed"),
+        (2e9, 1, "ok", "ok"),
+    ):
+        monkeypatch.setattr(doctor, "FEW_FILES", few)
+        monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _, n=free: usage._replace(free=n))
+        found = {check.name: check for check in (doctor._shared_memory(), doctor._limits())}
+        assert found["shared memory"].state == shared
+        assert found["limits"].state == limits
+        assert ("--shm-size=1g" in found["shared memory"].detail) == (shared == "failed")
+        assert ("ulimit -n" in found["limits"].detail) == (limits == "failed")
+        assert "8.0 GB of memory for this container" in found["limits"].detail
 
 
 def test_the_doctor_names_missing_keys(directory, tmp_path, capsys):

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 TOPS = {"mres_jax": ROOT, "mres_kernels": ROOT / "kernels"}
-GROUND = {"errors", "files", "geometry"}  # no arrays of jax
+GROUND = {"errors", "files", "geometry", "interrupts"}  # no arrays of jax
 LEVEL_5 = ("training", "evaluation", "serving", "harness")
 LEVEL_1 = GROUND | {"typing", "protocols", "quantities", "scoring", "rewards", "config"}
 MAY_IMPORT = {  # room -> rooms, whether at the top of a file or inside a function
@@ -23,6 +23,7 @@ MAY_IMPORT = {  # room -> rooms, whether at the top of a file or inside a functi
     "typing": set(),
     "geometry": {"errors"},
     "files": {"errors"},
+    "interrupts": set(),
     "protocols": GROUND,
     "quantities": set(),
     "scoring": GROUND | {"quantities"},

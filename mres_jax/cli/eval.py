@@ -47,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     from mres_jax.evaluation.arms import run_evaluation
 
     results = run_evaluation(evaluation, entrants, versions=versions(), log=progress)
+    if not results:  # ended by a signal, after what was said of it
+        return 0
     _print(results, evaluation.name)
     out = evaluation.out
     progress(f"wrote {out}/summary.json, results.csv, scores.png; mres report {out} makes a page")

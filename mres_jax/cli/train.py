@@ -26,6 +26,11 @@ def run(args: argparse.Namespace) -> int:
     for line in diff(load_run(args.file), resolved):
         progress(f"{args.file} with {line}")
     if isinstance(resolved, AllocatorRun):
+        if args.multihost:
+            raise ConfigError(
+                "train: an allocator is trained by one process, over the devices of its host "
+                "(--mesh.fsdp=N). Start it without --multihost."
+            )
         return _train_allocator(resolved, dry=args.dry_run, as_json=args.json)
     if args.dry_run:
         return _dry_run(resolved, as_json=args.json)

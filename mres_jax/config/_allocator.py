@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from mres_jax.config._checks import require
 from mres_jax.config._evaluate import check_metrics
+from mres_jax.config._mesh import MeshConfig
 from mres_jax.config._parts import LoRA, check_train
 from mres_jax.config._run import CheckpointConfig, OptimizerConfig, Schedule
 
@@ -108,6 +109,7 @@ class AllocatorRun:
       backbone_training: None keeps the backbone frozen.
       dtype: that the backbone computes in.
       ladder: `Rung`s of rollouts; empty: chosen for the backbone.
+      mesh: how devices are laid out; ranks of data x fsdp learn from packs of an update in turn.
       strip_every: steps between two pictures of what a clip was allocated.
       crowded: share of scales within a twentieth of one end of the range that is warned of.
       retention: of the validation point; None takes the scales as they are.
@@ -146,6 +148,7 @@ class AllocatorRun:
     backbone_training: BackboneTraining | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     ladder: tuple[Any, ...] = ()
+    mesh: MeshConfig = MeshConfig()  # noqa: RUF009, frozen
     strip_every: int = 50
     crowded: float = 0.9
     retention: float | None = None
@@ -167,6 +170,7 @@ class AllocatorRun:
             "AllocatorRun",
             f"prompts={self.prompts} cannot be divided among updates={self.updates}.",
         )
+        _check_ranks(self)
         require(
             self.allocations * self.rollouts > 1,
             "AllocatorRun",
@@ -188,6 +192,21 @@ class AllocatorRun:
         ok = self.retention is None or self.retention > 0
         require(ok, "AllocatorRun", f"retention={self.retention} must be above 0.")
         check_metrics(self.metrics)
+
+
+def _check_ranks(run: AllocatorRun) -> None:
+    """Refuses packs of an update that do not go round."""
+    size, ranks = run.prompts // run.updates, run.mesh.ranks
+    packs = -(-size // run.clips_per_pack)
+    share = -(-size // ranks)
+    prompts = f"prompts={share * ranks * run.updates}, " if size % ranks else ""
+    require(
+        packs % ranks == 0,
+        "AllocatorRun",
+        f"the {size} questions of an update in packs of clips_per_pack={run.clips_per_pack} cannot "
+        f"be shared out over the {ranks} ranks of the mesh {run.mesh}, data times fsdp (packs: "
+        f"{packs}). Take {prompts}clips_per_pack={share}.",
+    )
 
 
 _COUNTS = ("prompts", "allocations", "rollouts", "updates", "max_new_tokens", "strip_every")

@@ -5,6 +5,7 @@ trust or to send.
 """
 
 import os
+import pathlib
 import platform
 import shutil
 import socket
@@ -28,6 +29,13 @@ PACKAGES = (
     *("safetensors", "tokenizers", "huggingface-hub"),
 )
 LOW_DISK = 5e9  # bytes
+LOW_SHARED = 256e6  # bytes; workers hand over packs in it, a few tens of MB each
+FEW_FILES = 1024  # open at once, by pictures, checkpoints and pipes of workers
+SHARED = pathlib.Path("/dev/shm")
+CGROUP_LIMITS = (  # of a container's memory, in both versions
+    pathlib.Path("/sys/fs/cgroup/memory.max"),
+    pathlib.Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 HUB = ("huggingface.co", 443)
 PAGE_SEED, PAGE_BIN = 20_250_621, "E"  # the shipped page: one document, the same everywhere
 
@@ -59,12 +67,14 @@ class Check(NamedTuple):
 
 
 def check_machine() -> Iterator[Check]:
-    """Yields verdicts about versions, devices, memory, disk and the hub."""
+    """Yields verdicts about versions, devices, memory, disk, limits and the hub."""
     yield Check("python", "ok", f"{platform.python_version()} on {platform.platform()}")
     yield Check.run("packages", _packages)
     yield Check.run("devices", _devices)
     yield Check.run("memory", _memory)
     yield Check.run("disk", _disk)
+    yield Check.run("shared memory", _shared_memory)
+    yield Check.run("limits", _limits)
     yield Check.run("hub", _hub)
 
 
@@ -112,6 +122,43 @@ def _disk() -> Check:
     state = "ok" if free > LOW_DISK else "failed"
     hint = "" if free > LOW_DISK else "; free some, checkpoints are large"
     return Check("disk", state, f"{free / 1e9:.1f} GB free here{hint}")
+
+
+def _shared_memory() -> Check:
+    if not SHARED.is_dir():
+        return Check("shared memory", "skipped", f"this system has no {SHARED}")
+    free = shutil.disk_usage(SHARED).free
+    if free >= LOW_SHARED:
+        return Check("shared memory", "ok", f"{_bytes(free)} free in {SHARED}")
+    cure = "start the container with --shm-size=1g, or train with --num_workers=0"
+    return Check("shared memory", "failed", f"{_bytes(free)} free in {SHARED}; {cure}")
+
+
+def _limits() -> Check:
+    """What the system lets a process have, whatever the machine has."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return Check("limits", "skipped", "this system does not tell")
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    processes, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    counts = {"open files": files, "processes": processes}
+    found = [f"{_count(limit)} {name}" for name, limit in counts.items()]
+    found += [f"{_bytes(x)} of memory for this container" for x in _container_memory()]
+    is_few = files != resource.RLIM_INFINITY and files < FEW_FILES
+    cure = f"; ulimit -n {4 * FEW_FILES} before you start" if is_few else ""
+    return Check("limits", "failed" if is_few else "ok", ", ".join(found) + cure)
+
+
+def _container_memory() -> list[float]:
+    """Bytes that the container may use, where it is limited."""
+    texts = [path.read_text().strip() for path in CGROUP_LIMITS if path.is_file()]
+    values = [float(text) for text in texts if text.isdecimal()]
+    return [value for value in values if value < 2**60][:1]  # more stands for no limit
+
+
+def _count(limit: int) -> str:
+    return "any number of" if limit < 0 else f"{limit:,}"
 
 
 def _hub() -> Check:

@@ -28,8 +28,8 @@ MESH_AXES: Mapping[str, str] = {
 }
 # Name of a linear layer -> logical axes of its kernel [in, out]. Others are spread over fsdp alone.
 KERNELS: Mapping[str, tuple[str, str]] = {
-    **dict.fromkeys(("q", "k", "v", "qkv"), ("embed", "heads")),
-    **dict.fromkeys(("o", "proj"), ("heads", "embed")),
+    **dict.fromkeys(("q", "k", "v", "qkv", "kv"), ("embed", "heads")),
+    **dict.fromkeys(("o", "proj", "out"), ("heads", "embed")),
     **dict.fromkeys(("gate", "up", "fc1"), ("embed", "mlp")),
     **dict.fromkeys(("down", "fc2"), ("mlp", "embed")),
     "lm_head": ("embed", "vocab"),

@@ -70,7 +70,7 @@ def shares_of_groups(
       count: of the real packs of the step.
       average: as above.
     """
-    counts = [jnp.sum(pack.loss_mask, axis=1) for pack, _ in groups]
+    counts = [jnp.sum(pack.loss_mask, axis=range(1, pack.loss_mask.ndim)) for pack, _ in groups]
     return [
         Share(
             jnp.broadcast_to(1 / jnp.maximum(total, 1).astype(jnp.float32), real.shape),

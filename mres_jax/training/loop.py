@@ -26,6 +26,7 @@ from mres_jax.training.interrupts import Stop
 from mres_jax.training.learner import Step, TrainState
 from mres_jax.training.meshes import (
     Reading,
+    check_model,
     make_mesh,
     nearest,
     rank_count,
@@ -81,7 +82,8 @@ def train(run: Run, *, log: Callable[[str], None] = print, show_progress: bool =
     with hosts.shared_fate():
         hosts.check_same("the run", to_json(run))
         check_questions(run)
-        mesh = make_mesh(run)
+        check_model(run.mesh, run.model, run.ladder)
+        mesh = make_mesh(run.mesh)
         with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
             return _train(run, mesh, log=log, show_progress=show_progress)
 

@@ -9,23 +9,22 @@ import jax
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from mres_jax.config import MeshConfig, Run
+from mres_jax.config import MeshConfig
 from mres_jax.errors import ConfigError
+from mres_jax.models.weights import ShardingRule
 from mres_jax.nn import PACK, param_spec
 from mres_jax.ops import PACKS
 
 Batch = TypeVar("Batch")
 
 
-def make_mesh(run: Run) -> Mesh | None:
-    """Returns the mesh of a run over the devices that are here; None for a run on one of them.
+def make_mesh(config: MeshConfig) -> Mesh | None:
+    """Returns the mesh over the devices that are here; None for a run on one of them.
 
     Raises:
-      ConfigError: the mesh takes another number of devices, or does not divide the model's heads or
-        the ladder's lengths; with the nearest that does.
+      ConfigError: the mesh takes another number of devices; with the nearest that would do.
     """
-    config, count = run.mesh, len(jax.devices())
-    check_model(run)
+    count = len(jax.devices())
     if config.size == 1 and jax.process_count() == 1:
         return None
     if config.size != count:
@@ -60,15 +59,14 @@ def _hint(config: MeshConfig, count: int) -> str:
     return f" If they are of {config.size // count} hosts, start it on each with --multihost."
 
 
-def check_model(run: Run) -> None:
-    """Refuses a mesh that does not divide heads or rows.
+def check_model(mesh: MeshConfig, model: Any, ladder: Sequence[Any]) -> None:
+    """Refuses a mesh that does not divide the heads of a model or the rows of a ladder.
 
     Raises:
       ConfigError: the sizes, and the nearest that would do.
     """
-    mesh = run.mesh
     shares = mesh.tensor * mesh.sequence
-    heads = _head_counts(run.model)
+    heads = _head_counts(model)
     for name, count in heads.items():
         if count % shares:
             best = math.gcd(*heads.values(), mesh.tensor)
@@ -76,7 +74,7 @@ def check_model(run: Run) -> None:
                 f"run: the mesh {mesh} shares heads out over tensor x sequence = {shares} devices, "
                 f"but {name}={count}. Take mesh.tensor={best}, mesh.sequence=1."
             )
-    for rung, name in itertools.product(run.ladder, ("max_patches", "max_tokens")):
+    for rung, name in itertools.product(ladder, ("max_patches", "max_tokens")):
         rows = getattr(rung, name)
         if rows % mesh.sequence:
             up = -(-rows // mesh.sequence) * mesh.sequence
@@ -102,10 +100,21 @@ def shardings(tree: Any, mesh: Mesh | AbstractMesh) -> Any:
 
     def place(path: Any, x: Any) -> NamedSharding:
         names = [str(entry.key) for entry in path if hasattr(entry, "key")]
-        spec = param_spec(names, x.shape, mesh.shape) if names else PartitionSpec()
-        return NamedSharding(mesh, spec)  # pyright: ignore[reportArgumentType]
+        return _sharding(mesh, names, x.shape)
 
     return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def rule(mesh: Mesh) -> ShardingRule:
+    """The same by dotted name and shape, for whoever loads a model."""
+    return lambda name, shape: _sharding(mesh, name.split("."), shape)
+
+
+def _sharding(
+    mesh: Mesh | AbstractMesh, names: Sequence[str], shape: Sequence[int]
+) -> NamedSharding:
+    spec = param_spec(names, shape, mesh.shape) if names else PartitionSpec()
+    return NamedSharding(mesh, spec)  # pyright: ignore[reportArgumentType]
 
 
 class Reading(NamedTuple):

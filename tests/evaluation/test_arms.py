@@ -3,7 +3,9 @@
 import dataclasses
 import itertools
 import json
+import os
 import pathlib
+import signal
 
 import numpy as np
 import pytest
@@ -143,6 +145,26 @@ def test_wherever_it_is_killed_no_question_is_asked_for_twice(left, enter, make_
     done = make_reader()
     evaluate(tmp_path / "cut", enter(done))
     assert not done.asked  # it is all there
+
+
+def test_sigterm_ends_it_after_the_batch_and_it_goes_on(enter, make_reader, tmp_path):
+    def read(request, tokens):
+        if len(reader.asked) == 12 and request.id == reader.asked[8]:  # in the third batch
+            os.kill(os.getpid(), signal.SIGTERM)
+        return f"{request.id} {tokens}"
+
+    whole, said = make_reader(read=lambda request, tokens: f"{request.id} {tokens}"), []
+    evaluate(tmp_path / "whole", enter(whole))
+    reader = make_reader(read=read)
+    run = describe(tmp_path / "cut")
+    found = run_evaluation(run, {"reader": enter(reader)}, versions=VERSIONS, log=said.append)
+    assert found == []
+    assert len(reader.asked) == 12
+    assert said[-1] == "e: stopped by SIGTERM; run it again and it goes on"
+    assert not list((tmp_path / "cut").rglob("summary.json"))
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    evaluate(tmp_path / "cut", enter(make_reader(read=whole.read)))
+    assert lines_of(tmp_path / "whole") == lines_of(tmp_path / "cut")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from mres_jax import testing
 from mres_jax.config import MeshConfig
 from mres_jax.errors import ConfigError
 from mres_jax.nn import param_spec
+from mres_jax.testing.allocator_runs import tiny_allocator_run
 from mres_jax.training.loop import train
 from mres_jax.training.meshes import check_model, make_mesh
 
@@ -53,6 +54,19 @@ def over_meshes(name: str, *meshes: dict[str, int]) -> list[list[float]]:
     return run_program("over_meshes.py", name, *map(json.dumps, meshes))
 
 
+def rl_over_meshes(kind: str, folder: pathlib.Path, *meshes: dict[str, int]) -> list[list[float]]:
+    """The same of recorded rollouts: each update's objective and what is added to it."""
+    return run_program("rl_over_meshes.py", kind, str(folder), *map(json.dumps, meshes))
+
+
+def assert_equal_updates(rows: list[list[float]], count: int) -> None:
+    """Objectives are means of advantages near 1, whose sum is near 0: the tolerance is absolute."""
+    alone, *others = rows
+    assert len(alone) == count
+    for row in others:
+        assert row == pytest.approx(alone, abs=1e-5)
+
+
 def assert_equal_runs(rows: list[list[float]]) -> None:
     """Float32 sums in other orders through three steps of AdamW, which divides the rounding of a
     gradient near zero by its size. Losses are near 12, where the last bit is 1e-6."""
@@ -65,6 +79,25 @@ def assert_equal_runs(rows: list[list[float]]) -> None:
 
 def test_a_run_on_eight_devices_is_the_run_on_one():
     assert_equal_runs(over_meshes("reader", {"data": 2, "fsdp": 2, "tensor": 2}))
+
+
+def test_an_allocator_learns_on_four_devices_what_it_learns_on_one(tmp_path):
+    rows = rl_over_meshes("allocator", tmp_path, {"fsdp": 2, "tensor": 2})
+    assert_equal_updates(rows, 3 * 3)  # the objective and two regularisers of three updates
+    assert abs(rows[0][0] - rows[0][3]) > 1e-2  # other decisions, other weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "count"), [("allocator", 3 * 3), ("both", 2 * 4)])
+def test_recorded_rollouts_teach_the_same_over_every_mesh(kind, count, tmp_path):
+    """Allocator, and backbone beside it, off their policies from the second update on."""
+    assert_equal_updates(rl_over_meshes(kind, tmp_path, *MESHES), count)
+
+
+@pytest.mark.slow
+def test_rollouts_of_a_mesh_are_those_of_one_device_and_so_is_what_follows(tmp_path):
+    """No draw was tipped by the order of a sum here; the seed is fixed."""
+    assert_equal_updates(run_program("rl_over_meshes.py", "moved", str(tmp_path)), 2 * 4)
 
 
 @pytest.mark.slow
@@ -93,10 +126,33 @@ def test_packs_of_a_step_that_cannot_be_shared_out_are_refused(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"prompts": 8, "clips_per_pack": 8},
+            "the 8 questions of an update in packs of clips_per_pack=8 cannot be shared out over "
+            "the 4 ranks of the mesh data=2 fsdp=2 tensor=1 sequence=1, data times fsdp (packs: "
+            "1). Take clips_per_pack=2.",
+        ),
+        (
+            {"prompts": 12, "updates": 2, "clips_per_pack": 2},
+            "the 6 questions of an update in packs of clips_per_pack=2 cannot be shared out over "
+            "the 4 ranks of the mesh data=2 fsdp=2 tensor=1 sequence=1, data times fsdp (packs: "
+            "3). Take prompts=16, clips_per_pack=2.",
+        ),
+    ],
+)
+def test_packs_of_an_update_that_cannot_be_shared_out_are_refused(tmp_path, changes, message):
+    with pytest.raises(ConfigError) as error:
+        tiny_allocator_run(tmp_path, "rows", mesh=MeshConfig(data=2, fsdp=2), **changes)
+    assert str(error.value) == f"AllocatorRun: {message}"
+
+
 def test_a_mesh_of_another_number_of_devices_is_refused_with_the_nearest(tmp_path):
     run = testing.tiny_run(tmp_path, accumulation=4, mesh=MeshConfig(data=2, fsdp=2))
     with pytest.raises(ConfigError) as error:
-        make_mesh(run)
+        make_mesh(run.mesh)
     assert str(error.value) == (
         "run: the mesh data=2 fsdp=2 tensor=1 sequence=1 takes 4 devices, here are 1. "
         "Take mesh.data=1, mesh.fsdp=1. If they are of 4 hosts, start it on each with --multihost."
@@ -134,7 +190,7 @@ def test_a_mesh_that_does_not_divide_heads_or_rows_is_refused_with_the_nearest(
     run = testing.tiny_run(tmp_path)
     run = dataclasses.replace(run, mesh=mesh, ladder=(dataclasses.replace(run.ladder[0], **rung),))
     with pytest.raises(ConfigError) as error:
-        check_model(run)
+        check_model(run.mesh, run.model, run.ladder)
     assert str(error.value) == message
 
 
@@ -150,6 +206,10 @@ SIZES = {"data": 1, "fsdp": 4, "tensor": 2, "sequence": 1}
         ("text.lm_head.kernel", (32, 284), ("fsdp", "tensor")),
         ("text.layers.attn.q.bias", (2, 16), (None, "tensor")),
         ("text.norm.scale", (32,), (None,)),
+        ("network.layers.0.cross.kv.kernel", (32, 64), ("fsdp", "tensor")),
+        ("network.layers.0.temporal.out.kernel", (16, 32), ("tensor", "fsdp")),
+        ("network.layers.0.cross.gate", (), ()),
+        ("network.head.down.kernel", (16, 2), ("tensor", None)),  # two scores stay whole
         ("text.layers.input_norm.scale", (28, 32), (None, None)),
         ("vision.patch_embed.kernel", (588, 1280), (None, "fsdp")),
         ("text.layers.attn.o.lora_b", (2, 8, 32), (None, None, "fsdp")),

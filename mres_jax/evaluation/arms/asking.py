@@ -90,8 +90,11 @@ class Asking:
         for arm in self.arms.values():
             arm.begin()
 
-    def run(self) -> None:
+    def run(self, *, stopped: Callable[[], bool] = lambda: False) -> None:
         """Asks what is missing and writes the summaries; `begin` comes first.
+
+        Args:
+          stopped: asked before every batch; once it holds nothing more is asked or written.
 
         Raises:
           MresError: as `run_evaluation`.
@@ -100,12 +103,18 @@ class Asking:
         if not unfinished:
             return
         for number, batch in enumerate(batches(self.task, self.size)):
-            self._ask_batch(number, batch, unfinished)
+            self._ask_batch(number, batch, unfinished, stopped)
+            if stopped():
+                return
         for policy, arm in unfinished.items():
             self._finish(policy, arm)
 
     def _ask_batch(
-        self, number: int, batch: list[AskedQuestion], arms: Mapping[str, ArmFolder]
+        self,
+        number: int,
+        batch: list[AskedQuestion],
+        arms: Mapping[str, ArmFolder],
+        stopped: Callable[[], bool],
     ) -> None:
         ids = [question.id for question in batch]
         waiting = {}
@@ -117,6 +126,8 @@ class Asking:
             return
         items = [self._open(question) for question in batch]
         for policy, arm in waiting.items():
+            if stopped():
+                return
             answers, ms = self.asker.ask(batch, items, policy)
             lines = [
                 to_line(question, answer, self.asker.spec, ms=ms)

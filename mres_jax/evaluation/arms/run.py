@@ -23,6 +23,7 @@ from mres_jax.evaluation.arms.results import RUN, ArmResult, read_arm
 from mres_jax.evaluation.arms.tasks import EvalTask, open_task
 from mres_jax.files import check_directory, write_together
 from mres_jax.inference.show import file_stem
+from mres_jax.interrupts import Stop
 from mres_jax.protocols import Sampling
 
 LOCK = ".lock"
@@ -50,7 +51,9 @@ def run_evaluation(
     versions: Mapping[str, str],
     log: Callable[[str], None] = lambda line: None,
 ) -> list[ArmResult]:
-    """Asks whatever is not answered yet, and returns all arms.
+    """Asks whatever is not answered yet, and returns all arms; none where a signal ended it.
+
+    SIGTERM and Ctrl-C end it after the batch that is being asked; the same call goes on.
 
     Args:
       run: the evaluation.
@@ -79,7 +82,7 @@ def run_evaluation(
         for policy in policies[model]
     ]
     _check_folders(arms)
-    with _alone(out):
+    with _alone(out), Stop("ending after this batch") as stop:
         for name, entrant in entrants.items():
             contestant = entrant.open()
             warn_of_policies(contestant, policies[name])
@@ -92,7 +95,10 @@ def run_evaluation(
             if name == next(iter(entrants)):
                 _announce(run, arms)
             for asking in askings:
-                asking.run()
+                asking.run(stopped=lambda: stop.asked is not None)
+            if stop.asked:
+                log(f"{run.name}: stopped by {stop.asked}; run it again and it goes on")
+                return []
         results = [read_arm(run.name, out / arm.folder) for arm in arms]
         write_together(out, overview_files(run.name, results, root=out))
     return results

@@ -27,6 +27,7 @@ from mres_jax.inference.sampling import (
     token_logprobs,
 )
 from mres_jax.models.vlm import PackedVLM
+from mres_jax.nn import any_pack
 from mres_jax.protocols import Sampling
 from mres_jax.training.allocator.rollouts import Group
 from mres_jax.training.learner import Metrics, Share
@@ -175,7 +176,7 @@ def _in_chunks(
     def part(args: tuple[Array, Array, Array]) -> Array:
         hidden, targets, mask = args
         nothing = jnp.zeros(size)
-        found = jax.lax.cond(mask.any(), lambda: score(hidden, targets), lambda: nothing)
+        found = jax.lax.cond(any_pack(mask.any()), lambda: score(hidden, targets), lambda: nothing)
         return jnp.where(mask, found, 0.0)
 
     def rows(x: Array) -> Array:

@@ -1,5 +1,6 @@
 """Trains an allocator by rewards; a restart goes on where it stopped, bit for bit."""
 
+import contextlib
 import json
 import pathlib
 import time
@@ -7,9 +8,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+from jax.sharding import Mesh
 
 from mres_jax.config import AllocatorRun, diff, from_json, to_json
 from mres_jax.errors import ConfigError
@@ -19,6 +19,7 @@ from mres_jax.models.checkpoint_io import absolute
 from mres_jax.models.manifest import list_steps
 from mres_jax.resolution.allocator.network import AllocatorNetwork
 from mres_jax.resolution.allocator.store import save_allocator
+from mres_jax.training import meshes
 from mres_jax.training.allocator.advantages import Judged, judge
 from mres_jax.training.allocator.backbone import pack_rollouts
 from mres_jax.training.allocator.batches import pack_decisions
@@ -29,6 +30,7 @@ from mres_jax.training.allocator.parts import (
     Parts,
     check_parts,
     fill,
+    lend_parts,
     make_answerer,
     model_facts,
     open_parts,
@@ -84,38 +86,45 @@ def train_allocator(
       ConfigError: the directory holds another run; parts that do not fit.
       RunError: a reward that is no number, or the disk is full.
     """
+    mesh = meshes.make_mesh(run.mesh)
+    with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
+        return _train(run, parts, mesh, log)
+
+
+def _train(
+    run: AllocatorRun, parts: Parts | None, mesh: Mesh | None, log: Callable[[str], None]
+) -> TrainedAllocator:
     directory = check_directory(run.checkpoint.dir)
     _check_same_run(directory, run)
-    if parts is None:
-        parts = open_parts(run)
-    elif run.backbone_training is not None:  # steps take over what they are given
-        parts = parts._replace(model=_copied(parts.model))
+    parts = open_parts(run, mesh) if parts is None else lend_parts(run, parts, mesh)
     check_parts(run, parts)
-    steps = _Steps(run, parts, directory, log)
+    if mesh is not None:
+        log(f"{run.name}: {mesh.size} devices, {run.mesh}")
+    steps = _Steps(run, parts, mesh, directory, log)
     first = steps.restore()
     write_together(directory, {RUN_FILE: to_json(run).encode()})
     last = steps.run(first)
     return TrainedAllocator(steps.allocator.module.network, last)
 
 
-def _copied(model: Any) -> Any:
-    """The model with arrays of its own; `nnx.clone` would share them."""
-    graphdef, state = nnx.split(model)
-    return nnx.merge(graphdef, jax.tree.map(jnp.copy, state))
-
-
 class _Steps:
     """The steps of a run."""
 
     def __init__(
-        self, run: AllocatorRun, parts: Parts, directory: pathlib.Path, log: Callable[[str], None]
+        self,
+        run: AllocatorRun,
+        parts: Parts,
+        mesh: Mesh | None,
+        directory: pathlib.Path,
+        log: Callable[[str], None],
     ):
         self.settings, self.parts, self.directory, self.log = run, parts, directory, log
         self.reward, self.sampling = open_reward(run.reward, run.rules), sampling_of(run)
         self.rows = open_questions(run.data)
         check_payable([*self.rows.train, *self.rows.held_out], run.reward, run.rules)
         self.features = FeatureCache(parts.eyes, directory / FOLDER, name=run.eyes)
-        self.allocator, self.backbone = set_up_allocator(run), set_up_backbone(run, parts)
+        self.allocator = set_up_allocator(run, mesh)
+        self.backbone = set_up_backbone(run, parts, mesh)
         self.answerer = make_answerer(run, parts)
         self.guard = SkipGuard(MAX_SKIPPED, log)
 
@@ -149,7 +158,8 @@ class _Steps:
                 is_end = step == last or stop.asked is not None
                 if is_end or step % run.checkpoint.every_steps == 0:
                     self._save(step)
-                    self._publish(step, writers)
+                    if not (stop.asked and self.rows.held_out):  # answering takes its time
+                        self._publish(step, writers)
                 if stop.asked:
                     self.log(f"{run.name}: stopped by {stop.asked} after step {step}; saved")
                     return step

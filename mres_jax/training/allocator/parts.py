@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
+from jax.sharding import Mesh
 
 from mres_jax.config import AllocatorRun, Schedule
 from mres_jax.data.spec import ProcessorSpec
@@ -18,6 +20,7 @@ from mres_jax.models.registry import ADAPTERS, family_of, load_model, resolve
 from mres_jax.models.vlm import PackedVLM
 from mres_jax.protocols import FeatureExtractor, Sampling
 from mres_jax.resolution.allocator.network import AllocatorNetwork
+from mres_jax.training import meshes
 from mres_jax.training.allocator.backbone import BackboneLearner
 from mres_jax.training.allocator.learner import AllocatorLearner
 from mres_jax.training.learner import Step, TrainState, init_state
@@ -45,16 +48,33 @@ class Parts(NamedTuple):
     answerer: Any = None
 
 
-def open_parts(run: AllocatorRun) -> Parts:
-    """Loads backbone and eyes.
+def open_parts(run: AllocatorRun, mesh: Mesh | None = None) -> Parts:
+    """Loads backbone and eyes; over a mesh the backbone lies there by the rules of training.
 
     Raises:
       CheckpointError: no such model, or a damaged one.
     """
     trained = run.backbone_training is not None
     param_dtype = jnp.float32 if trained else None
-    loaded = load_model(resolve(run.backbone), dtype=jnp.dtype(run.dtype), param_dtype=param_dtype)
+    loaded = load_model(
+        resolve(run.backbone),
+        dtype=jnp.dtype(run.dtype),
+        param_dtype=param_dtype,
+        sharding=None if mesh is None else meshes.rule(mesh),
+    )
     return Parts(loaded.model, loaded.spec, loaded.tokenizer, open_eyes(run.eyes))
+
+
+def lend_parts(run: AllocatorRun, parts: Parts, mesh: Mesh | None = None) -> Parts:
+    """Returns parts whose model a run may train or move: with arrays of its own if it will."""
+    is_touched = run.backbone_training is not None or mesh is not None
+    if parts.answerer is not None or not is_touched:
+        return parts
+    graphdef, state = nnx.split(parts.model)
+    state = jax.tree.map(jnp.copy, state)
+    if mesh is not None:
+        state = jax.device_put(state, meshes.shardings(state, mesh))
+    return parts._replace(model=nnx.merge(graphdef, state))
 
 
 def check_parts(run: AllocatorRun, parts: Parts) -> None:
@@ -64,6 +84,8 @@ def check_parts(run: AllocatorRun, parts: Parts) -> None:
       ConfigError: which, and what to do.
     """
     network, eyes = run.network, parts.eyes
+    if parts.answerer is None:
+        meshes.check_model(run.mesh, parts.model.config, run.ladder)
     if parts.answerer is not None and run.backbone_training is not None:
         raise ConfigError(
             "run: backbone_training, but another answers than the model: leave it out."
@@ -126,8 +148,8 @@ class Learning:
         return {name: float(value) for name, value in jax.device_get(metrics).items()}
 
 
-def set_up_allocator(run: AllocatorRun) -> Learning:
-    """Returns the allocator with random weights."""
+def set_up_allocator(run: AllocatorRun, mesh: Mesh | None = None) -> Learning:
+    """Returns the allocator with random weights, where its arrays lie on a mesh."""
     learner = AllocatorLearner(
         AllocatorNetwork(run.network, rngs=nnx.Rngs(run.seed)),
         ppo=run.ppo,
@@ -135,11 +157,10 @@ def set_up_allocator(run: AllocatorRun) -> Learning:
         concentration=run.concentration,
     )
     optimizer = make_optimizer(run.optimizer, _schedule(run, run.updates))
-    graphdef, state = init_state(learner, optimizer)
-    return Learning(graphdef=graphdef, state=state, step=Step(graphdef, optimizer))
+    return _learning(*init_state(learner, optimizer), optimizer, mesh)
 
 
-def set_up_backbone(run: AllocatorRun, parts: Parts) -> Learning | None:
+def set_up_backbone(run: AllocatorRun, parts: Parts, mesh: Mesh | None = None) -> Learning | None:
     """Returns the backbone as a learner, or None where it is frozen.
 
     Raises:
@@ -165,7 +186,18 @@ def set_up_backbone(run: AllocatorRun, parts: Parts) -> Learning | None:
     graphdef, state = init_state(
         learner, optimizer, is_trained=lambda path, _: tuple(map(str, path)) in rates
     )
-    return Learning(graphdef=graphdef, state=state, step=Step(graphdef, optimizer))
+    return _learning(graphdef, state, optimizer, mesh)
+
+
+def _learning(
+    graphdef: nnx.GraphDef,
+    state: TrainState,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh | None,
+) -> Learning:
+    if mesh is not None:
+        state = jax.device_put(state, meshes.shardings(state, mesh))
+    return Learning(graphdef=graphdef, state=state, step=Step(graphdef, optimizer, mesh=mesh))
 
 
 def make_answerer(run: AllocatorRun, parts: Parts) -> Any:

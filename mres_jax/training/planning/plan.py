@@ -57,7 +57,7 @@ def plan_run(
       RunError: the compiler is not installed.
     """
     run, notes = fitted(run, topology)
-    meshes.check_model(run)
+    meshes.check_model(run.mesh, run.model, run.ladder)
     setup, pack = _shapes(run)
     rung = max(run.ladder)
     held = full_pack(run, rung)

@@ -82,6 +82,31 @@ def test_a_run_that_was_cut_goes_on_bit_for_bit(make_run, planted, tmp_path):
 
 
 @pytest.mark.slow
+def test_sigterm_in_rollouts_saves_behind_their_step_and_leaves_the_questions_to_the_next_start(
+    make_run, planted, tmp_path
+):
+    length = {"schedule": Schedule(num_steps=4, warmup_steps=0, kind="constant"), "held_out": 2}
+    whole = train_allocator(make_run("whole", body=LARGE, **length), parts=planted, log=quiet)
+    body = "import os, signal\npay.count = getattr(pay, 'count', 0) + 1\n"
+    body += "if pay.count == 10: os.kill(os.getpid(), signal.SIGTERM)\n"  # in the second step
+    said = []
+    run = make_run("cut", body=body + LARGE, **length)
+    run = dataclasses.replace(run, checkpoint=dataclasses.replace(run.checkpoint, every_steps=3))
+    stopped = train_allocator(run, parts=planted, log=said.append)
+    assert stopped.step == 2
+    assert "stopped by SIGTERM after step 2; saved" in said[-1]
+    assert not (tmp_path / "cut/evaluations.jsonl").exists()  # nobody waits for answers
+    body = body.replace("== 10", "< 0")
+    again = train_allocator(make_run("cut", body=body + LARGE, **length), parts=planted, log=quiet)
+    assert rows_of(tmp_path / "cut") == rows_of(tmp_path / "whole")
+    points = [rows_of(tmp_path / name, "evaluations.jsonl") for name in ("cut", "whole")]
+    assert points[0] == points[1]
+    np.testing.assert_array_equal(
+        again.network.frame_proj.kernel.get_value(), whole.network.frame_proj.kernel.get_value()
+    )
+
+
+@pytest.mark.slow
 def test_what_a_step_leaves_behind(make_run, planted, write_clips, tmp_path):
     lines = []
     data = write_clips(tmp_path, sizes=((32, 32),))  # 16 visual tokens, 4 at the least

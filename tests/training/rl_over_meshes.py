@@ -1,0 +1,128 @@
+"""Losses of an allocator, and of a backbone beside it, from recorded rollouts, as JSON.
+
+python rl_over_meshes.py allocator|both DIR '{"fsdp": 2, "tensor": 2}' ...
+python rl_over_meshes.py moved DIR
+
+The rollouts are those of a run on one device; the first row is that of a single device without a
+mesh. `moved` prints those of two steps on one device, then of one on a mesh of eight and one on one
+device, each with rollouts of its own. DIR is for the runs.
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+from over_meshes import check_spread, print_rows, set_up_devices
+
+from mres_jax import testing
+from mres_jax.config import BackboneTraining, CheckpointConfig, MeshConfig, OptimizerConfig
+from mres_jax.resolution.allocator.beta import Beta
+from mres_jax.testing.allocator_runs import (
+    WIDTH,
+    MeanEyes,
+    tiny_allocator_run,
+    write_questions,
+)
+from mres_jax.training.allocator import loop, parts as rl_parts
+from mres_jax.training.allocator.draws import pack_clips
+from mres_jax.training.allocator.learner import Decisions
+from mres_jax.training.metrics import read_rows
+
+Updates = list[tuple[str, list[Any]]]  # who learns, and from what
+EVEN = "def pay(answer, row): return float(answer.token_ids[0] % 2 == 0)"  # tells answers apart
+NAMES = ("policy_loss", "concentration", "similarity", "backbone_loss")
+
+
+def draw_updates(run) -> Updates:
+    """Three updates of the allocator from actions of its first policy, with random advantages."""
+    draw, updates = np.random.default_rng(0), []
+    for _ in range(3):
+        batches = []
+        for _ in range(4):
+            features = draw.normal(size=(3, 64, WIDTH)), draw.normal(size=(5, WIDTH))
+            clips = pack_clips([features, features], max_clips=2)
+            shape = run.allocations, len(clips.segment_ids)
+            logits = draw.normal(size=shape).astype(np.float32)
+            start = Beta(np.full(shape, 2.0, np.float32), np.full(shape, 2.0, np.float32))
+            advantages = draw.normal(size=shape).astype(np.float32)
+            mask = np.broadcast_to(clips.segment_ids > 0, shape)
+            logprobs = np.asarray(start.log_density(logits))
+            batches.append(Decisions(clips, logits, logprobs, advantages, mask))
+        updates.append(("allocator", batches))
+    return updates
+
+
+def record_updates(run, parts) -> Updates:
+    """What both learn from in a run on one device."""
+    updates: Updates = []
+    update = rl_parts.Learning.update
+
+    def note(self: rl_parts.Learning, batches: Any) -> Any:
+        kind = "allocator" if isinstance(batches[0], Decisions) else "backbone"
+        updates.append((kind, list(batches)))
+        return update(self, batches)
+
+    rl_parts.Learning.update = note
+    try:
+        loop.train_allocator(run, parts=parts, log=lambda line: None)
+    finally:
+        rl_parts.Learning.update = update
+    return updates
+
+
+def losses(run, parts, updates: Updates, mesh: Mesh | None) -> list[float]:
+    """Of the recorded updates, taken over a mesh."""
+    parts = rl_parts.lend_parts(run, parts, mesh) if parts else parts
+    learning = {"allocator": rl_parts.set_up_allocator(run, mesh)}
+    if run.backbone_training is not None:
+        learning["backbone"] = rl_parts.set_up_backbone(run, parts, mesh)
+    found = []
+    for kind, batches in updates:
+        metrics = learning[kind].update(batches)
+        found += [metrics[name] for name in NAMES if name in metrics]
+    if mesh is not None:
+        for each in learning.values():
+            check_spread(each.state, mesh)
+    return found
+
+
+def own_losses(run, parts, *lives: MeshConfig) -> list[float]:
+    """Of a run with rollouts of its own, a step over each mesh in turn."""
+    for number, mesh in enumerate(lives, start=1):
+        schedule = dataclasses.replace(run.schedule, num_steps=number)
+        life = dataclasses.replace(run, mesh=mesh, schedule=schedule)
+        loop.train_allocator(life, parts=parts, log=lambda line: None)
+    rows = read_rows(pathlib.Path(run.checkpoint.dir) / "metrics.jsonl")
+    return [row[name] for row in rows for name in NAMES]
+
+
+def main(kind: str, directory: str, *sizes: str) -> None:
+    set_up_devices()
+    folder = pathlib.Path(directory)
+    rows = write_questions(folder, count=8)
+    run = tiny_allocator_run(folder / "run", rows, prompts=8, clips_per_pack=2)
+    if kind == "allocator":
+        parts, updates = None, draw_updates(run)
+    else:
+        tiny = testing.tiny_qwen2_vl(spread=2.0)
+        parts = rl_parts.Parts(tiny.model, tiny.spec, tiny.tokenizer, MeanEyes())
+        learning = BackboneTraining(optimizer=OptimizerConfig(learning_rate=1e-3))
+        pay = folder / "pay.py"
+        pay.write_text(EVEN)
+        run = dataclasses.replace(run, reward=f"{pay}:pay", backbone_training=learning)
+        if kind == "moved":
+            one, eight = MeshConfig(), MeshConfig(data=2, fsdp=2, tensor=2)
+            moved = dataclasses.replace(run, checkpoint=CheckpointConfig(dir=f"{folder}/moved"))
+            alone = own_losses(run, parts, one, one)
+            print(json.dumps([alone, own_losses(moved, parts, eight, one)]))
+            return
+        updates = record_updates(run, parts)
+    print_rows(lambda mesh: losses(run, parts, updates, mesh), sizes)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
