@@ -28,6 +28,12 @@ class ClipSize(NamedTuple):
 
     size: Size
     times: tuple[float, ...]  # of each frame, seconds, ascending
+    seconds: float | None = None  # of the whole video; None: up to the last of its frames
+
+    @property
+    def length(self) -> float:
+        """Of the whole video, seconds."""
+        return self.times[-1] if self.seconds is None else self.seconds
 
     def groups(self, frames: int) -> list[tuple[int, ...]]:
         """Returns the frames that are seen together, `frames` at a time; the last is repeated.
@@ -41,6 +47,11 @@ class ClipSize(NamedTuple):
             tuple(min(start + k, last) for k in range(frames))
             for start in range(0, len(self.times), frames)
         ]
+
+    def middles(self, frames: int) -> list[float]:
+        """Returns the time of each of the `groups`, seconds."""
+        ends = ((group[0], group[-1]) for group in self.groups(frames))
+        return [(self.times[first] + self.times[last]) / 2 for first, last in ends]
 
 
 Extent = Size | ClipSize  # of one item: a picture or a clip
@@ -90,6 +101,7 @@ class View:
       canvas: when set, the resized crop is centred on a canvas of this size, pixels.
       window: when set, only this part is shown of the resized crop, or of its canvas, pixels.
       time: seconds, of what is seen of a clip: the middle of its frames.
+      clip_seconds: of the whole clip, for models that are told it.
       frames: which frames of a clip are seen together, as many as the encoder takes at a time; none
         for a picture.
       group: views of one group are one item to the reader (frames of a clip, tiles of a page).
@@ -102,6 +114,7 @@ class View:
     canvas: Size | None = None
     window: Box | None = None
     time: float | None = None
+    clip_seconds: float | None = None
     through: tuple = ()  # of Size
     frames: tuple = ()  # of int; run-time checkers would draw one of tuple[int, ...] at random
     group: int = 0

@@ -64,7 +64,11 @@ class Clip:
     @property
     def extent(self) -> ClipSize:
         """Its size and times."""
-        return ClipSize(Size(*self.frames[0].shape[:2]), tuple(float(t) for t in self.times))
+        return ClipSize(
+            Size(*self.frames[0].shape[:2]),
+            tuple(float(t) for t in self.times),
+            self.frame_seconds * len(self.frames),
+        )
 
 
 def check_num_frames(count: int, name: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from mres_jax.cli._report import find_model, is_server, open_model, open_server, progress
 from mres_jax.cli._table import print_table
 from mres_jax.data.rows import Task, read_task
+from mres_jax.data.video import FrameSampling
 from mres_jax.errors import ConfigError
 from mres_jax.evaluation.resolution_curve import draw_curve
 from mres_jax.files import check_directory, write_together
@@ -115,6 +116,7 @@ def _find_out(
             complexity=args.complexity,
             max_new_tokens=args.max_new_tokens,
             seed=args.seed,
+            frames=FrameSampling.of(answerer.spec),
             report=lambda done, total, name=each.name: progress(f"{name}: {done} of {total} rows"),
         )
         for each in (*references, task)

@@ -15,6 +15,7 @@ from mres_jax.data.position_weights import position_weights
 from mres_jax.data.positions import rotary_positions
 from mres_jax.data.runs import (
     by_items,
+    joined_clips,
     prompt_runs,
     sequence,
     texts_around,
@@ -68,6 +69,7 @@ def assemble(
         tokenizer,
         generation_prompt=generation_prompt,
         label_mask=label_mask,
+        clips=joined_clips(views, spec.template),
     )
     ordered = _prompt_order(views, pieces)
     grids = tuple(view_grid(view, spec) for view in ordered)
@@ -153,7 +155,11 @@ def measure(
     """Returns the size that `assemble` would give, without any pixels."""
     _check_items(None, views, messages)
     pieces = tokenize_messages(
-        messages, spec.template, tokenizer, generation_prompt=generation_prompt
+        messages,
+        spec.template,
+        tokenizer,
+        generation_prompt=generation_prompt,
+        clips=joined_clips(views, spec.template),
     )
     text_tokens = sum(len(piece.token_ids) for piece in pieces)
     return measure_views(views, spec, tokenizer, text_tokens=text_tokens)

@@ -7,7 +7,7 @@ control tokens off, piece by piece. So nobody can forge a turn or a picture by t
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from mres_jax.data.spec import ChatTemplate
@@ -183,6 +183,7 @@ def tokenize_messages(
     *,
     generation_prompt: bool = False,
     label_mask: str | None = None,
+    clips: Mapping[int, tuple[str, str]] | None = None,
 ) -> list[Piece]:
     """Returns the pieces of a conversation, in order.
 
@@ -194,12 +195,19 @@ def tokenize_messages(
       label_mask: which tokens are to be predicted. None: nothing. `answer`: the assistant's text
         and the close of its turn. `released`: as NativeRes-LLaVA's training did, assistant turns
         with their header, and in all turns the control tokens of the template and line breaks.
+      clips: by item, what a template whose texts are joined writes before and behind a clip.
 
     Raises:
       PromptError: no turns, an unknown role, an empty turn, a misplaced picture.
     """
     always = _released_ids(template, tokenizer) if label_mask == "released" else frozenset()
-    spans = lay_out(messages, template, generation_prompt=generation_prompt, label_mask=label_mask)
+    spans = lay_out(
+        messages,
+        template,
+        generation_prompt=generation_prompt,
+        label_mask=label_mask,
+        clips=clips,
+    )
     return [_encoded(span, tokenizer, always) for span in spans]
 
 
@@ -209,6 +217,7 @@ def lay_out(
     *,
     generation_prompt: bool = False,
     label_mask: str | None = None,
+    clips: Mapping[int, tuple[str, str]] | None = None,
 ) -> list[Span]:
     """Returns what `tokenize_messages` encodes, span by span; arguments and errors are its own."""
     check_messages(messages)
@@ -216,9 +225,9 @@ def lay_out(
         raise PromptError(f"prompt: label_mask={label_mask!r}; have {', '.join(LABEL_MASKS)}.")
     spans = [Span(template.start, None, True)]
     if messages[0].role != "system" and template.system is not None:
-        spans += _turn("system", [template.system], template, label_mask, is_trusted=True)
+        spans += _turn("system", [template.system], template, label_mask, clips={}, is_trusted=True)
     for message in messages:
-        spans += _turn(message.role, message.parts, template, label_mask)
+        spans += _turn(message.role, message.parts, template, label_mask, clips=clips or {})
     if generation_prompt:
         spans.append(Span(template.opening("assistant"), is_trusted=True))
     spans = [span for span in spans if span.text or span.item is not None]
@@ -289,6 +298,7 @@ def _turn(
     template: ChatTemplate,
     label_mask: str | None,
     *,
+    clips: Mapping[int, tuple[str, str]],
     is_trusted: bool = False,
 ) -> Iterator[Span]:
     answer = role == "assistant" and label_mask is not None
@@ -297,11 +307,14 @@ def _turn(
     yield Span(template.opening(role), None, True, header)
     if role == "assistant":
         yield Span(template.answer_open, None, True, answer)
-    elif isinstance(parts[0], str):
+    elif isinstance(parts[0], str) or parts[0] in clips:
         yield Span(template.before_text, None, True)
     for i, part in enumerate(parts):
         if isinstance(part, int):
+            before, behind = clips.get(part, ("", ""))
+            yield Span(before, None, True)
             yield Span("", part)
+            yield Span(behind, None, True)
             if i == last_picture and i + 1 < len(parts):
                 yield Span(template.after_images, None, True)
         else:

@@ -1,13 +1,14 @@
 """The parts of a prompt in order: text as tokens, pictures and clips as what stands for them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from mres_jax.data.clip_texts import clip_texts, joined_texts
 from mres_jax.data.conversations import Piece
 from mres_jax.data.positions import ClipGrids
-from mres_jax.data.spec import ProcessorSpec, VideoSpec
+from mres_jax.data.spec import ChatTemplate, ProcessorSpec, VideoSpec
 from mres_jax.data.splits import split_texts
 from mres_jax.data.tiles import TileLayout, tile_layout
 from mres_jax.data.tokenizer import Tokenizer
@@ -69,21 +70,46 @@ def prompt_runs(
 
 def texts_around(views: Sequence[View], spec: ProcessorSpec) -> Iterator[str]:
     """Texts about the views of one item: before all, before and behind each part, behind all."""
-    template, is_clip = spec.template, bool(views[0].frames)
-    yield template.clip_open if is_clip else ""
-    if is_clip and not template.parts_frames:
-        yield from ("", "")
-    elif is_clip:
-        for view in views:
-            yield template.frame_open.format(seconds=view.time)
-            yield template.frame_close
-    elif spec.split is not None:
+    template = spec.template
+    if views[0].frames:
+        yield from _texts_around_clip(views, template)
+        return
+    yield ""
+    if spec.split is not None:
         for texts in split_texts(views, spec):
             yield from texts
     else:
         for _ in views if spec.tiles is None else views[:1]:
             yield from (template.image_open, template.image_close)
-    yield template.clip_close if is_clip else ""
+    yield ""
+
+
+def joined_clips(views: Sequence[View], template: ChatTemplate) -> dict[int, tuple[str, str]]:
+    """What stands before and behind each clip where texts are joined: it is no text of its own."""
+    if not template.is_joined:
+        return {}
+    clips = ((item, some) for item, some in by_items(views).items() if some[0].frames)
+    return {item: joined_texts(template, **_timing(some)) for item, some in clips}
+
+
+def _texts_around_clip(views: Sequence[View], template: ChatTemplate) -> list[str]:
+    if not template.parts_frames:
+        return [template.clip_open, "", "", template.clip_close]
+    texts = clip_texts(template, **_timing(views))
+    if template.is_joined:
+        texts[:2] = texts[-2:] = ["", ""]
+    return texts
+
+
+def _timing(views: Sequence[View]) -> dict[str, Any]:
+    """What `clip_texts` is told of a clip."""
+    times = [view.time or 0.0 for view in views]
+    seconds = views[0].clip_seconds
+    return {
+        "times": times,
+        "num_frames": len({frame for view in views for frame in view.frames}),
+        "seconds": times[-1] if seconds is None else seconds,
+    }
 
 
 def visual_runs(views: Sequence[View], spec: ProcessorSpec, frame_seconds: float) -> Iterator[Run]:

@@ -33,8 +33,9 @@ def show(
     grids: Sequence[Grid],
     spec: ProcessorSpec,
 ) -> Shown:
-    """Renders and cuts all views; rows have several frames where there is a clip."""
-    has_clip = any(view.frames for view in views)
+    """Renders and cuts all views; rows have several frames where a view has."""
+    # With one frame a view, rows of clips are rows of pictures.
+    has_clip = spec.temporal_patch_size > 1 and any(view.frames for view in views)
     row_size = spec.patch_row_size * (spec.temporal_patch_size if has_clip else 1)
     rows = [np.zeros((0, row_size), np.uint8 if spec.canvas is None else np.float32)]
     places, still = [np.zeros((0, 2), np.int32)], [np.zeros(0, bool)]

@@ -22,9 +22,9 @@ class ChatTemplate:
     image_close: str  # after them
     after_images: str = ""  # between the last picture of a turn and its text
     before_text: str = ""  # before a text that begins a turn, if it is no answer
-    clip_open: str = ""  # before the visual tokens of a clip
+    clip_open: str = ""  # before the visual tokens of a clip; `{count}` frames, `{length}` h:mm:ss
     clip_close: str = ""  # after them
-    frame_open: str = ""  # before each of its views; `{seconds}` is the view's time
+    frame_open: str = ""  # before each of its views; `{seconds}`, or `{clock}` mm:ss, is its time
     frame_close: str = ""  # after each
     start: str = ""  # before everything, even in a template without turns
     answer_open: str = ""  # before the assistant's text, and part of it
@@ -65,8 +65,7 @@ class VideoSpec:
       min_frames: at least so many, if the video has them.
       max_frames: at most so many.
       multiple: frames come in multiples of this.
-      spread: `starts` takes the first frame of equal parts of the video, `ends` goes from its first
-        frame to its last.
+      spread: which frames these are, see `data.video.FrameSampling`.
       tokens_per_second: steps of the time axis per second, under the rule `mrope_seconds`.
     """
 
@@ -80,7 +79,7 @@ class VideoSpec:
     min_frames: int = 4
     max_frames: int = 768
     multiple: int = 2
-    spread: Literal["starts", "ends"] = "starts"
+    spread: Literal["starts", "ends", "inner"] = "starts"
     tokens_per_second: float = 1.0
 
 
@@ -114,6 +113,7 @@ class SplitRule:
       side: of a square, pixels.
       shown: of each square the encoder sees so much from its upper left corner, pixels a side.
       longest: what the longer side of a picture becomes, pixels.
+      frame_longest: likewise of a frame of a clip, which is then squashed to one square.
       most: rows and columns that the vocabulary has numbers for.
       tile_open: before the visual tokens of a tile; `{row}` and `{column}` count from 1.
       row_end: behind a row of tiles.
@@ -123,6 +123,7 @@ class SplitRule:
     side: int
     shown: int
     longest: int
+    frame_longest: int
     most: int
     tile_open: str
     row_end: str

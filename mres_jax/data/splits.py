@@ -91,6 +91,15 @@ def squashed_view(
     )
 
 
+def squashed_frame(item: int, size: Size, rule: SplitRule) -> View:
+    """Returns how each frame of a clip is seen: whole, as one square.
+
+    Reference:
+      `SmolVLMVideoProcessor.resize` of `transformers` 5.23.
+    """
+    return squashed_view(item, size, rule, through=(longest_size(size, rule.frame_longest),))
+
+
 def split_texts(views: Sequence[View], spec: ProcessorSpec) -> Iterator[tuple[str, str]]:
     """Yields what stands before and behind the visual tokens of each view of one picture.
 

@@ -31,6 +31,7 @@ def whole_view_to_json(view: View, spec: ProcessorSpec) -> dict[str, Any]:
         "through_px": [list(size) for size in view.through] or None,
         "canvas_px": view.canvas and list(view.canvas),
         "window_px": view.window and list(view.window),
+        "clip_s": view.clip_seconds,
         "group": view.group or None,
         "tile": view.tile,
     }
@@ -52,6 +53,7 @@ def view_from_json(content: Mapping[str, Any]) -> View:
         canvas=canvas and Size(*canvas),
         window=window and Box(*window),
         time=content.get("time_s"),
+        clip_seconds=content.get("clip_s"),
         frames=tuple(content.get("frames", ())),
         group=content.get("group", 0),
         tile=content.get("tile"),

@@ -14,7 +14,7 @@ _JINJA = (
     "{{- @ROLE@ }}",
     "{%- if message['role'] == 'assistant' %}{{- @OPEN@ }}{%- endif %}",
     "{%- if message['role'] != 'assistant' and (message['content'] is string or message['content']"
-    "[0]['type'] == 'text') %}{{- @BEFORE@ }}{%- endif %}",
+    "[0]['type'] != 'image') %}{{- @BEFORE@ }}{%- endif %}",
     "{%- if message['content'] is string %}{{- message['content'] }}{%- else %}",
     "{%- set turn = namespace(last=-1) %}",
     "{%- for part in message['content'] %}",
@@ -41,14 +41,15 @@ def chat_template(
       image: the placeholder of one view of a picture.
       clip: that of a whole clip; what its views take in the text is left to the processor. None
         where the model takes none: a part that is one is refused then.
-      is_bare: whether a picture is its placeholder alone, and the processor of `transformers` adds
-        what stands around.
+      is_bare: whether a picture or clip is its placeholder alone, and the processor of
+        `transformers` adds what stands around.
     """
     opening = _quoted(template.turn_open).replace("{role}", "' + message['role'] + '")
     closing = _quoted(template.turn_close)
     if template.roles:
         opening, closing = _by_role(template.opening), _by_role(template.closing)
     system = template.opening("system") + str(template.system) + template.closing("system")
+    around = ("", "") if is_bare else (template.clip_open, template.clip_close)
     words = {
         "START": template.start and _quoted(template.start),
         "ROLE": opening,
@@ -56,7 +57,7 @@ def chat_template(
         "ANSWER": _quoted(template.opening("assistant")),
         "SYSTEM": template.system is not None and _quoted(system),
         "VIEW": _quoted(image if is_bare else template.image_open + image + template.image_close),
-        "CLIP": clip and _quoted(template.clip_open + clip + template.clip_close),
+        "CLIP": clip and _quoted(clip.join(around)),
         "AFTER": _quoted(template.after_images),
         "BEFORE": template.before_text and _quoted(template.before_text),
         "CLOSE": closing,

@@ -146,9 +146,12 @@ def complete_assets(loaded: LoadedModel) -> dict[str, bytes]:
         assets.setdefault(name, _json_bytes(content))
     if not {"chat_template.jinja", "chat_template.json"} & assets.keys():
         is_bare = spec.split is not None
-        text = chat_template(spec.template, *_placeholders(loaded), is_bare=is_bare)
+        image, clip = _placeholders(loaded)
+        clip = "<video>" if is_bare and clip else clip
+        text = chat_template(spec.template, image, clip, is_bare=is_bare)
         assets["chat_template.jinja"] = text.encode()
-    if spec.video is not None and not {PROCESSOR, PREPROCESSOR} & assets.keys():
+    is_here = loaded.family.preprocessor_to_hf(spec) is None  # nor with the settings for pictures
+    if spec.video is not None and is_here and not {PROCESSOR, PREPROCESSOR} & assets.keys():
         content = _video_preprocessor(spec, spec.video, loaded.family.processor_class)
         assets.setdefault(VIDEO_PREPROCESSOR, _json_bytes(content))
     for name, content in _preprocessors(assets, loaded).items():

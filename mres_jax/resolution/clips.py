@@ -3,6 +3,7 @@
 A clip is one item: what a policy says of an item's visual tokens holds for all its frames together.
 """
 
+import dataclasses
 import math
 
 from mres_jax.data.spec import ProcessorSpec, VideoSpec
@@ -14,21 +15,17 @@ def clip_views(
     item: int, clip: ClipSize, target: Size, spec: ProcessorSpec, canvas: Size | None = None
 ) -> list[View]:
     """Returns the views of a whole clip in order of time, all of one size."""
-    views = []
-    for frames in clip.groups(spec.temporal_patch_size):
-        first, last = clip.times[frames[0]], clip.times[frames[-1]]
-        views.append(
-            View(
-                item=item,
-                crop=Box(0, 0, *clip.size),
-                size=target,
-                canvas=canvas,
-                time=(first + last) / 2,
-                frames=frames,
-                group=item,
-            )
-        )
-    return views
+    view = View(item=item, crop=Box(0, 0, *clip.size), size=target, canvas=canvas, group=item)
+    return over_time(view, clip, spec)
+
+
+def over_time(view: View, clip: ClipSize, spec: ProcessorSpec) -> list[View]:
+    """Returns the views of a whole clip, each of which shows its frames as `view` does."""
+    group = spec.temporal_patch_size
+    return [
+        dataclasses.replace(view, time=time, clip_seconds=clip.length, frames=frames)
+        for time, frames in zip(clip.middles(group), clip.groups(group), strict=True)
+    ]
 
 
 def native_clip_size(clip: ClipSize, spec: ProcessorSpec) -> Size:
@@ -38,6 +35,8 @@ def native_clip_size(clip: ClipSize, spec: ProcessorSpec) -> Size:
       PolicyError: the model takes no clips, or so many frames leave none of them a visual token.
     """
     video, num_frames = video_of(spec), len(clip.times)
+    if spec.image_size is not None:
+        return Size(spec.image_size, spec.image_size)
     height, width = clip.size
     is_hf = spec.resize_rule == "hf"
     if is_hf and video.limits == "clip":

@@ -5,10 +5,17 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from mres_jax.data.spec import ProcessorSpec, SplitRule
-from mres_jax.data.splits import LARGEST, longest_size, split_views, squashed_view
+from mres_jax.data.splits import (
+    LARGEST,
+    longest_size,
+    split_views,
+    squashed_frame,
+    squashed_view,
+)
 from mres_jax.errors import PolicyError, suggest
-from mres_jax.geometry import Extent, Size, View
-from mres_jax.resolution.policy import Policy, stills
+from mres_jax.geometry import ClipSize, Extent, Size, View
+from mres_jax.resolution.clips import over_time
+from mres_jax.resolution.policy import Policy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,7 +25,7 @@ class Split(Policy):
     The longer side becomes `longest` px (the model's own if none is given), then the picture is cut
     into the model's squares and shown whole behind them. Small pictures are enlarged, as the model
     was trained. `mode=whole` shows the whole alone, the released processor's
-    `do_image_splitting=False`.
+    `do_image_splitting=False`. Of a clip each frame is shown whole, whatever the options.
 
     Reference:
       Marafioti et al., 2025, "SmolVLM", arXiv:2504.05299; `SmolVLMImageProcessor` of `transformers`
@@ -28,6 +35,7 @@ class Split(Policy):
     name: ClassVar[str] = "split"
     example: ClassVar[str] = "split:1024"
     value: ClassVar[str] = "longest"
+    takes_clips: ClassVar[bool] = True
     longest: int | None = None  # pixels
     mode: str | None = None
 
@@ -59,8 +67,10 @@ class Split(Policy):
         rule = _rule(self, spec)
         longest = self.longest or rule.longest
         views = []
-        for item, size in enumerate(stills(self, sizes)):
-            if self.mode == "whole":
+        for item, size in enumerate(sizes):
+            if isinstance(size, ClipSize):
+                views += over_time(squashed_frame(item, size.size, rule), size, spec)
+            elif self.mode == "whole":
                 through = (longest_size(size, longest),)
                 views.append(squashed_view(item, size, rule, through=through))
             else:

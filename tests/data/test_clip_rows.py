@@ -18,7 +18,7 @@ from mres_jax.geometry import ClipSize, Size
 from mres_jax.models.registry import FAMILIES
 from mres_jax.protocols import Clip
 from mres_jax.resolution.policies import parse_policy
-from mres_jax.testing import tiny_clip, tiny_config, tiny_spec, tiny_tokenizer
+from mres_jax.testing import tiny_clip, tiny_config, tiny_smolvlm, tiny_spec, tiny_tokenizer
 from mres_jax.testing.clips import write_video
 from mres_jax.testing.tiny import LIMITS
 
@@ -78,13 +78,13 @@ def folder(tmp_path_factory):
 def opened(folder, tmp_path):
     """Opens rows about the files of `folder`."""
 
-    def open_(rows=USABLE, *, spec=None, images=None, **kwargs):
+    def open_(rows=USABLE, *, spec=None, images=None, tokenizer=TOKENIZER, **kwargs):
         path = tmp_path / "rows.json"
         path.write_text(json.dumps(rows))
         return open_rows(
             path,
             spec=spec or spec_of("qwen2_vl"),
-            tokenizer=TOKENIZER,
+            tokenizer=tokenizer,
             images=images or folder,
             **kwargs,
         )
@@ -114,6 +114,21 @@ def test_sizes_from_headers_are_those_of_assembled_examples(opened, kind):
         )
 
 
+@pytest.mark.parametrize("template", ["chat", "plain"])
+def test_sizes_count_what_a_template_writes_about_clips(opened, template):
+    """SmolVLM2 tells frames, length and times, and encodes them with the texts beside them."""
+    tiny = tiny_smolvlm()
+    asked = [one for one in USABLE if template == "chat" or one["id"] in ("file", "folder")]
+    rows = opened(asked, spec=tiny.spec, tokenizer=tiny.tokenizer, template=template)
+    for text in ("split", "fixed:24"):
+        measured = rows.measure(parse_policy(text))
+        assert measured.refused is None
+        examples = [rows.example(i, parse_policy(text)) for i in range(len(rows))]
+        assert [example.size for example in examples] == list(map(tuple, measured.sizes))
+    words = tiny.tokenizer.decode(examples[0].tokens.tolist(), skip_special=False)
+    assert "two frames from a 0:00:02 [H:MM:SS] video" in words
+
+
 def test_items_stand_in_the_order_of_their_marks(opened):
     rows = opened()
     picture, clip, again = rows.images(3)
@@ -130,7 +145,7 @@ def test_items_stand_in_the_order_of_their_marks(opened):
 
 def test_frames_are_those_that_the_row_names_at_its_rate(opened):
     rows = opened()
-    assert rows.sizes(2) == (ClipSize(Size(32, 16), (0.0, 2.0, 4.0)),)
+    assert rows.sizes(2) == (ClipSize(Size(32, 16), (0.0, 2.0, 4.0), 6.0),)
     (named,), (whole,) = rows.images(2), rows.images(1)
     np.testing.assert_array_equal(named.frames, whole.frames)
     np.testing.assert_array_equal(whole.frames, tiny_clip(2, 32, 16, frames=3).frames)
@@ -139,7 +154,8 @@ def test_frames_are_those_that_the_row_names_at_its_rate(opened):
 
 def test_the_model_or_the_run_says_which_frames_are_looked_at(opened):
     (clip,) = opened().sizes(0)
-    assert clip == ClipSize(Size(24, 40), (0.0, 0.5, 1.0, 1.5))
+    assert clip[:2] == (Size(24, 40), (0.0, 0.5, 1.0, 1.5))
+    assert clip.length == pytest.approx(2.0)
     (ends,) = opened(spec=spec_of("qwen3_vl")).sizes(0)
     assert (len(ends.times), ends.times[0], ends.times[-1]) == (4, 0.0, 1.9)
     assert len(opened(fps=5).sizes(0)[0].times) == 10
@@ -239,7 +255,7 @@ def test_frames_of_a_message_are_one_clip():
 def test_a_clip_that_changed_since_the_index_is_a_bad_row(opened, spoiled):
     rows = opened([row("a", video="good.mkv")], images=spoiled)
     write_video(spoiled / "good.mkv", tiny_clip(0, 24, 40, frames=20).frames, fps=20)
-    with pytest.raises(BadRowError, match=r"4 frames of 40 x 24 px up to 0\.750 s, but 4 .* 1\.5"):
+    with pytest.raises(BadRowError, match=r"px up to 0\.750 s of 1\.000 s, but 4 .* 1\.5"):
         rows.example(0, NATIVE)
 
 

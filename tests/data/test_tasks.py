@@ -8,6 +8,7 @@ from PIL import Image
 
 from mres_jax.data.documents.sets import write_set
 from mres_jax.data.rows import QuestionRow, read_task
+from mres_jax.data.video import FrameSampling
 from mres_jax.errors import BadRowError, MresError
 from mres_jax.geometry import Box, Size, View
 from mres_jax.scoring import SCORERS, grade
@@ -42,6 +43,19 @@ def test_rows_come_with_their_pictures_options_and_boxes(folder):
     assert not task.is_graded
 
 
+def test_rows_may_have_clips_as_folders_or_listed_frames(folder):
+    (folder / "clip").mkdir()
+    for i in range(3):
+        Image.fromarray(np.full((8, 12, 3), i, np.uint8)).save(folder / f"clip/{i}.png")
+    listed = {**ROW, "id": "b", "frames": ["clip/2.png", "clip/0.png"]}
+    rows = read_task(write(folder, {**ROW, "video": "clip"}, listed)).rows
+    (_, whole), (picture, two) = (row.items(FrameSampling(fps=1)) for row in rows)
+    assert picture.shape == (30, 40, 3)
+    assert [frame[0, 0, 0] for frame in whole.frames] == [0, 1, 2]
+    assert [frame[0, 0, 0] for frame in two.frames] == [2, 0]
+    assert whole.times == (0.0, 1.0, 2.0)
+
+
 def test_sets_of_generated_documents_are_tasks(tmp_path):
     rows = write_set(tmp_path / "docs", 0, 2)
     task = read_task(rows.parent)
@@ -64,6 +78,9 @@ def test_sets_of_generated_documents_are_tasks(tmp_path):
         ({**ROW, "id": "b", "options": ["6"]}, "row b: scorer choice needs at least two"),
         ({**ROW, "id": "b", "answer": {"x": 1}}, "row b: answer is an object"),
         (ROW, "row a: an earlier row has the same id"),
+        ({**ROW, "id": "b", "video": "x.mp4", "frames": ["p.png"]}, "has both video and frames"),
+        ({**ROW, "id": "b", "frames": ["p.png", "q.png"]}, "row b: picture q.png: no such file"),
+        ({**ROW, "id": "b", "video": "x.mp4"}, "row b: clip .*x.mp4: no such file or folder"),
     ],
 )
 def test_a_broken_row_refuses_the_task_by_name(row, message, folder):

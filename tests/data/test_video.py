@@ -89,6 +89,21 @@ def test_sampled_frames_ascend_within_the_video_and_keep_every_limit(sampling, c
     assert most - sampling.multiple - 1 < len(chosen) <= most + sampling.multiple
 
 
+@pytest.mark.parametrize(
+    ("count", "frames"),
+    [
+        (45, [0, 44]),  # 1.5 s at one frame a second: rounded to 2
+        (20, [0, 19]),  # never fewer than min_frames
+        (90, [0, 44, 89]),
+        (300, [0, 42, 85, 128, 170, 213, 256, 299]),  # 10 s, 8 frames: no second is left out
+        (330, [30, 68, 107, 145, 184, 222, 261, 300]),  # 11 s: more than 8 behind the two ends
+    ],
+)
+def test_inner_leaves_out_a_second_at_either_end_of_a_long_video(count, frames):
+    sampling = FrameSampling(fps=1, min_frames=2, max_frames=8, multiple=1, spread="inner")
+    assert sampling.choose(count, 30.0, name="a").tolist() == frames
+
+
 @given(st.integers(2, 500), st.integers(1, 60))
 def test_ends_take_the_first_and_last_frame_and_starts_equal_parts(count, groups):
     number = min(count, groups)

@@ -354,8 +354,10 @@ def test_clips_are_opened_as_the_model_samples_them(tmp_path):
     assert isinstance(clip, Clip)
     assert [int(frame[0, 0, 0]) for frame in clip.frames] == [40 * i for i in range(6)]
     assert question.grade(said("from 1 to 2")) == 0.5
-    with pytest.raises(MresError, match="give the folder as video"):
-        open_task(write_rows(tmp_path, {**row, "video": None, "frames": ["p.png"]}), 0)
+    listed = {**row, "video": None, "frames": ["clip/5.png", "clip/0.png"]}
+    (question,) = open_task(write_rows(tmp_path, listed), 0).draw()
+    (clip,) = question.open(tiny_qwen2_vl().spec)
+    assert [int(frame[0, 0, 0]) for frame in clip.frames] == [200, 0]
 
 
 def test_sets_and_benchmarks_are_tasks(tmp_path):

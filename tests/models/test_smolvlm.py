@@ -1,17 +1,23 @@
 """SmolVLM2: files, released sizes, features for an allocator. Live transformers: tests/parity."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 
+import jax
 import jinja2
 import numpy as np
 import pytest
+from flax import nnx
 
 from mres_jax import testing
 from mres_jax.data.assemble import assemble
 from mres_jax.data.conversations import Message
+from mres_jax.data.packing import pack
 from mres_jax.data.tokenizer import Tokenizer
+from mres_jax.data.types import Rung
+from mres_jax.data.video import clip_of
 from mres_jax.errors import CheckpointError, PolicyError
 from mres_jax.geometry import Size
 from mres_jax.inference.eyes import Eyes
@@ -27,6 +33,7 @@ from mres_jax.models.registry import (
 )
 from mres_jax.models.smolvlm.config import smolvlm2
 from mres_jax.models.smolvlm.processor import make_spec, preprocessor_to_hf
+from mres_jax.protocols import extent_of
 from mres_jax.resolution.policies import parse_policy
 
 FAMILY = FAMILIES["smolvlm"]
@@ -192,11 +199,33 @@ def test_what_would_be_another_model_is_refused(part, change, message):
             "size is 100 px, 5 squares of 24 px a side, .* numbers 3",
         ),
         ({"size": {"longest_edge": 9_999}}, "longest_edge is 9999, not 1 to 4096"),
+        ({"video_sampling": {"fps": 0}}, "fps=0, max_frames=64 cannot be"),
+        ({"video_sampling": {"max_frames": 1}}, "fps=1, max_frames=1 cannot be"),
+        (
+            {"video_processor": {"max_image_size": {"longest_edge": 9}}},
+            "video_processor: frames of 9 px, but pictures of 24",
+        ),
     ],
 )
 def test_a_processor_that_does_not_suit_is_refused(settings, message):
     with pytest.raises(CheckpointError, match=message):
         testing.tiny_smolvlm(**settings)
+
+
+def test_settings_for_clips_are_the_image_processor_s_or_of_a_file_of_their_own(tiny):
+    """As on the hub, where `size` goes before `video_sampling`, and as saved by 5.x."""
+    make = functools.partial(make_spec, tiny.model.config, tiny.tokenizer.token_id)
+    released = {"fps": 2, "max_frames": 9, "video_size": {"longest_edge": 24}}
+    hub = make(preprocessor={"size": {"longest_edge": 48}, "video_sampling": released})
+    assert (hub.video.fps, hub.video.max_frames, hub.split.frame_longest) == (2, 9, 48)
+    alone = make(preprocessor={"video_sampling": released})
+    assert (alone.split.longest, alone.split.frame_longest) == (72, 24)
+    own = {"fps": 3, "num_frames": 5, "size": {"longest_edge": 30}}
+    saved = make(preprocessor={"size": {"longest_edge": 48}, "video_processor": own})
+    assert (saved.video.fps, saved.video.max_frames) == (3, 5)
+    assert (saved.split.longest, saved.split.frame_longest) == (48, 30)
+    assert (make().video.fps, make().video.max_frames) == (1, 64)
+    assert make(preprocessor=preprocessor_to_hf(hub)) == hub
 
 
 def test_a_vocabulary_without_numbers_is_refused(tiny):
@@ -224,6 +253,8 @@ def test_the_template_that_is_written_is_the_one_that_is_used(tiny, directory):
         ("assistant", [{"type": "text", "text": "blue"}]),
         ("user", [{"type": "text", "text": "total"}]),
     ]
+    clip = template.render(messages=[{"role": "user", "content": [{"type": "video"}]}])
+    assert clip == "<|im_start|>User: <video><end_of_utterance>\n"
     written = template.render(
         messages=[{"role": role, "content": content} for role, content in turns],
         add_generation_prompt=True,
@@ -244,6 +275,21 @@ def test_the_template_that_is_written_is_the_one_that_is_used(tiny, directory):
     text = tiny.tokenizer.decode(example.tokens.tolist(), skip_special=False)
     whole = f"{tiny.spec.template.image_open}{'<image>' * 9}{tiny.spec.template.image_close}"
     assert text == written.replace("<image>", whole)
+
+
+def test_a_frame_of_a_clip_is_encoded_as_that_picture_by_the_same_program(tiny):
+    rng = np.random.default_rng(0)
+    frames = list(rng.integers(0, 256, (2, 20, 30, 3), np.uint8))
+    rung, packs = Rung(max_patches=128, max_tokens=512, max_views=4, max_examples=1), []
+    for items in ([clip_of(frames)], frames):
+        views = parse_policy("split,mode=whole")([extent_of(item) for item in items], "", tiny.spec)
+        messages = [Message(role="user", parts=(*range(len(items)), "total"))]
+        packs.append(pack([assemble(items, views, messages, tiny.spec, tiny.tokenizer)], rung))
+    encode = nnx.jit(lambda model, packed: model.encode(packed).tokens)
+    moving, still = (np.asarray(encode(tiny.model, packed)) for packed in packs)
+    np.testing.assert_array_equal(moving, still)
+    shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), packed) for packed in packs]
+    assert shapes[0] == shapes[1]  # one compile for both
 
 
 @pytest.mark.slow

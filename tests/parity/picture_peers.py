@@ -1,5 +1,6 @@
 """What parity tests of models with squares and tiles share."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,14 +40,13 @@ def prompt(ours: LocalAnswerer, images: Sequence[np.ndarray], policy: str | None
 
 
 def scores(model: Any, packed: Any) -> np.ndarray:
-    graphdef, state = nnx.split(model)
+    return np.asarray(_scores(*nnx.split(model), packed))
 
-    @jax.jit
-    def compute(state):
-        model = nnx.merge(graphdef, state)
-        return model.logits(model.hidden(packed))
 
-    return np.asarray(compute(state))
+@functools.partial(jax.jit, static_argnums=0)
+def _scores(graphdef: Any, state: Any, packed: Any) -> jax.Array:
+    model = nnx.merge(graphdef, state)
+    return model.logits(model.hidden(packed))
 
 
 def greedy(

@@ -2,10 +2,9 @@
 
 import dataclasses
 import json
-import pathlib
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ import pytest
 from peers import spread
 from picture_peers import greedy, photograph, prompt, scores
 from PIL import Image
+from smol_peers import RUNG, SHAPES, Peer, make_peer, seen
 
 from mres_jax import testing
 from mres_jax.data.packing import example_slices, pack
@@ -22,7 +22,6 @@ from mres_jax.data.splits import split_views
 from mres_jax.data.types import Example, Rung
 from mres_jax.geometry import Size
 from mres_jax.inference import load
-from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.generate import Generator
 from mres_jax.models.registry import FAMILIES, export_hf, load_model
 from mres_jax.models.smolvlm.config import smolvlm2
@@ -39,38 +38,8 @@ smol_processing = pytest.importorskip("transformers.models.smolvlm.processing_sm
 TOLERANCE = 2e-4  # of logits up to about 10 in float32, through up to five layers
 CLEAR = 1e-4  # gap of the two best scores; above the largest difference measured
 NEW_TOKENS = 12
-RUNG = Rung(max_patches=2_880, max_tokens=2_048, max_views=80, max_examples=8)
 
 
-class Shape(NamedTuple):
-    """Sizes of a tiny model; none stands at its default."""
-
-    side: int  # of a square, pixels
-    patch_size: int
-    scale_factor: int
-    vision: dict[str, int]
-    kv_heads: int
-    tied: bool
-
-
-SHAPES = {
-    "whole patches": Shape(
-        24,
-        4,
-        2,
-        {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3},
-        kv_heads=2,
-        tied=False,
-    ),
-    "pixels to spare": Shape(  # as in 2.2B: a square is no whole number of patches
-        32,
-        5,
-        3,
-        {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2},
-        kv_heads=4,
-        tied=True,
-    ),
-}
 # Heights and widths: several in one prompt, none, strips, one square, odd sides, nine squares.
 PROMPTS = [
     [(30, 50)],
@@ -91,60 +60,9 @@ def _chatter() -> Iterator[None]:
         yield
 
 
-class Peer(NamedTuple):
-    """A model of `transformers`, and ours out of the files it wrote."""
-
-    name: str
-    model: Any
-    images: Any
-    ours: LocalAnswerer
-    directory: pathlib.Path
-
-
 @pytest.fixture(scope="module", params=SHAPES)
 def peer(request, tmp_path_factory) -> Peer:
-    shape, vocabulary = SHAPES[request.param], testing.tiny_smolvlm_tokenizer()
-    config = transformers.SmolVLMConfig(
-        text_config={
-            "model_type": "llama",
-            "vocab_size": vocabulary.vocab_size,
-            "hidden_size": 64,
-            "intermediate_size": 96,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "num_key_value_heads": shape.kv_heads,
-            "rms_norm_eps": 1e-3,
-            "max_position_embeddings": 2_048,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 5_000.0},
-        },
-        vision_config={
-            **shape.vision,
-            "num_attention_heads": 2,
-            "image_size": shape.side,
-            "patch_size": shape.patch_size,
-            "layer_norm_eps": 1e-4,
-        },
-        image_token_id=vocabulary.token_id("<image>"),
-        scale_factor=shape.scale_factor,
-        tie_word_embeddings=shape.tied,
-        pad_token_id=vocabulary.token_id("<|im_end|>"),
-    )
-    model = spread(transformers.SmolVLMForConditionalGeneration(config))
-    images = smol_images.SmolVLMImageProcessorPil(
-        size={"longest_edge": 3 * shape.side}, max_image_size={"longest_edge": shape.side}
-    )
-    directory = tmp_path_factory.mktemp("peer") / "model"
-    model.save_pretrained(directory)
-    images.save_pretrained(directory)
-    (directory / "tokenizer.json").write_bytes(vocabulary.to_bytes())
-    ours = load(directory, ladder=[RUNG], rows=(8,)).answerer
-    return Peer(request.param, model, images, ours, directory)
-
-
-def seen(peer: Peer, images: Sequence[np.ndarray], **settings: Any) -> Any:
-    """What their processor makes of the pictures of one prompt."""
-    pictures = [Image.fromarray(image) for image in images]
-    return peer.images(images=[pictures], return_tensors="pt", return_row_col_info=True, **settings)
+    return make_peer(request.param, tmp_path_factory.mktemp("peer") / "model")
 
 
 def arguments(peer: Peer, example: Example, images: Sequence[np.ndarray]) -> dict[str, Any]:

@@ -1,17 +1,14 @@
-"""Frames and sizes of Hugging Face's video processors, from live `transformers`.
-
-The processors import torchvision, which is not needed for either: a stand-in is imported for it.
-"""
+"""Frames and sizes of Hugging Face's video processors, from live `transformers`."""
 
 import dataclasses
 import importlib
-import sys
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
+from video_peers import video_processor
 
 from mres_jax.data.runs import texts_around
 from mres_jax.data.video import FrameSampling
@@ -37,19 +34,9 @@ def family(request) -> str:
 @pytest.fixture(scope="module")
 def processor(family) -> Any:
     """Their video processor, which gives the size in place of resized frames."""
-    names = ["", ".transforms", ".transforms.v2", ".transforms.v2.functional", ".io"]
-    strangers = {f"torchvision{name}": mock.MagicMock() for name in names}
-    sys.modules.update(strangers)
-    try:
-        name = f"transformers.models.{family}.video_processing_{family}"
-        module: Any = importlib.import_module(name)
-    finally:
-        for name in strangers:
-            del sys.modules[name]
-    cls = getattr(module, CLASSES[family])
-    base = cls.__mro__[1]
+    made = video_processor(family, CLASSES[family])
+    base = type(made).__mro__[1]
     with mock.patch.object(base, "resize", lambda self, image, size, **_: size):
-        made = object.__new__(cls)
         made.num_frames = None
         yield made
 

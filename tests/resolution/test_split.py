@@ -8,7 +8,7 @@ from mres_jax.errors import PolicyError
 from mres_jax.geometry import ClipSize, Size
 from mres_jax.inference.view_json import view_from_json, whole_view_to_json
 from mres_jax.resolution.cost import native_visual_tokens, retention_ratio, visual_tokens
-from mres_jax.resolution.policies import check_policy, parse_policy
+from mres_jax.resolution.policies import check_extents, check_policy, parse_policy
 
 SPEC = testing.tiny_smolvlm().spec
 WIDE = Size(30, 50)
@@ -83,6 +83,22 @@ def test_what_cannot_be_is_refused(text, message):
         parse_policy(text)
 
 
-def test_clips_are_refused():
-    with pytest.raises(PolicyError, match="policy split: takes pictures, no clips"):
-        parse_policy("split")([ClipSize(WIDE, (0.0, 1.0))], "", SPEC)
+@pytest.mark.parametrize("text", ["split", "split:48", "split,mode=whole", "fixed:24"])
+def test_each_frame_of_a_clip_is_one_square(text):
+    """Released processors never cut frames; `split` brings them to their longest side first."""
+    clip = ClipSize(WIDE, (0.0, 1.0, 2.5), 4.0)
+    policy = parse_policy(text)
+    check_policy(policy, SPEC)
+    check_extents(policy, [WIDE, clip], SPEC)
+    views = [view for view in policy([WIDE, clip], "", SPEC) if view.item]
+    assert [(view.frames, view.time) for view in views] == [((0,), 0.0), ((1,), 1.0), ((2,), 2.5)]
+    assert {view.encoded_size for view in views} == {(24, 24)}
+    assert {view.clip_seconds for view in views} == {4.0}
+    assert {view.through for view in views} == {() if "fixed" in text else (Size(44, 72),)}
+    assert retention_ratio(views, [clip], SPEC) == 1
+    assert all(view_from_json(whole_view_to_json(view, SPEC)) == view for view in views)
+
+
+def test_policies_that_cut_pictures_refuse_clips():
+    with pytest.raises(PolicyError, match="policy tiles: takes pictures, no clips"):
+        check_extents(parse_policy("tiles"), [ClipSize(WIDE, (0.0, 1.0))], SPEC)

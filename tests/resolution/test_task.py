@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given, strategies as st
 
 from mres_jax.data.rows import QuestionRow, Task
+from mres_jax.data.video import FrameSampling
 from mres_jax.errors import MresError, PolicyError
 from mres_jax.geometry import Size
 from mres_jax.inference.remote import RemoteAnswerer, remote_spec
 from mres_jax.inference.show import png
-from mres_jax.protocols import Answer, Request
+from mres_jax.protocols import Answer, Request, extent_of
+from mres_jax.resolution.complexity import find_complexity
 from mres_jax.resolution.policies import parse_policy
 from mres_jax.resolution.task import (
     Candidate,
@@ -34,7 +36,7 @@ from mres_jax.resolution.task import (
 from mres_jax.resolution.task.candidates import in_order
 from mres_jax.resolution.task.formula import snap
 from mres_jax.resolution.task_policy import choice_file
-from mres_jax.testing import Reply, said, serve_script
+from mres_jax.testing import Reply, said, serve_script, tiny_qwen2_vl
 
 SPEC = remote_spec()
 BUDGETS = [candidate_of(f"budget:{16 * 4**i}", SPEC) for i in range(4)]  # 112 to 896 px
@@ -179,18 +181,18 @@ def test_pictures_share_a_budget_by_their_signals():
 class Planted:
     """Doubts a picture the more the smaller it is shown and the later its perturbation."""
 
-    def __init__(self, entropies=None):
+    def __init__(self, entropies=None, spec=SPEC):
         self.requests: list[Request] = []
-        self.entropies = entropies
+        self.entropies, self.spec = entropies, spec
 
     def answer(self, requests, *, n=1, sampling=None, seed=0):
         self.requests += requests
         return [[self._one(request)] for request in requests]
 
     def _one(self, request: Request) -> Answer:
-        sizes = [Size(*image.shape[:2]) for image in request.images]
-        views = parse_policy(request.policy or "native")(sizes, "", SPEC)
-        tokens = sum(view.encoded_size.area for view in views) // 28**2
+        sizes = [extent_of(item) for item in request.images]
+        views = parse_policy(request.policy or "native")(sizes, "", self.spec)
+        tokens = max(1, sum(view.encoded_size.area for view in views) // 28**2)
         number = int(request.id.rpartition("/")[2])  # of the perturbation
         planted = [1 / tokens + number, 3 / tokens + number]
         doubt = planted if self.entropies is None else self.entropies
@@ -222,6 +224,27 @@ def test_measuring_asks_each_row_under_each_candidate_and_perturbation_once():
     assert (task.complexity > 0.8).all()  # noise does not compress
     first = [r for r in answerer.requests if r.id.startswith("r0/budget:16/")]
     assert not np.array_equal(first[0].images[0], first[1].images[0])
+
+
+def test_clips_are_changed_alike_in_all_frames_and_asked_about_whole(tmp_path):
+    draw, answerer = np.random.default_rng(0), Planted(spec=tiny_qwen2_vl().spec)
+    still = tmp_path / "still.png"
+    still.write_bytes(png(draw.integers(0, 256, (60, 80, 3), np.uint8)))
+    rows = [
+        QuestionRow(id=f"r{i}", pictures=(), clips=((str(still),) * 4,), question="?")
+        for i in range(2)
+    ]
+    task = measure_task(
+        answerer, Task(name="clips", rows=tuple(rows)), BUDGETS, perturbations=2, complexity="mdl"
+    )
+    assert task.scores is None
+    (picture,) = rows[0].items(FrameSampling())[0].frames[:1]
+    assert task.complexity == pytest.approx(find_complexity("mdl")(picture))
+    for request in answerer.requests:
+        (clip,) = request.images
+        assert all(np.array_equal(frame, clip.frames[0]) for frame in clip.frames)
+        is_changed = request.id.endswith("/1")
+        assert np.array_equal(clip.frames[0], picture) != is_changed
 
 
 def test_rows_are_taken_in_batches_without_losing_their_order():

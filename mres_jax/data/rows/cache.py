@@ -17,7 +17,7 @@ from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.errors import MresError, RunError
 from mres_jax.files import write_together
 
-VERSION = 3  # of the format and of what counts as bad
+VERSION = 4  # of the format and of what counts as bad
 _ARRAYS = [f.name for f in dataclasses.fields(RowIndex) if f.type is np.ndarray]
 
 

@@ -35,7 +35,7 @@ def clip_size(clip: Moving, files: Files, sampling: FrameSampling) -> ClipSize:
         check_one_size(some, sizes, name=name)
     except BadVideoError as error:
         raise _clip_fault(clip, files, error) from None
-    return ClipSize(sizes[0], chosen.times)
+    return ClipSize(sizes[0], chosen.times, chosen.frame_seconds * len(chosen.places))
 
 
 def read_clip(clip: Moving, files: Files, sampling: FrameSampling) -> Clip:

@@ -7,11 +7,12 @@ import array
 import dataclasses
 import itertools
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from mres_jax.data.clip_texts import joined_texts
 from mres_jax.data.conversations import (
     Message,
     lay_out,
@@ -44,10 +45,12 @@ class Reading:
       is_plain: captions: a picture, its caption and nothing else.
       pictures_first: see `place_images`.
       sampling: which frames of clips are looked at.
+      group: frames that the encoder sees at a time.
     """
 
     template: ChatTemplate
     sampling: FrameSampling
+    group: int = 1
     is_plain: bool = False
     pictures_first: bool = True
 
@@ -85,6 +88,7 @@ class RowIndex:
       picture_sizes: `int32 [m 2]`, height and width of upright pictures and frames, px.
       frame_starts: `int64 [m + 1]`, where the frames of each clip begin; a picture has none.
       frame_times: `float64 [f]`, s, of the frames that are looked at.
+      clip_seconds: `float64 [m]`, s, of the whole of each clip; 0 for a picture.
       summary: counts and names.
     """
 
@@ -97,6 +101,7 @@ class RowIndex:
     picture_sizes: np.ndarray
     frame_starts: np.ndarray
     frame_times: np.ndarray
+    clip_seconds: np.ndarray
     summary: Summary
 
     @property
@@ -116,9 +121,14 @@ class RowIndex:
         frames = self.frame_starts[start : end + 1].tolist()
         if not sizes or frames[0] == frames[-1]:
             return tuple(sizes)
+        lengths = self.clip_seconds[start:end].tolist()
         return tuple(
-            ClipSize(size, tuple(self.frame_times[first:last].tolist())) if last > first else size
-            for size, (first, last) in zip(sizes, itertools.pairwise(frames), strict=True)
+            ClipSize(size, tuple(self.frame_times[first:last].tolist()), length)
+            if last > first
+            else size
+            for size, length, (first, last) in zip(
+                sizes, lengths, itertools.pairwise(frames), strict=True
+            )
         )
 
     def found(self, source: Source, number: int) -> Found:
@@ -152,7 +162,7 @@ def build_index(source: Source, reading: Reading, tokenizer: Tokenizer) -> RowIn
                 for name in read.row.images
             )
             reads = [
-                _with_sizes(read, found.files, headers)
+                reader.with_clips(_with_sizes(read, found.files, headers))
                 for found, read in zip(chunk, reads, strict=True)
             ]
             for found, read, tokens in zip(chunk, reads, reader.text_tokens(reads), strict=True):
@@ -185,13 +195,35 @@ class _Reader:
             if isinstance(content, Fault):
                 raise content
             row, notes = parse_row(content, number)
-            spans = lay_out(self.reading.messages(row), self.reading.template)
+            texts = self._texts(row)
         except Fault as fault:
             return _Read(name, fault=fault)
         except PromptError as error:
             return _Read(name, fault=Fault("empty turn", str(error)))
-        texts = tuple((span.text, span.is_trusted) for span in spans if span.item is None)
         return _Read(name, row, texts, notes)
+
+    def with_clips(self, read: _Read) -> _Read:
+        """Adds what a template writes about clips, where it is encoded with its neighbours."""
+        template = self.reading.template
+        if read.row is None or not template.is_joined:
+            return read
+        clips = {
+            i: joined_texts(
+                template,
+                extent.middles(self.reading.group),
+                num_frames=len(extent.times),
+                seconds=extent.length,
+            )
+            for i, extent in enumerate(read.sizes)
+            if isinstance(extent, ClipSize)
+        }
+        return read._replace(texts=self._texts(read.row, clips)) if clips else read
+
+    def _texts(
+        self, row: Row, clips: Mapping[int, tuple[str, str]] | None = None
+    ) -> tuple[tuple[str, bool], ...]:
+        spans = lay_out(self.reading.messages(row), self.reading.template, clips=clips)
+        return tuple((span.text, span.is_trusted) for span in spans if span.item is None)
 
     def text_tokens(self, reads: Sequence[_Read]) -> Iterator[int]:
         """Tokens of each row, none for a bad one."""
@@ -238,6 +270,7 @@ class _Columns:
         self.kinds, self.text_tokens = array.array("B"), array.array("q")
         self.counts, self.sizes = array.array("q"), array.array("q")
         self.frames, self.times = array.array("q"), array.array("d")
+        self.seconds = array.array("d")
 
     def add(self, found: Found, read: _Read, text_tokens: int) -> None:
         self.offsets.append(found.offset)
@@ -247,10 +280,12 @@ class _Columns:
         self.text_tokens.append(text_tokens)
         self.counts.append(len(read.sizes))
         for extent in read.sizes:
-            size, times = extent if isinstance(extent, ClipSize) else (extent, ())
-            self.sizes.extend(size)
+            is_clip = isinstance(extent, ClipSize)
+            times = extent.times if is_clip else ()
+            self.sizes.extend(extent.size if is_clip else extent)
             self.frames.append(len(times))
             self.times.extend(times)
+            self.seconds.append(extent.length if is_clip else 0.0)
 
     def index(self, tally: Tally, name: str) -> RowIndex:
         kinds, counts = np.array(self.kinds, np.uint8), np.array(self.counts, np.int64)
@@ -265,6 +300,7 @@ class _Columns:
             picture_sizes=np.array(self.sizes, np.int32).reshape(-1, 2),
             frame_starts=np.concatenate([[0], np.cumsum(frames)]).astype(np.int64),
             frame_times=np.array(self.times, np.float64),
+            clip_seconds=np.array(self.seconds, np.float64),
             summary=tally.summary(
                 name,
                 num_rows=len(kinds),

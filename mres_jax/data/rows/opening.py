@@ -74,6 +74,7 @@ def open_rows(
         template=plain_template(spec.template) if is_plain else spec.template,
         is_plain=is_plain,
         pictures_first=pictures_first,
+        group=spec.temporal_patch_size,
         sampling=FrameSampling.of(spec, fps=fps, max_frames=max_frames),
     )
     name = index_name(source, reading, tokenizer)

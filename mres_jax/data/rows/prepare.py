@@ -102,6 +102,7 @@ def _fingerprint(index: RowIndex) -> str:
         index.checksums,
         index.picture_sizes,
         index.frame_times,
+        index.clip_seconds,
     ):
         digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()

@@ -32,7 +32,6 @@ class Questioning:
       noun: what messages call a row.
       scorers: that a row may name, in `scorer` or `metric`.
       scorer: of rows that name none; None: `choice` with options, else `exact`.
-      clips: whether rows may have `video`.
       learns: from rewards: a row is about one clip or about pictures, `frames` are one clip, and
         there is one answer, whose kind is `choice` with options, else `text`, if nobody says.
     """
@@ -40,11 +39,10 @@ class Questioning:
     noun: str = "row of a task"
     scorers: Sequence[str] = SCORERS
     scorer: str | None = None
-    clips: bool = False
     learns: bool = False
 
 
-LEARNING = Questioning(noun="row", clips=True, learns=True)
+LEARNING = Questioning(noun="row", learns=True)
 
 
 def read_questions(
@@ -111,7 +109,7 @@ def _parse(content: Any, name: str, folder: PictureFolder, asked: Questioning) -
     if not isinstance(content, Mapping) or not as_text(content.get("question")).strip():
         raise Fault("unknown form", f"a {asked.noun} is an object with a question")
     options = _options(content)
-    pictures, clips = (_item if asked.learns else _items)(content, folder, asked)
+    pictures, clips = (_item if asked.learns else _items)(content, folder)
     kind = as_text(content.get("type"))
     fields: dict[str, Any] = {
         "id": name,
@@ -157,7 +155,7 @@ def _learned_answer(content: Mapping[str, Any]) -> str:
 
 
 def _item(
-    content: Mapping[str, Any], folder: PictureFolder, asked: Questioning
+    content: Mapping[str, Any], folder: PictureFolder
 ) -> tuple[tuple[str, ...], tuple[ClipFiles, ...]]:
     """The pictures of a row, or its one clip."""
     given = [name for name in (*FORMS, "image") if content.get(name)]
@@ -169,24 +167,27 @@ def _item(
             raise Fault("missing video", f"no video {shown(path, 300)}")
         return (), (path,)
     if given[0] == "frames":
-        return (), (_located({"images": content["frames"]}, folder),)
+        return (), (_frames(content, folder),)
     return _located(content, folder), ()
 
 
 def _items(
-    content: Mapping[str, Any], folder: PictureFolder, asked: Questioning
+    content: Mapping[str, Any], folder: PictureFolder
 ) -> tuple[tuple[str, ...], tuple[ClipFiles, ...]]:
     """All pictures and clips of a row."""
     pictures = _located(content, folder)
+    names = _first_of(content, "video", "videos", "frames") or []
     if content.get("frames"):
-        raise Fault("unknown form", "frames stand in a folder; give the folder as video")
-    names = _first_of(content, "video", "videos") or []
+        return pictures, (_frames(content, folder),)
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise Fault("unknown form", "clips are names of files or of folders of frames")
-    if names and not asked.clips:
-        raise Fault("unknown form", "a task of pictures takes no clips")
     return pictures, tuple(_existing(as_text(name), folder) for name in names)
+
+
+def _frames(content: Mapping[str, Any], folder: PictureFolder) -> tuple[str, ...]:
+    """The files of one clip's frames, in order."""
+    return _located({"images": content["frames"]}, folder)
 
 
 def _located(content: Mapping[str, Any], folder: PictureFolder) -> tuple[str, ...]:

@@ -198,5 +198,8 @@ def _described(extent: Extent) -> str:
     """Of another clip of the same size and frames, the times tell."""
     if not isinstance(extent, ClipSize):
         return f"{extent.width} x {extent.height} px"
-    (height, width), times = extent
-    return f"{len(times)} frames of {width} x {height} px up to {times[-1]:.3f} s"
+    (height, width), times, _ = extent
+    return (
+        f"{len(times)} frames of {width} x {height} px up to {times[-1]:.3f} s of "
+        f"{extent.length:.3f} s"
+    )

@@ -31,11 +31,11 @@ class Task:
 
 
 def read_task(directory: str | os.PathLike[str], *, least: int = 1) -> Task:
-    """Returns the task in a folder: `rows.jsonl` or `rows.json`, and pictures named from there.
+    """Returns the task in a folder: `rows.jsonl` or `rows.json`, and files named from there.
 
-    A row is `{id, images, question, answer, type, options, scorer, tags, box}`; `answer` may be a
-    list of right ones or missing, `box` is top, left, bottom, right in px. No row is left out: one
-    that cannot be used refuses the task.
+    A row is `{id, images | video | frames, question, answer, type, options, scorer, tags, box}`;
+    `answer` may be a list of right ones or missing, `box` is top, left, bottom, right in px. No row
+    is left out: one that cannot be used refuses the task.
 
     Args:
       directory: the folder, or its file of rows.

@@ -79,7 +79,7 @@ def decode_video(
     return Clip(
         frames=frames,
         times=[header.times[i] for i in chosen],
-        frame_seconds=len(header.times) / (header.fps * len(chosen)),
+        frame_seconds=_frame_seconds(header, len(chosen)),
         name=name,
     )
 
@@ -112,7 +112,13 @@ def read_clip_size(
     name = _name(source, name)
     header = read_video_header(source, name=name)
     chosen = _choose(header, sampling or FrameSampling(), name, MAX_CLIP_PIXELS)
-    return ClipSize(header.size, tuple(header.times[i] for i in chosen))
+    seconds = _frame_seconds(header, len(chosen)) * len(chosen)
+    return ClipSize(header.size, tuple(header.times[i] for i in chosen), seconds)
+
+
+def _frame_seconds(header: VideoHeader, count: int) -> float:
+    """Seconds of the video for each of so many of its frames."""
+    return len(header.times) / (header.fps * count)
 
 
 def read_video_header(

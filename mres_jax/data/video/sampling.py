@@ -10,6 +10,7 @@ from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import BadVideoError, ConfigError
 
 MAX_FPS = 1_000.0  # of a video, and of what may be asked of it
+MARGIN = 1  # second that `inner` leaves out at either end of a long video
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,14 +24,15 @@ class FrameSampling:
       num_frames: exactly so many instead, whatever the video's length.
       multiple: the number of frames is a multiple of this.
       spread: `starts` takes the first frame of equal parts of the video, `ends` goes from its first
-        frame to its last.
+        frame to its last; so does `inner`, but of a video much longer than what is looked at it
+        leaves out a second at either end.
 
     Raises:
       ConfigError: numbers that cannot be.
 
     Reference:
       `sample_frames` of the video processors of Qwen2-VL (`starts`, in groups of two) and Qwen3-VL
-      (`ends`, any number) in `transformers` 5.23.
+      (`ends`, any number) in `transformers` 5.23, and SmolVLM's (`inner`, any number).
     """
 
     fps: float = 2.0
@@ -38,7 +40,7 @@ class FrameSampling:
     max_frames: int = 768
     num_frames: int | None = None
     multiple: int = 2
-    spread: Literal["starts", "ends"] = "starts"
+    spread: Literal["starts", "ends", "inner"] = "starts"
 
     def __post_init__(self):
         if not (math.isfinite(self.fps) and 0 < self.fps <= MAX_FPS):
@@ -105,6 +107,8 @@ class FrameSampling:
                 "are read."
             )
         count = self._count(num_frames, fps, name)
+        if self.spread == "inner":
+            return self._inner(count, num_frames, fps)
         if self.spread == "ends":
             return np.linspace(0, num_frames - 1, count).round().astype(np.int64)
         return np.arange(count, dtype=np.int64) * num_frames // count
@@ -115,6 +119,14 @@ class FrameSampling:
             return np.arange(num_frames)
         return np.arange(self.max_frames, dtype=np.int64) * num_frames // self.max_frames
 
+    def _inner(self, count: int, num_frames: int, fps: float) -> np.ndarray:
+        first, last = 0, num_frames - 1
+        if num_frames / fps - 2 * MARGIN > self.max_frames * self.fps:
+            first, last = int(MARGIN * fps), min(int(num_frames - MARGIN * fps), last)
+        if first >= last:
+            first, last = 0, num_frames - 1
+        return np.unique(np.linspace(first, last, count, dtype=np.int64))
+
     def _count(self, num_frames: int, fps: float, name: str) -> int:
         if self.num_frames is not None:
             if self.num_frames > num_frames:
@@ -124,7 +136,9 @@ class FrameSampling:
                 )
             return self.num_frames
         most = min(self.max_frames, num_frames) // self.multiple * self.multiple
-        wanted = min(max(num_frames / fps * self.fps, self.min_frames), most)
+        exact = num_frames / fps * self.fps
+        exact = round(exact) if self.spread == "inner" else exact
+        wanted = min(max(exact, self.min_frames), most)
         count = int(wanted // self.multiple) * self.multiple
         if not count:
             raise BadVideoError(

@@ -1,5 +1,6 @@
 """Rows of a user's file -> questions; all of them, or a count of what is wrong."""
 
+import itertools
 import os
 import pathlib
 
@@ -37,7 +38,7 @@ def read_questions(task: QuestionFile) -> list[AskedQuestion]:
     file = rows_file(pathlib.Path(task.path))
     folder = PictureFolder(file.parent if task.images is None else pathlib.Path(task.images))
     tally, questions, count = Tally(), [], 0
-    asked = Questioning(scorers=tuple(METRICS), scorer=task.metric, clips=True)
+    asked = Questioning(scorers=tuple(METRICS), scorer=task.metric)
     for name, row in scan_questions(file, folder, asked):
         count += 1
         try:
@@ -86,7 +87,9 @@ def question_of(
       grade: in place of the row's metric.
     """
     sizes = row.sizes()
-    files = [file for file in (*row.pictures, *row.clips) if isinstance(file, str)]
+    clips = [(clip,) if isinstance(clip, str) else clip for clip in row.clips]
+    given = itertools.chain(row.pictures, *clips)
+    files = [file for file in given if isinstance(file, str)]
 
     def open_items(spec: ProcessorSpec | None) -> list[Item]:
         return row.items(FrameSampling.of(spec))

@@ -3,8 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mres_jax.data.spec import ChatTemplate, PositionTable, ProcessorSpec, SplitRule
+from mres_jax.data.spec import (
+    ChatTemplate,
+    PositionTable,
+    ProcessorSpec,
+    SplitRule,
+    VideoSpec,
+)
 from mres_jax.data.splits import LARGEST
+from mres_jax.data.video.sampling import MAX_FPS
 from mres_jax.errors import CheckpointError
 from mres_jax.models.hf_fields import Fields
 from mres_jax.models.smolvlm.config import SmolVLMConfig
@@ -14,6 +21,8 @@ AROUND, WHOLE = "<fake_token_around_image>", "<global-img>"
 TILE = "<row_{row}_col_{column}>"
 END = "<end_of_utterance>"
 FILE = "preprocessor_config.json"
+
+FPS, MAX_FRAMES, MIN_FRAMES = 1.0, 64, 2  # of clips; a clip has two frames or more here
 
 TEMPLATE = ChatTemplate(
     start="<|im_start|>",
@@ -29,6 +38,11 @@ TEMPLATE = ChatTemplate(
     answer_open=" ",
     image_open=AROUND + WHOLE,
     image_close=AROUND,
+    clip_open="You are provided the following series of {count} frames from a {length} [H:MM:SS] "
+    "video.\n",
+    clip_close="\n\n",
+    frame_open="\nFrame from {clock}:" + AROUND + WHOLE,
+    frame_close=AROUND,
     is_joined=True,
 )
 
@@ -45,7 +59,8 @@ def make_spec(
       config: the model.
       token_id: id of a control token by name.
       preprocessor: contents of `preprocessor_config.json`, which says how long the longer side of a
-        picture becomes and whether it is cut; None for a model that was made here.
+        picture becomes, whether it is cut, and which frames of a clip are looked at; None for a
+        model that was made here. Settings for clips alone are nested in it under `video_processor`.
 
     Raises:
       CheckpointError: a vocabulary without the tokens that the prompt is made of, or a processor
@@ -53,7 +68,8 @@ def make_spec(
     """
     vision = config.vision_config
     shown = vision.table_side * vision.patch_size
-    rule, default_policy = _rule(config, token_id, Fields(preprocessor or {}, FILE))
+    fields = Fields(preprocessor or {}, FILE)
+    rule, default_policy = _rule(config, token_id, fields)
     placeholders = [config.image_token_id, *(token_id(name) for name in (AROUND, WHOLE))]
     numbers = range(1, rule.most + 1)
     tiles = [token_id(TILE.format(row=row, column=column)) for row in numbers for column in numbers]
@@ -72,6 +88,15 @@ def make_spec(
         template=TEMPLATE,
         position_rule="plain",
         coord_frame="relative_1000",
+        accepts=frozenset({"image", "tile", "frame"}),
+        video=VideoSpec(
+            token_id=config.image_token_id,
+            min_pixels=shown**2,
+            max_pixels=shown**2,
+            multiple=1,
+            spread="inner",
+            **_frame_rates(_clip_fields(fields)),
+        ),
         image_size=shown,
         resample="lanczos",
         default_policy=default_policy,
@@ -83,6 +108,7 @@ def make_spec(
 def preprocessor_to_hf(spec: ProcessorSpec) -> dict[str, Any]:
     """Contents of a `preprocessor_config.json` with which `transformers` makes the same squares."""
     assert spec.split is not None
+    assert spec.video is not None
     return {
         "image_processor_type": "SmolVLMImageProcessor",
         "processor_class": "SmolVLMProcessor",
@@ -97,6 +123,11 @@ def preprocessor_to_hf(spec: ProcessorSpec) -> dict[str, Any]:
         "do_normalize": True,
         "image_mean": list(spec.mean),
         "image_std": list(spec.std),
+        "video_sampling": {
+            "fps": spec.video.fps,
+            "max_frames": spec.video.max_frames,
+            "video_size": {"longest_edge": spec.split.frame_longest},
+        },
     }
 
 
@@ -126,6 +157,7 @@ def _rule(
         side=side,
         shown=vision.table_side * vision.patch_size,
         longest=longest,
+        frame_longest=_frame_longest(_clip_fields(fields), longest, side),
         most=most,
         tile_open=AROUND + TILE,
         row_end="\n",
@@ -138,6 +170,37 @@ def _rule(
             f"the vocabulary numbers {most}."
         )
     return rule, "split" if is_cut else "split,mode=whole"
+
+
+def _clip_fields(fields: Fields) -> Fields:
+    """Where the video processor of `transformers` finds its settings: beside those for pictures
+    unless it has a file of its own."""
+    own = fields.child("video_processor")
+    return own if own.content else fields
+
+
+def _frame_rates(fields: Fields) -> dict[str, Any]:
+    """`fps`, `min_frames` and `max_frames` of a `VideoSpec`; raises `CheckpointError`."""
+    sampling = fields.child("video_sampling")
+    fps = float(sampling.get("fps", fields.get("fps", FPS, (int, float)), (int, float)))
+    most = sampling.size("max_frames", fields.size("num_frames", MAX_FRAMES))
+    if not 0 < fps <= MAX_FPS or most < MIN_FRAMES:
+        raise CheckpointError(f"{fields.where}: fps={fps:g}, max_frames={most} cannot be.")
+    return {"fps": fps, "min_frames": MIN_FRAMES, "max_frames": most}
+
+
+def _frame_longest(fields: Fields, usual: int, side: int) -> int:
+    """What a frame's longer side becomes before it is squashed, pixels.
+
+    `size`, which is that of pictures, goes before `video_sampling`, as in `transformers` 5.23.
+    """
+    square = fields.child("max_image_size").size("longest_edge", side)
+    if square != side:
+        raise CheckpointError(f"{fields.where}: frames of {square} px, but pictures of {side}.")
+    sampled = fields.child("video_sampling").child("video_size")
+    return fields.child("size").size(
+        "longest_edge", sampled.size("longest_edge", usual, most=LARGEST), most=LARGEST
+    )
 
 
 def _numbered(token_id: Callable[[str], int]) -> int:

@@ -4,14 +4,16 @@ Axes: n rows, r candidates.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 from mres_jax.data.rows import QuestionRow, Task
+from mres_jax.data.video import FrameSampling
 from mres_jax.errors import MresError, RunError
-from mres_jax.protocols import Answer, Answerer, Request, Sampling
+from mres_jax.protocols import Answer, Answerer, Clip, Item, Request, Sampling, frames_of
 from mres_jax.resolution.complexity import find_complexity
 from mres_jax.resolution.task.candidates import Candidate
 from mres_jax.resolution.task.perturb import perturb
@@ -76,6 +78,7 @@ def measure_task(
     complexity: str = "mdl",
     max_new_tokens: int = 16,
     seed: int = 0,
+    frames: FrameSampling | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> MeasuredTask:
     """Asks every row under every candidate and perturbation, greedily.
@@ -88,6 +91,7 @@ def measure_task(
       complexity: a name of `COMPLEXITIES`.
       max_new_tokens: of an answer.
       seed: of perturbations.
+      frames: of clips that are looked at; the usual ones when None.
       report: called with rows done and rows in all.
 
     Raises:
@@ -104,12 +108,12 @@ def measure_task(
     bounds = False
     for at in range(0, len(task.rows), BATCH):
         rows = task.rows[at : at + BATCH]
-        pictures = [row.images() for row in rows]
-        values["complexity"] += [_mean_complexity(measure, images) for images in pictures]
+        seen = [row.items(frames or FrameSampling()) for row in rows]
+        values["complexity"] += [_mean_complexity(measure, frames_of(items)) for items in seen]
         requests = [
             request
-            for row, images in zip(rows, pictures, strict=True)
-            for request in _requests(row, images, candidates, perturbations, seed)
+            for row, items in zip(rows, seen, strict=True)
+            for request in _requests(row, items, candidates, perturbations, seed)
         ]
         answers = [some[0] for some in answerer.answer(requests, sampling=sampling, seed=seed)]
         bounds |= any(answer.entropies_are_bounds for answer in answers)
@@ -157,14 +161,14 @@ def _mean_complexity(measure: Callable[[np.ndarray], float], images: Sequence[np
 
 def _requests(
     row: QuestionRow,
-    images: Sequence[np.ndarray],
+    items: Sequence[Item],
     candidates: Sequence[Candidate],
     perturbations: int,
     seed: int,
 ) -> list[Request]:
     """One request per candidate and perturbation, perturbations innermost."""
     changed = [
-        [perturb(image, number, name=row.id, seed=seed) for image in images]
+        [_perturbed(item, number, name=row.id, seed=seed) for item in items]
         for number in range(perturbations)
     ]
     return [
@@ -177,3 +181,11 @@ def _requests(
         for candidate in candidates
         for number in range(perturbations)
     ]
+
+
+def _perturbed(item: Item, number: int, *, name: str, seed: int) -> Item:
+    """A picture changed; of a clip all frames alike, so that nothing seems to move."""
+    change = functools.partial(perturb, number=number, name=name, seed=seed)
+    if not isinstance(item, Clip):
+        return change(item)
+    return dataclasses.replace(item, frames=[change(frame) for frame in item.frames])
