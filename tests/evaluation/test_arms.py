@@ -338,10 +338,10 @@ def test_places_are_scored_in_the_one_view_that_they_are_meant_in(spec, tmp_path
     row = {**ROW, "answer": None, "metric": "point", "box": [3, 4, 9, 12]}
     (question,) = open_task(write_rows(tmp_path, row), 0).draw()
     (view,) = parse_policy("native")([Size(30, 40)], "", spec)
-    assert question.grade(said("(200, 200)", [view])) == 1.0
-    assert question.grade(said("(900, 200)", [view])) == 0.0
+    assert question.grade(said("(200, 200)", views=[view])) == 1.0
+    assert question.grade(said("(900, 200)", views=[view])) == 0.0
     with pytest.raises(MresError, match="looked at 2"):
-        question.grade(said("(200, 200)", [view, view]))
+        question.grade(said("(200, 200)", views=[view, view]))
 
 
 def test_clips_are_opened_as_the_model_samples_them(tmp_path):
