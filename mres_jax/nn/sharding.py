@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.sharding import PartitionSpec
 
+from mres_jax.nn.lora import LORA_FACTORS
 from mres_jax.ops import rows_axis
 
 PACK = "packs"  # name of the leading axis of packs inside `jax.vmap`
@@ -96,7 +97,7 @@ def param_spec(
 
 
 def gather(module: Layer) -> Layer:
-    """Makes the kernels of a module's own linear layers whole along `fsdp`, in place.
+    """Makes the kernels and adapters of a module's own linear layers whole along `fsdp`, in place.
 
     Said where they are used, so that XLA gathers a layer's weights when they are needed and never
     the activations instead; its transpose scatters the gradient. What crosses the wires has the
@@ -107,11 +108,14 @@ def gather(module: Layer) -> Layer:
         return module
     for path, layer in nnx.iter_modules(module):
         if isinstance(layer, nnx.Linear) and layer.kernel[...].ndim == 2:
-            kernel = layer.kernel[...]
-            names = (*map(str, path), "kernel")
-            specs = (param_spec(names, kernel.shape, sizes, gathered=g) for g in (True, False))
-            kernel = _gathered(*specs, kernel.astype(layer.dtype or kernel.dtype))
-            layer.kernel = layer.kernel.replace(kernel)  # pyright: ignore[reportAttributeAccessIssue]
+            for leaf in ("kernel", *LORA_FACTORS):
+                if not hasattr(layer, leaf):
+                    continue
+                variable: Any = getattr(layer, leaf)
+                shared, names = variable[...], (*map(str, path), leaf)
+                specs = (param_spec(names, shared.shape, sizes, gathered=g) for g in (True, False))
+                whole = _gathered(*specs, shared.astype(layer.dtype or shared.dtype))
+                setattr(layer, leaf, variable.replace(whole))
     return module
 
 

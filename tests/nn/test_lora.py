@@ -163,3 +163,13 @@ def test_folded_adapters_come_back_on_the_very_bits_that_were_there(model):
     for path, value in before.items():
         np.testing.assert_array_equal(after[path], value)
     np.testing.assert_array_equal(np.asarray(model(X)), through)
+
+
+def test_over_a_mesh_adapters_are_gathered_with_the_kernel_that_they_stand_beside():
+    plain = nnx.Linear(8, 16, use_bias=False, rngs=nnx.Rngs(0))
+    layer = nn.LoRALinear(plain, rank=4, scale=1.0, rngs=nnx.Rngs(1))
+    graphdef, state = nnx.split(nnx.Dict(q=layer))
+
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((4,), ("fsdp",))):
+        program = str(jax.make_jaxpr(lambda x: nnx.state(nn.gather(nnx.merge(graphdef, x))))(state))
+    assert program.count("sharding_constraint") == 3  # else XLA may gather the activations
