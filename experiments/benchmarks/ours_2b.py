@@ -1,14 +1,27 @@
 """Our side of transformers_2b.py."""
 
+import collections
 import json
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from measure import loaded_versions, run_side
-from peer_2b import CHECKED, GRIDS, MERGE, NUM_TOKENS, VOCABULARY, pixels, tiles, tokens
+from peer_2b import (
+    CHECKED,
+    GRIDS,
+    MERGE,
+    NUM_TOKENS,
+    VOCABULARY,
+    batch_tokens,
+    pixels,
+    tiles,
+    tokens,
+)
 
 from mres_jax import ops
 from mres_jax.data.packing import pack
@@ -86,14 +99,37 @@ def prompt() -> Example:
     )
 
 
-def rung_of(example: Example) -> Rung:
-    """The smallest lengths that hold it: multiples of 16."""
-    num_patches, num_tokens, num_views = example.size
+def batch() -> list[Example]:
+    """A prompt about each picture, of its own length."""
+    examples, rows = [], pixels()
+    for grid, ids in zip(GRIDS, batch_tokens(VOCABULARY), strict=True):
+        one = Grid(1, *grid)
+        visual, (patches, rows) = one.num_visual_tokens(MERGE), np.split(rows, [one.num_patches])
+        view = View(item=0, crop=Box(0, 0, 1, 1), size=Size(14 * one.h, 14 * one.w))
+        runs, places = [one, len(ids) - visual], np.arange(len(ids))
+        examples.append(
+            Example(
+                tokens=ids,
+                slots=np.where(places >= visual, -1, places).astype(np.int32),
+                positions=rotary_positions("mrope", runs, merge_size=MERGE),
+                loss_mask=np.zeros(len(ids), bool),
+                patches=patches,
+                patch_positions=block_positions(one, merge_size=MERGE),
+                grids=(one,),
+                views=(view,),
+            )
+        )
+    return examples
+
+
+def rung_of(examples: Sequence[Example]) -> Rung:
+    """The smallest lengths that hold them: multiples of 16."""
+    num_patches, num_tokens, num_views = np.sum([e.size for e in examples], axis=0).tolist()
     return Rung(
         max_patches=-(-num_patches // 16) * 16,
         max_tokens=-(-num_tokens // 16) * 16,
         max_views=num_views,
-        max_examples=1,
+        max_examples=len(examples),
     )
 
 
@@ -102,22 +138,33 @@ def check(folder: pathlib.Path) -> None:
     sizes = config(**CHECKED)
     model = skeleton(sizes, "float32")
     nnx.update(model, load_weights(folder, model, key_table(sizes)))
-    example = prompt()
-    packed = pack([example], rung_of(example))
-    ids = jnp.asarray(tokens(sizes.text_config.vocab_size))
-    ids = jnp.pad(ids, (0, -len(ids) % 16))
-    owners = (jnp.arange(len(ids)) < NUM_TOKENS).astype(jnp.int32)
+    examples = [prompt()]
+    packed = pack(examples, rung_of(examples))
+    vocabulary = sizes.text_config.vocab_size
 
     @nnx.jit
-    def run(model, packed, ids):
-        places = jnp.tile(jnp.arange(len(ids)), (3, 1))
+    def read(model, ids, owners, places):
         plan = ops.make_plan(owners, causal=True)
-        hidden = model.text(model.text.embed(ids), places, plan)[NUM_TOKENS - 1]
-        visual = model.encode(packed)
-        return {"tower": visual.tokens, "prefill": model.logits(hidden)}
+        return model.logits(model.text(model.text.embed(ids), jnp.tile(places, (3, 1)), plan))
+
+    def last(prompts):
+        """Scores behind prompts in one pack."""
+        lengths = [len(ids) for ids in prompts]
+        owners = np.repeat(np.arange(len(lengths)) + 1, lengths)
+        places = np.concatenate([np.arange(n) for n in lengths])
+        rows = (np.concatenate(prompts), owners, places)
+        room = (0, -len(owners) % 16)
+        return read(model, *(np.pad(x.astype(np.int32), room) for x in rows))[
+            np.cumsum(lengths) - 1
+        ]
 
     theirs = np.load(folder / "theirs.npz")
-    found = run(model, packed._replace(patch_labels={}), ids)
+    encode = nnx.jit(lambda model, packed: model.encode(packed).tokens)
+    found = {
+        "tower": encode(model, packed._replace(patch_labels={})),
+        "prefill": last([tokens(vocabulary)])[0],
+        "batch": last(batch_tokens(vocabulary)),
+    }
     differences = {}
     for name, value in found.items():
         expected = theirs[name]
@@ -127,20 +174,33 @@ def check(folder: pathlib.Path) -> None:
 
 
 def time(dtype: str, layers: tuple[int, int], steps: int) -> None:
-    """Prints seconds by part."""
-    generator = Generator(build(dtype, layers), tiny_qwen2_vl().spec)
+    """Prints seconds by part, and how much was compiled."""
+    compiled = collections.Counter()
+
+    def listen(event: str, *_: Any, **info: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled[info["fun_name"]] += 1
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    generator = Generator(build(dtype, layers), tiny_qwen2_vl().spec, rows=(1, len(GRIDS)))
     generator.stop_ids = np.full(1, -1, np.int32)  # random weights stop anywhere
     generator.forbidden = np.zeros(VOCABULARY, bool)
-    example = prompt()
-    rung = rung_of(example)
-    packed = pack([example], rung)
     sampling = Sampling(max_new_tokens=steps + 1)  # the first comes from the prefill
-    generator.generate(packed, ["one"], rung=rung, sampling=sampling)  # compiles
-    answers, ms = generator.generate(packed, ["one"], rung=rung, sampling=sampling)
-    assert len(answers[0][0].token_ids) == steps + 1
-    seconds = {"tower": ms["vision"], "prefill": ms["prefill"], "decode": ms["decode"]}
-    seconds = {name: value / 1e3 for name, value in seconds.items()}
-    print(json.dumps({"seconds": seconds, "versions": loaded_versions()}))
+    seconds: dict[str, float] = {}
+    timed = 0  # compiles while the clock ran
+    for before, examples in (("", [prompt()]), ("batch ", batch())):
+        rung = rung_of(examples)
+        packed, names = pack(examples, rung), [str(i) for i in range(len(examples))]
+        generator.generate(packed, names, rung=rung, sampling=sampling)  # compiles
+        so_far = compiled.total()
+        answers, ms = generator.generate(packed, names, rung=rung, sampling=sampling)
+        timed += compiled.total() - so_far
+        assert all(len(answer.token_ids) == steps + 1 for (answer,) in answers)
+        seconds |= {f"{before}{part}": ms[part] / 1e3 for part in ("prefill", "decode")}
+        seconds.setdefault("tower", ms["vision"] / 1e3)
+    programs = {k: n for k, n in compiled.items() if k.startswith("jit(_")}
+    counts = {"compiles": programs, "compiles_while_timed": timed}
+    print(json.dumps({"seconds": seconds, "versions": loaded_versions(), **counts}))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 from measure import loaded_versions, run_side, timed
 
-PARTS = ("tower", "prefill", "decode")
+PARTS = ("tower", "prefill", "decode", "batch prefill", "batch decode")
 GRIDS = ((32, 40), (24, 32), (24, 24), (20, 24), (18, 22), (16, 16), (8, 16), (6, 10))
 NUM_TOKENS = 1_000
+ASKED = 8  # tokens of text behind each picture, where each has a prompt of its own
 PATCH, MERGE, FRAMES = 14, 2, 2
 VOCABULARY = 151_936
 CHECKED = {"layers": (2, 2), "vocabulary": 2_048}  # of the comparison with the same weights
@@ -25,6 +26,17 @@ def pixels() -> np.ndarray:
 def tokens(vocabulary: int) -> np.ndarray:
     """`int32 [t]`, text."""
     return np.random.default_rng(1).integers(0, vocabulary // 2, NUM_TOKENS).astype(np.int32)
+
+
+def ragged() -> np.ndarray:
+    """`int64 [8]`, tokens of a prompt about each picture."""
+    return np.array([rows * columns // MERGE**2 + ASKED for rows, columns in GRIDS])
+
+
+def batch_tokens(vocabulary: int) -> list[np.ndarray]:
+    """Of the eight prompts, `int32 [t]` each."""
+    draw = np.random.default_rng(3)
+    return [draw.integers(0, vocabulary // 2, n).astype(np.int32) for n in ragged()]
 
 
 def tiles(size: int) -> Iterator[tuple[slice, np.ndarray]]:
@@ -102,7 +114,22 @@ def check(folder: pathlib.Path) -> None:
     rows, grids = inputs("float32")
     ids = torch.from_numpy(tokens(CHECKED["vocabulary"])).long()[None]
     logits = model(input_ids=ids, logits_to_keep=1).logits[0, -1]
-    np.savez(folder / "theirs.npz", tower=_visual(model, rows, grids).numpy(), prefill=logits)
+    batch = model(**padded(CHECKED["vocabulary"]), logits_to_keep=1).logits[:, -1]
+    visual = _visual(model, rows, grids).numpy()
+    np.savez(folder / "theirs.npz", tower=visual, prefill=logits, batch=batch)
+
+
+def padded(vocabulary: int) -> dict:
+    """The eight prompts padded on the left to the longest, as `generate` takes them."""
+    import torch
+
+    longest = int(ragged().max())
+    ids, mask = torch.zeros(2, len(GRIDS), longest, dtype=torch.long)
+    for row, some in enumerate(batch_tokens(vocabulary)):
+        ids[row, longest - len(some) :] = torch.from_numpy(some)
+        mask[row, longest - len(some) :] = 1
+    places = (mask.cumsum(-1) - 1).clamp(min=0)
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": places.expand(3, -1, -1)}
 
 
 def _visual(model, rows, grids):
@@ -129,12 +156,35 @@ def time(dtype: str, layers: tuple[int, int], steps: int) -> None:
             out = model(input_ids=token, past_key_values=cache, position_ids=place, use_cache=True)
         assert torch.isfinite(out.logits).all()
 
+    batch = padded(VOCABULARY)
+
+    def prefill_batch():
+        return model(**batch, use_cache=True, logits_to_keep=1)
+
+    def decode_batch(out):
+        mask, place = batch["attention_mask"], batch["position_ids"][..., -1:]
+        for _ in range(steps):
+            token = out.logits[:, -1].argmax(-1, keepdim=True)
+            mask, place = torch.nn.functional.pad(mask, (0, 1), value=1), place + 1
+            out = model(
+                input_ids=token,
+                attention_mask=mask,
+                past_key_values=out.past_key_values,
+                position_ids=place,
+                use_cache=True,
+            )
+        assert torch.isfinite(out.logits).all()
+
     _visual(model, rows, grids)
     seconds = {"tower": timed(lambda: _visual(model, rows, grids))}
     prefill()
     seconds["prefill"] = timed(prefill)
     filled = [prefill()]
     seconds["decode"] = timed(lambda: decode(filled.pop()))
+    prefill_batch()
+    seconds["batch prefill"] = timed(prefill_batch)
+    filled = [prefill_batch()]
+    seconds["batch decode"] = timed(lambda: decode_batch(filled.pop()))
     print(json.dumps({"seconds": seconds, "versions": loaded_versions()}))
 
 

@@ -3,7 +3,8 @@
 python experiments/benchmarks/transformers_2b.py [--peer-python .venv-parity/bin/python]
 
 One prompt of 1,000 tokens: eight pictures of 3,944 patches and 14 tokens of text; then 64 tokens
-more. Weights are random. Sides take turns and are never in memory together (12 GB are needed).
+more. And eight prompts at once, one about each picture, of 23 to 328 tokens, with 64 tokens more
+each. Weights are random. Sides take turns and are never in memory together (12 GB are needed).
 Every process adds a line to `--rounds-file`, so a run that `--minutes` cut short goes on there.
 """
 
@@ -17,18 +18,24 @@ import time
 from typing import Any
 
 from measure import ROOT, medians, write_result
-from peer_2b import PARTS
+from peer_2b import GRIDS, PARTS
 
 STEPS = 64
 SIDES = ("mres_jax", "transformers")
+BATCH = ("tower", "batch prefill", "batch decode")  # its parts; the pictures are the same
 TITLE = "Qwen2-VL-2B against transformers"
 ABOUT = """\
 One prompt at Qwen2-VL-2B size: the tower over eight pictures of mixed sizes (3,944 patches), the \
-prefill of its 1,000 tokens, and 64 tokens more, one at a time. Random weights, one process a side \
+prefill of its 1,000 tokens, and 64 tokens more, one at a time. Then a batch of eight prompts, one \
+about each picture, of 23 to 328 tokens, with 64 tokens more each: packed by us, padded on the \
+left to the longest by `transformers`, as its `generate` takes them; the line "batch" is tower, \
+prefill and decoding together. Random weights, one process a side \
 in turn, the second of two calls timed in each. Speed is `transformers`' seconds divided by ours. \
 Layers run: {} of 32 in the tower, {} of 28 in the decoder."""
 CHECK = "Before that both ran the same weights at reduced depth, float32: largest difference, as a \
-share of the largest value, tower {tower:.1e}, scores after the prefill {prefill:.1e}."
+share of the largest value, tower {tower:.1e}, scores after the prefill {prefill:.1e}, those of \
+the batch {batch:.1e}."
+COMPILES = "We compiled {} ({} while the clock ran)."
 LIMIT = 1e-4  # float32 sums of up to 8,960 products in another order, through two layers
 
 
@@ -41,6 +48,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=600, help="start nothing after that")
     default = pathlib.Path(tempfile.gettempdir()) / "transformers_2b.jsonl"
     parser.add_argument("--rounds-file", type=pathlib.Path, default=default)
+    parser.add_argument("--results", type=pathlib.Path, help="folder; default: beside this script")
     args = parser.parse_args()
     start = time.monotonic()
     done = read(args.rounds_file)
@@ -94,15 +102,21 @@ def report(args: argparse.Namespace, lines: list[dict[str, Any]]) -> None:
     """The table: a row per part and dtype, and the best dtype of each side."""
     seconds: dict[tuple[str, str, str], list[float]] = {}
     versions: dict[str, str] = {}
+    compiles: dict[str, None] = {}
     for line in lines:
         if "result" in line and line["layers"] == list(args.layers):
-            versions |= line["result"]["versions"]
-            for part in PARTS:
-                key = part, line["dtype"], line["side"]
-                seconds.setdefault(key, []).append(line["result"]["seconds"][part])
+            result = line["result"]
+            versions |= result["versions"]
+            times = result["seconds"]
+            times |= {"batch": sum(times[part] for part in BATCH)}
+            for part, taken in times.items():
+                seconds.setdefault((part, line["dtype"], line["side"]), []).append(taken)
+            if counts := result.get("compiles"):
+                what = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+                compiles[COMPILES.format(what, result["compiles_while_timed"])] = None
     middle: Any = medians(seconds)  # type: ignore[arg-type]
     rows = []
-    for part in PARTS:
+    for part in (*PARTS, "batch"):
         best = {side: min(middle[part, d, side] for d in args.dtypes) for side in SIDES}
         for dtype in args.dtypes:
             rows.append(row(part, dtype, *(middle[part, dtype, side] for side in SIDES)))
@@ -114,7 +128,8 @@ def report(args: argparse.Namespace, lines: list[dict[str, Any]]) -> None:
         title=TITLE,
         about=ABOUT.format(*args.layers),
         dtype=" and ".join(args.dtypes),
-        notes=[CHECK.format(**differences), *NOTES],
+        notes=[CHECK.format(**differences), *compiles, *NOTES],
+        results=args.results,
         details=lines,
         versions=versions,
     )
@@ -123,8 +138,9 @@ def report(args: argparse.Namespace, lines: list[dict[str, Any]]) -> None:
 def row(part: str, dtype: str, ours: float, theirs: float) -> dict[str, Any]:
     """One line of the table."""
     rates = {}
-    if part == "decode":
-        rates = {"tokens_per_s": round(STEPS / ours, 2), "theirs": round(STEPS / theirs, 2)}
+    if part.endswith("decode"):
+        tokens = STEPS * (len(GRIDS) if part.startswith("batch") else 1)
+        rates = {"tokens_per_s": round(tokens / ours, 2), "theirs": round(tokens / theirs, 2)}
     return {
         "part": part,
         "dtype": dtype,

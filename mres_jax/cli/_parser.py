@@ -18,6 +18,7 @@ MODEL_HELP = (
     "a directory (orbax or Hugging Face), a hub id org/name[@revision]; default: the shipped "
     "mres-tiny, which reads generated documents only"
 )
+WEIGHTS_HELP = "int8: kernels of linear layers in eight bits; default: as they are"
 SERVED_HELP = f"{MODEL_HELP}; or the address of a server, http://host:port/v1#name"
 _WITH_RUN_FILE = ("train", "eval", "plan")  # commands whose fields can be overridden
 _OVERRIDE = re.compile(r"(--)?[A-Za-z_][\w-]*(\.[^=\s]+)*=.*", re.DOTALL)
@@ -121,6 +122,7 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "bfloat16"),
         help="of weights and arithmetic; default: what suits the device",
     )
+    add("--weights", choices=("int8",), help=WEIGHTS_HELP)
     add(
         "--fps",
         type=float,
@@ -187,6 +189,7 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     add("--smoke", action="store_true", help="a run file's own short form")
     add("-m", "--model", action="append", metavar="M", help=f"{SERVED_HELP}; may be repeated")
     add("-p", "--policy", action="append", metavar="P", help=f"may be repeated: {POLICIES}")
+    add("--weights", choices=("int8",), help=WEIGHTS_HELP)
     add("-o", "--out", metavar="DIR", help="of the results; a stopped evaluation goes on there")
     add("--metric", metavar="NAME", help="of questions that name none")
     add("--images", metavar="DIR", help="picture folder; default: where the questions are")
@@ -310,6 +313,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         help="pictures may be fetched from HOST[:PORT]; may be repeated; default: from nowhere",
     )
     add("--dtype", choices=("float32", "bfloat16"), help="default: what suits the device")
+    add("--weights", choices=("int8",), help=WEIGHTS_HELP)
     add("--max-new-tokens", type=int, default=512, metavar="N", help="of requests that do not say")
     add("--max-waiting", type=int, default=64, metavar="N", help="requests; default 64")
     add("--max-body-mb", type=int, default=32, metavar="N", help="MiB of a request; default 32")

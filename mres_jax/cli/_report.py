@@ -11,6 +11,7 @@ from mres_jax.errors import ConfigError
 
 if TYPE_CHECKING:
     from mres_jax.inference import VLM
+    from mres_jax.inference.handle import Weights
     from mres_jax.inference.remote import RemoteAnswerer
 
 PACKAGES = ("mres-jax", "jax", "flax", "numpy", "pillow")
@@ -89,13 +90,20 @@ def open_server(address: str, *, logprobs: bool = False) -> "RemoteAnswerer":
     return RemoteAnswerer(address, logprobs=logprobs, api_key=key)
 
 
-def open_model(place: Place, *, exact: bool = False, dtype: str | None = None) -> "VLM":
+def open_model(
+    place: Place,
+    *,
+    exact: bool = False,
+    dtype: str | None = None,
+    weights: "Weights | None" = None,
+) -> "VLM":
     """Loads a model.
 
     Args:
       place: from `find_model`.
       exact: float32 on accelerators too, where memory allows.
       dtype: of weights and arithmetic; None takes what suits the device, see `suitable_dtype`.
+      weights: `int8` rounds kernels, see `inference.load`.
     """
     import jax.numpy as jnp
 
@@ -105,6 +113,6 @@ def open_model(place: Place, *, exact: bool = False, dtype: str | None = None) -
     chosen = dtype or suitable_dtype(place.directory, exact=exact)
     if stored_bytes(place.directory) > SMALL:
         progress(f"loading {place.name} in {jnp.dtype(chosen).name}")
-    vlm = load(place.directory, dtype=chosen)
+    vlm = load(place.directory, dtype=chosen, weights=weights)
     vlm.name = place.name
     return vlm

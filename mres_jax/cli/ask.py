@@ -23,7 +23,7 @@ from mres_jax.errors import ConfigError, PromptError
 from mres_jax.files import check_directory, write_together
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.domain import Domain
-from mres_jax.inference.handle import to_item
+from mres_jax.inference.handle import Weights, to_item
 from mres_jax.inference.remote import RemoteAnswerer
 from mres_jax.inference.show import show_views
 from mres_jax.inference.view_json import view_to_json
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         check_directory(args.save)  # before minutes of work
     pictures = {path: decode_image(path) for path in args.images if not is_clip(path)}
     FrameSampling.of(None, fps=args.fps, max_frames=args.max_frames)  # refuses early
-    asked = _open(args.model, args.dtype)
+    asked = _open(args.model, args.dtype, args.weights)
     images = [
         pictures[path] if path in pictures else _read_clip(path, asked.spec, args)
         for path in args.images
@@ -90,11 +90,13 @@ class Asked(NamedTuple):
         return self.answerer.spec
 
 
-def _open(model: str | None, dtype: str | None) -> Asked:
+def _open(model: str | None, dtype: str | None, weights: Weights | None) -> Asked:
     if is_server(model):
         assert model is not None
+        if weights is not None:
+            raise ConfigError(f"ask: --weights {weights} is of models here; {model} is a server.")
         return Asked(model, open_server(model), lambda question, answer: None)
-    vlm = open_model(find_model(model), dtype=dtype)
+    vlm = open_model(find_model(model), dtype=dtype, weights=weights)
     domain = Domain.of(vlm.facts)
 
     def note(question: str, answer: Answer) -> str | None:

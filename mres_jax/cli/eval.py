@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mres_jax.evaluation.arms import ArmResult, Entrant
 
 _OF_TASKS = ("model", "policy", "seed", "metric", "images")  # nothing in a run file is called so
-_OF_BOTH = ("out", "limit", "max_new_tokens")
+_OF_BOTH = ("out", "limit", "max_new_tokens", "weights")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         print(to_json(evaluation), end="")
         return 0
     entrants = {
-        name: _entrant(name, source, evaluation.dtype) for name, source in evaluation.models.items()
+        name: _entrant(name, source, evaluation) for name, source in evaluation.models.items()
     }
     # said before the heavy imports
     progress(f"{evaluation.name}: {len(evaluation.tasks)} tasks, {len(entrants)} models")
@@ -80,6 +80,7 @@ def _described(args: argparse.Namespace) -> EvalRun:
         seeds=(0 if args.seed is None else args.seed,),
         max_new_tokens=32 if args.max_new_tokens is None else args.max_new_tokens,
         limit=args.limit,
+        weights=args.weights,
     )
 
 
@@ -118,7 +119,7 @@ def _named(models: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def _entrant(name: str, source: str, dtype: str | None) -> "Entrant":
+def _entrant(name: str, source: str, run: EvalRun) -> "Entrant":
     """A model that is there, with its processor, but not loaded yet."""
     from mres_jax.evaluation.arms import Contestant, Entrant
 
@@ -135,7 +136,8 @@ def _entrant(name: str, source: str, dtype: str | None) -> "Entrant":
     *_, described = describe(place.directory)
 
     def load() -> Contestant:
-        return Contestant.of_model(name, source, open_model(place, dtype=dtype))
+        vlm = open_model(place, dtype=run.dtype, weights=run.weights)
+        return Contestant.of_model(name, source, vlm)
 
     policy = described.policy or described.spec.default_policy
     return Entrant(spec=described.spec, policy=policy, open=load)

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _local(args: argparse.Namespace, limits: Limits) -> tuple[str, LocalBackend]:
-    vlm = open_model(find_model(args.model), dtype=args.dtype)
+    vlm = open_model(find_model(args.model), dtype=args.dtype, weights=args.weights)
     name = served_name(vlm.name)
     rule = PolicyRule(args.policy or vlm.answerer.policy, args.allow_policy)
     return name, LocalBackend(vlm, name=name, rule=rule, limits=limits, hosts=args.allow_host)

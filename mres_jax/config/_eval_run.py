@@ -84,6 +84,7 @@ class EvalRun:
         batches are the same.
       limit: questions of a task at most, the first ones; None asks all.
       dtype: of weights and arithmetic; None takes what suits the device.
+      weights: `int8` rounds the kernels of linear layers; None keeps them.
       smoke: overrides that `mres eval --smoke` applies, dotted name -> text.
     """
 
@@ -103,6 +104,7 @@ class EvalRun:
     batch: int = 32
     limit: int | None = None
     dtype: Literal["float32", "bfloat16"] | None = None
+    weights: Literal["int8"] | None = None
     smoke: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):

@@ -68,9 +68,14 @@ def with_suitable_products(model: Any) -> Any:
     """The model with products as its dtype needs them; parameters are shared."""
     if jnp.dtype(model.text.embed.dtype) != jnp.bfloat16:
         return model
+    return with_float32_sums(model)
+
+
+def with_float32_sums(model: Any) -> Any:
+    """The model or layer with products that ask for float32 sums; parameters are shared."""
     model = nnx.clone(model)
     for _, layer in nnx.iter_modules(model):
-        if isinstance(layer, nnx.Linear | nn.Embed):
+        if isinstance(layer, nnx.Linear | nn.Int8Linear | nn.Embed):
             layer.dot_general = ops.dot_general_float32_sums
     return model
 

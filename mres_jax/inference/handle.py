@@ -18,9 +18,11 @@ from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.device import suitable_dtype
 from mres_jax.models.registry import LoadedModel, load_adapter, load_model, resolve
 from mres_jax.models.vlm import PackedVLM
+from mres_jax.nn import use_int8
 from mres_jax.protocols import Answer, Clip, Item, Request, Sampling
 
 SHIPPED = "mres-tiny"
+Weights = Literal["int8"]
 Picture = str | os.PathLike[str] | bytes | np.ndarray | Image.Image
 Seen = Picture | Clip  # of a video, a path or its bytes will do
 
@@ -219,6 +221,7 @@ def load(
     *,
     dtype: DTypeLike | None = None,
     adapter: str | os.PathLike[str] | None = None,
+    weights: Weights | None = None,
     **options: Any,
 ) -> VLM:
     """Loads a model and returns its handle.
@@ -229,6 +232,8 @@ def load(
       dtype: of weights and arithmetic; None takes what suits the device, float32 on a CPU where
         it fits and for small models, bfloat16 otherwise.
       adapter: directory of low-rank adapters in `peft`'s format, put on the model.
+      weights: `int8` rounds the kernels of linear layers once they are loaded, see `nn.Int8Linear`;
+        None keeps them.
       **options: `policy`, `ladder`, `max_context` and `rows` of `LocalAnswerer`.
 
     Raises:
@@ -244,6 +249,8 @@ def load(
     loaded = load_model(directory, dtype=dtype)
     if adapter is not None:
         load_adapter(loaded.model, adapter, loaded.family.key_table(loaded.config))
+    if weights == "int8":
+        use_int8(loaded.model)
     return from_loaded(name, loaded, **options)
 
 

@@ -17,6 +17,11 @@ from mres_jax.nn.canvas import (
 from mres_jax.nn.class_rows import ClassRows as ClassRows
 from mres_jax.nn.embed import Embed as Embed
 from mres_jax.nn.encoder_block import EncoderBlock as EncoderBlock
+from mres_jax.nn.int8 import (
+    Int8Linear as Int8Linear,
+    to_int8 as to_int8,
+    use_int8 as use_int8,
+)
 from mres_jax.nn.lora import (
     LORA_FACTORS as LORA_FACTORS,
     LoRALinear as LoRALinear,

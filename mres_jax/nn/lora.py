@@ -69,7 +69,7 @@ def add_lora(
     """
     layers = linear_layers(model)
     for name in names:
-        _replace(model, name, LoRALinear(layers[name], rank=rank, scale=scale, rngs=rngs))
+        replace_linear(model, name, LoRALinear(layers[name], rank=rank, scale=scale, rngs=rngs))
 
 
 def merge_lora(model: nnx.Module) -> Any:
@@ -93,7 +93,7 @@ def fold_lora(model: nnx.Module) -> dict[str, LoRALinear]:
         _take_over(plain, layer)
         a, b = layer.lora_a[...], layer.lora_b[...]
         plain.kernel = nnx.Param(merge_kernel(layer.kernel[...], a, b, layer.scale))
-        _replace(model, name, plain)
+        replace_linear(model, name, plain)
     return layers
 
 
@@ -103,7 +103,7 @@ def unfold_lora(model: nnx.Module, layers: Mapping[str, LoRALinear]) -> None:
     Nothing is subtracted, so nothing is rounded.
     """
     for name, layer in layers.items():
-        _replace(model, name, layer)
+        replace_linear(model, name, layer)
 
 
 def merge_kernel(
@@ -124,7 +124,8 @@ def _take_over(layer: nnx.Linear, source: nnx.Linear) -> None:
             setattr(layer, name, value)
 
 
-def _replace(model: nnx.Module, name: str, layer: nnx.Linear) -> None:
+def replace_linear(model: nnx.Module, name: str, layer: nnx.Module) -> None:
+    """Puts a layer in the place of the linear one of that name, in place."""
     *path, last = name.split(".")
     parent: Any = model
     for key in path:

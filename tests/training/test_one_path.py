@@ -18,6 +18,8 @@ from mres_jax.protocols import Answer, Request, Sampling
 from mres_jax.training.allocator.backbone import BackboneLearner, TokenDecisions
 from mres_jax.training.rl import PPO
 
+pytestmark = pytest.mark.slow  # three compiles of everything for each family
+
 SAMPLING = Sampling(temperature=0.7, top_p=0.9, max_new_tokens=12)
 TOGETHER = Rung(max_patches=1_280, max_tokens=1_024, max_views=32, max_examples=4)
 ALONE = Rung(max_patches=512, max_tokens=640, max_views=16, max_examples=1)
@@ -32,7 +34,6 @@ FAMILIES = {
     "llava_next": testing.tiny_llava_next,
     "llava_hr": lambda: testing.tiny_llava_hr(image_aspect_ratio="native"),
 }
-ALWAYS = ("qwen3_vl",)  # the others nightly
 
 
 class Asked(NamedTuple):
@@ -45,10 +46,7 @@ class Asked(NamedTuple):
     alone: list[Answer]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(n, marks=[] if n in ALWAYS else [pytest.mark.slow]) for n in FAMILIES],
-)
+@pytest.fixture(scope="module", params=FAMILIES)
 def asked(request) -> Asked:
     tiny, draw = FAMILIES[request.param](), np.random.default_rng(0)
 
