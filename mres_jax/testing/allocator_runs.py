@@ -1,5 +1,6 @@
 """Training of an allocator in seconds: frames of 16 px, one layer, eyes without weights."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -16,8 +17,11 @@ from mres_jax.config import (
     Questions,
     Schedule,
 )
+from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.types import Rung
+from mres_jax.protocols import Answer, Request, Sampling
 from mres_jax.resolution.allocator.config import AllocatorConfig
+from mres_jax.testing.answers import said
 from mres_jax.training.rl import CAPO, PPO, Concentration, Similarity
 
 WIDTH = 8  # of the features
@@ -40,6 +44,37 @@ class MeanEyes:
             out.append(small.reshape(64, 3) @ mix)
         words = np.frombuffer(question.encode()[:16], np.uint8).astype(np.float32)
         return np.stack(out), np.tile(words[:, None] / 128, (1, WIDTH))
+
+
+class FirstFrameReader:
+    """An answerer that says how many visual tokens the first frame has, and compiles nothing."""
+
+    def __init__(self, spec: ProcessorSpec):
+        self.spec = spec
+
+    def answer(
+        self,
+        requests: Sequence[Request],
+        *,
+        n: int = 1,
+        sampling: Sampling | None = None,
+        seed: int = 0,
+    ) -> list[list[Answer]]:
+        """Returns `n` answers for each request, all alike."""
+        del sampling, seed
+        return [[self._answer(request, i) for i in range(n)] for request in requests]
+
+    def _answer(self, request: Request, sample: int) -> Answer:
+        del sample
+        tokens = [view.size.area // self.spec.stride**2 for view in request.views]
+        answer = said(
+            str(tokens[0]),
+            views=request.views,
+            logprobs=(-1.0, -2.0),
+            visual_tokens=sum(tokens),
+            retention_ratio=sum(tokens) / (4 * len(tokens)),
+        )
+        return dataclasses.replace(answer, token_ids=(65, 66))  # those of no control token
 
 
 def write_questions(

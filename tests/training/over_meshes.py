@@ -134,9 +134,9 @@ def print_rows(losses: Callable[[Mesh | None], list[float]], sizes: Sequence[str
     print(json.dumps(rows))
 
 
-def set_up_devices() -> None:
-    """Eight of them, and programs that compile soon: half the time, for sums in another order."""
-    jax.config.update("jax_num_cpu_devices", 8)
+def set_up_devices(count: int = 8) -> None:
+    """So many, and programs that compile soon: half the time, for sums in another order."""
+    jax.config.update("jax_num_cpu_devices", count)
     jax.config.update("jax_disable_most_optimizations", True)
 
 

@@ -4,8 +4,8 @@ python rl_over_meshes.py allocator|both DIR '{"fsdp": 2, "tensor": 2}' ...
 python rl_over_meshes.py moved DIR
 
 The rollouts are those of a run on one device; the first row is that of a single device without a
-mesh. `moved` prints those of two steps on one device, then of one on a mesh of eight and one on one
-device, each with rollouts of its own. DIR is for the runs.
+mesh. `moved` is a whole run of two steps, answered by a stand-in: its metrics on one device, and
+those of a run whose first step is taken on a mesh of four. DIR is for the runs.
 """
 
 import dataclasses
@@ -19,10 +19,11 @@ from jax.sharding import Mesh
 from over_meshes import check_spread, print_rows, set_up_devices
 
 from mres_jax import testing
-from mres_jax.config import BackboneTraining, CheckpointConfig, MeshConfig, OptimizerConfig
+from mres_jax.config import BackboneTraining, MeshConfig, OptimizerConfig
 from mres_jax.resolution.allocator.beta import Beta
 from mres_jax.testing.allocator_runs import (
     WIDTH,
+    FirstFrameReader,
     MeanEyes,
     tiny_allocator_run,
     write_questions,
@@ -34,6 +35,7 @@ from mres_jax.training.metrics import read_rows
 
 Updates = list[tuple[str, list[Any]]]  # who learns, and from what
 EVEN = "def pay(answer, row): return float(answer.token_ids[0] % 2 == 0)"  # tells answers apart
+CLOCKS = ("seconds", "time", "rollouts_per_s")
 NAMES = ("policy_loss", "concentration", "similarity", "backbone_loss")
 
 
@@ -90,19 +92,34 @@ def losses(run, parts, updates: Updates, mesh: Mesh | None) -> list[float]:
     return found
 
 
-def own_losses(run, parts, *lives: MeshConfig) -> list[float]:
-    """Of a run with rollouts of its own, a step over each mesh in turn."""
-    for number, mesh in enumerate(lives, start=1):
-        schedule = dataclasses.replace(run.schedule, num_steps=number)
-        life = dataclasses.replace(run, mesh=mesh, schedule=schedule)
-        loop.train_allocator(life, parts=parts, log=lambda line: None)
-    rows = read_rows(pathlib.Path(run.checkpoint.dir) / "metrics.jsonl")
-    return [row[name] for row in rows for name in NAMES]
+def moved(folder: pathlib.Path) -> None:
+    """Prints the numbers of both runs; the second has a save, held-out answers and a restart."""
+    set_up_devices(4)
+    tokenizer = testing.tiny_tokenizer()
+    spec, pay = testing.tiny_spec(tokenizer), folder / "pay.py"
+    parts = rl_parts.Parts(None, spec, tokenizer, MeanEyes(), FirstFrameReader(spec))
+    rows = write_questions(folder, count=5)
+    pay.write_text("def pay(answer, row): return float(int(answer.text) >= 6)")
+    found = []
+    for name, meshes in (
+        ("alone", (MeshConfig(), MeshConfig())),
+        ("moved", (MeshConfig(fsdp=2, tensor=2), MeshConfig())),
+    ):
+        for steps, mesh in enumerate(meshes, start=1):
+            settings = {"prompts": 4, "clips_per_pack": 2, "held_out": 1, "reward": f"{pay}:pay"}
+            run = tiny_allocator_run(folder / name, rows, steps=steps, mesh=mesh, **settings)
+            loop.train_allocator(run, parts=parts, log=lambda line: None)
+        metrics = read_rows(folder / name / "metrics.jsonl")
+        found.append([x for row in metrics for k, x in row.items() if k not in CLOCKS])
+    print(json.dumps([[x for x in each if isinstance(x, float)] for each in found]))
 
 
 def main(kind: str, directory: str, *sizes: str) -> None:
-    set_up_devices()
     folder = pathlib.Path(directory)
+    if kind == "moved":
+        moved(folder)
+        return
+    set_up_devices()
     rows = write_questions(folder, count=8)
     run = tiny_allocator_run(folder / "run", rows, prompts=8, clips_per_pack=2)
     if kind == "allocator":
@@ -114,12 +131,6 @@ def main(kind: str, directory: str, *sizes: str) -> None:
         pay = folder / "pay.py"
         pay.write_text(EVEN)
         run = dataclasses.replace(run, reward=f"{pay}:pay", backbone_training=learning)
-        if kind == "moved":
-            one, eight = MeshConfig(), MeshConfig(data=2, fsdp=2, tensor=2)
-            moved = dataclasses.replace(run, checkpoint=CheckpointConfig(dir=f"{folder}/moved"))
-            alone = own_losses(run, parts, one, one)
-            print(json.dumps([alone, own_losses(moved, parts, eight, one)]))
-            return
         updates = record_updates(run, parts)
     print_rows(lambda mesh: losses(run, parts, updates, mesh), sizes)
 

@@ -95,9 +95,10 @@ def test_recorded_rollouts_teach_the_same_over_every_mesh(kind, count, tmp_path)
 
 
 @pytest.mark.slow
-def test_rollouts_of_a_mesh_are_those_of_one_device_and_so_is_what_follows(tmp_path):
-    """No draw was tipped by the order of a sum here; the seed is fixed."""
-    assert_equal_updates(run_program("rl_over_meshes.py", "moved", str(tmp_path)), 2 * 4)
+def test_an_allocators_run_that_began_on_a_mesh_goes_on_on_one_device(tmp_path):
+    alone, moved = run_program("rl_over_meshes.py", "moved", str(tmp_path))
+    assert len(alone) > 2 * 15  # every number of two steps but clocks
+    assert moved == pytest.approx(alone, abs=1e-5)
 
 
 @pytest.mark.slow

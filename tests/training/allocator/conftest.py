@@ -1,11 +1,14 @@
 """Runs of seconds: four frames of 16 px a question, a random Qwen2-VL, eyes without weights."""
 
-import dataclasses
-
 import pytest
 
-from mres_jax.testing import said, tiny_qwen2_vl
-from mres_jax.testing.allocator_runs import MeanEyes, tiny_allocator_run, write_questions
+from mres_jax.testing import tiny_qwen2_vl
+from mres_jax.testing.allocator_runs import (
+    FirstFrameReader,
+    MeanEyes,
+    tiny_allocator_run,
+    write_questions,
+)
 from mres_jax.training.allocator.parts import Parts
 
 
@@ -33,33 +36,10 @@ def make_run(tmp_path):
     return make
 
 
-class Reader:
-    """An answerer that says how many visual tokens the first frame has, and compiles nothing."""
-
-    def __init__(self, spec):
-        self.spec, self.asked = spec, []
-
-    def answer(self, requests, *, n=1, sampling=None, seed=0):
-        """Deterministic in the request's name."""
-        return [[self._answer(request, i) for i in range(n)] for request in requests]
-
-    def _answer(self, request, sample):
-        self.asked.append(request.id)
-        tokens = [view.size.area // self.spec.stride**2 for view in request.views]
-        answer = said(
-            str(tokens[0]),
-            views=request.views,
-            logprobs=(-1.0, -2.0),
-            visual_tokens=sum(tokens),
-            retention_ratio=sum(tokens) / (4 * len(tokens)),
-        )
-        return dataclasses.replace(answer, token_ids=(65, 66))  # those of no control token
-
-
 @pytest.fixture
 def planted(parts):
     """Parts whose answers cost nothing."""
-    return parts._replace(answerer=Reader(parts.spec), eyes=MeanEyes())
+    return parts._replace(answerer=FirstFrameReader(parts.spec), eyes=MeanEyes())
 
 
 @pytest.fixture
