@@ -41,8 +41,7 @@ class Int8Linear(nnx.Module):
         return out if self.bias is None else out + self._per_output(self.bias, out.ndim)
 
     def _per_output(self, values: nnx.Variable, ndim: int) -> Float[Array, "*b o"]:
-        values = values[...].astype(self.dtype)
-        return jnp.expand_dims(values, tuple(range(ndim - 1)))
+        return jnp.expand_dims(values[...].astype(self.dtype), tuple(range(ndim - 1)))
 
 
 @jax.jit
