@@ -23,7 +23,7 @@ def test_a_pack_holds_the_largest_picture_beside_as_much_text(file):
     assert rung.max_patches >= merge * policy.tokens
     assert rung.max_tokens >= 2 * policy.tokens
     assert run.balance == 32 * run.mesh.ranks == 32 * run.accumulation
-    check_model(run)
+    check_model(run.mesh, run.model, run.ladder)
 
 
 @pytest.mark.parametrize("file", FILES)
