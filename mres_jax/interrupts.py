@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -20,7 +20,7 @@ class Stop:
         self.until, self.signals = until, signals
         self.asked: str | None = None
 
-    def __enter__(self) -> "Stop":
+    def __enter__(self) -> Self:
         self.old: dict[signal.Signals, Any] = {}
         for number in self.signals:
             try:

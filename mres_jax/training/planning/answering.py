@@ -98,7 +98,8 @@ def compile_decode(run: Run, held: Contents, mesh: Mesh) -> Answering:
     part = jax.ShapeDtypeStruct(shape, run.dtype, sharding=NamedSharding(mesh, heads))
     numbers = jax.eval_shape(lambda: _numbers(rows, config.vocab_size))
     lengths, *numbers = _everywhere(numbers, mesh)
-    cache: Any = KVCache(*(part, part, lengths))
+    shapes: Any = (part, part, lengths)
+    cache = KVCache(*shapes)
     arguments = (state, cache, *numbers)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         lowered = programs.jitted().decode.lower(graphdef, *arguments, greedy=True, filtered=False)
