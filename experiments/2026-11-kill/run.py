@@ -15,7 +15,8 @@ import tempfile
 import time
 
 RUN = pathlib.Path(__file__).with_name("tiny.py")
-CLOCKED = ("seconds_per_step", "patches_per_s", "tokens_per_s", "data_wait_share", "time")
+CLOCKED = ("seconds_per_step", "patches_per_s", "tokens_per_s", "flops_per_s", "mfu")
+CLOCKED += ("data_wait_share", "time")
 
 
 def start(directory: pathlib.Path, num_workers: int) -> subprocess.Popen[str]:

@@ -81,6 +81,7 @@ def test_a_run_on_eight_devices_is_the_run_on_one():
     assert_equal_runs(over_meshes("reader", {"data": 2, "fsdp": 2, "tensor": 2}))
 
 
+@pytest.mark.slow
 def test_an_allocator_learns_on_four_devices_what_it_learns_on_one(tmp_path):
     rows = rl_over_meshes("allocator", tmp_path, {"fsdp": 2, "tensor": 2})
     assert_equal_updates(rows, 3 * 3)  # the objective and two regularisers of three updates
