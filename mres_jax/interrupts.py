@@ -3,9 +3,10 @@
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, TypeVar
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+S = TypeVar("S", bound="Stop")
 
 
 class Stop:
@@ -20,7 +21,7 @@ class Stop:
         self.until, self.signals = until, signals
         self.asked: str | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self: S) -> S:
         self.old: dict[signal.Signals, Any] = {}
         for number in self.signals:
             try:

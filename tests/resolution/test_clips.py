@@ -156,7 +156,9 @@ def test_models_and_policies_of_pictures_alone_refuse_clips():
     one = clip(64, 64, 4)
     with pytest.raises(PolicyError, match="the model takes image, tile, no clips"):
         check_extents(POLICIES["native"](), [one], STILLS)
-    with pytest.raises(PolicyError, match=r"takes pictures, no clips\. Use native, fixed, scale"):
+    with pytest.raises(
+        PolicyError, match=r"takes pictures, no clips\. Use native, fixed, split, scale"
+    ):
         check_extents(OfPictures(), [one], SPEC)
     check_extents(OfPictures(), [Size(3, 4)], STILLS)
     with pytest.raises(PolicyError, match="no clips"):
