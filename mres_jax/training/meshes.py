@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mres_jax.config import MeshConfig
@@ -36,10 +37,15 @@ def make_mesh(config: MeshConfig) -> Mesh | None:
 
 
 def mesh_of(config: MeshConfig, devices: Sequence[Any]) -> Mesh:
-    """Returns the mesh over as many devices as it takes; neighbours share the inner axes."""
-    types = (AxisType.Auto,) * len(config.sizes)
-    sizes, names = tuple(config.sizes.values()), tuple(config.sizes)
-    return jax.make_mesh(sizes, names, axis_types=types, devices=list(devices))
+    """Returns the mesh over as many devices as it takes; neighbours share the inner axes.
+
+    An axis may take a part of an axis of the slice, as 16 of 8 x 8 x 8 chips must.
+    """
+    names, types = tuple(config.sizes), (AxisType.Auto,) * len(config.sizes)
+    laid_out = mesh_utils.create_device_mesh(
+        tuple(config.sizes.values()), devices[: config.size], allow_split_physical_axes=True
+    )
+    return Mesh(laid_out, names, axis_types=types)
 
 
 def nearest(config: MeshConfig, count: int) -> str:

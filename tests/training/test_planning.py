@@ -245,3 +245,13 @@ def test_recomputing_keeps_less(tmp_path):
 def test_the_command_refuses_an_unknown_slice_before_any_work(tmp_path, capsys):
     assert main(["plan", "configs/tiny/pages.py", "--topology", "v9-16"]) == 2
     assert "plan: no topology 'v9-16'." in capsys.readouterr().err
+
+
+def test_a_compiler_that_fails_is_one_line():
+    class Lowered:
+        def compile(self):
+            raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure (a.cc:1)\n*** stack")
+
+    mesh = mesh_of(MeshConfig(), jax.devices()[:1])
+    with pytest.raises(RunError, match=r"failed on the program.*RET_CHECK failure \(a\.cc:1\) Try"):
+        compiled.compile_lowered(Lowered(), mesh, arguments=0)

@@ -124,17 +124,25 @@ def compile_lowered(
       idle: of them, those that are no arguments of the program.
       sums: bytes on a device of arguments that count as temporaries.
       turns: see `read_work`.
+
+    Raises:
+      RunError: the compiler failed, for another reason than memory.
     """
     try:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             program = lowered.compile()
+        text = program.as_text() or ""
     except jax.errors.JaxRuntimeError as error:
         temporary = _asked_bytes(str(error), arguments=arguments - idle, sums=sums)
         if temporary is None:
-            raise
+            reason = str(error).strip().partition("\n")[0]
+            raise RunError(
+                f"plan: the compiler of this slice failed on the program, which says nothing about "
+                f"whether it would fit: {reason[:200]} Try another topology, mesh or ladder."
+            ) from error
         return Compiled(argument_bytes=arguments, temporary_bytes=temporary, work=None, sent={})
     memory: Any = program.memory_analysis()
-    work = read_work(program.as_text() or "", turns=turns)
+    work = read_work(text, turns=turns)
     beside = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     beside += max(memory.output_size_in_bytes - memory.alias_size_in_bytes, 0)
     return Compiled(
