@@ -72,12 +72,12 @@ processes: $(READY)
 aot-cuda: $(READY_CUDA)
 	$(VENV)-aot-cuda/bin/python kernels/aot/cuda.py $(ARGS)
 
-# One model asked by lmms-eval, by mres eval and by a client; 7 GB of its own, so nightly runs it where it is set up.
+# One model asked by lmms-eval, by mres eval and by a client; 7 GB of its own, so nightly alone runs it.
 harnesses: $(READY_LMMS)
 	$(VENV)-lmms/bin/python experiments/2026-11-harnesses/run.py $(ARGS)
 
 nightly: $(READY)
-	scripts/nightly.sh
+	$(BIN)/python scripts/nightly.py $(ARGS)
 
 lock: $(READY)
 	$(BIN)/python scripts/lock.py write
