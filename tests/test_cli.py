@@ -23,7 +23,7 @@ from mres_jax.cli import main
 from mres_jax.cli._report import Place
 from mres_jax.errors import RunError
 from mres_jax.inference import VLM, load
-from mres_jax.models.registry import LoadedModel, export_hf, family_of
+from mres_jax.models.registry import LoadedModel, export_hf
 from mres_jax.testing.tiny import tiny_clip, tiny_qwen2_vl
 
 FIELDS = {
@@ -48,13 +48,7 @@ def directory(tmp_path_factory) -> pathlib.Path:
     """A small random model as a Hugging Face directory."""
     made = tiny_qwen2_vl()
     path = tmp_path_factory.mktemp("models") / "tiny"
-    loaded = LoadedModel(
-        model=made.model,
-        config=made.model.config,
-        spec=made.spec,
-        tokenizer=made.tokenizer,
-        family=family_of(made.model.config),
-    )
+    loaded = LoadedModel(**made._asdict())
     export_hf(loaded, path)
     return path
 

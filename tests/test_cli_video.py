@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from mres_jax.cli import main
-from mres_jax.models.registry import LoadedModel, export_hf, family_of
+from mres_jax.models.registry import LoadedModel, export_hf
 from mres_jax.testing import tiny_clip, tiny_qwen2_5_vl, tiny_qwen3_vl, tiny_smolvlm
 from mres_jax.testing.clips import write_video
 
@@ -22,14 +22,7 @@ TIMES = {  # of two views in two seconds
 def test_files_and_folders_are_asked_about_and_bad_ones_are_one_line(make, tmp_path, capsys):
     pytest.importorskip("av")
     made = make()
-    config = made.model.config
-    loaded = LoadedModel(
-        model=made.model,
-        config=config,
-        spec=made.spec,
-        tokenizer=made.tokenizer,
-        family=family_of(config),
-    )
+    loaded = LoadedModel(**made._asdict())
     export_hf(loaded, tmp_path / "model")
     write_video(tmp_path / "clip.mkv", tiny_clip(0, 16, 24, frames=20).frames)
     (tmp_path / "frames").mkdir()

@@ -72,7 +72,7 @@ import mres_jax
 from mres_jax.cli import main as mres  # the command line, called in this process
 from mres_jax.data.documents import make_document
 from mres_jax.inference.show import png
-from mres_jax.models.registry import LoadedModel, export_hf, family_of
+from mres_jax.models.registry import LoadedModel, export_hf
 from mres_jax.testing import tiny_qwen2_vl
 
 # %% [markdown]
@@ -80,16 +80,7 @@ from mres_jax.testing import tiny_qwen2_vl
 
 # %%
 tiny = tiny_qwen2_vl()
-export_hf(
-    LoadedModel(
-        model=tiny.model,
-        config=tiny.model.config,
-        spec=tiny.spec,
-        tokenizer=tiny.tokenizer,
-        family=family_of(tiny.model.config),
-    ),
-    "hf",
-)
+export_hf(LoadedModel(**tiny._asdict()), "hf")
 for path in sorted(pathlib.Path("hf").iterdir()):
     print(f"{path.name:<30}{path.stat().st_size:>10,} bytes")
 

@@ -3,7 +3,7 @@
 import io
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 from jax.typing import DTypeLike
@@ -13,7 +13,7 @@ from mres_jax.data.images import decode_image
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.data.video import FrameSampling, is_clip, open_clip
-from mres_jax.errors import BadImageError, MresError
+from mres_jax.errors import BadImageError, ConfigError, MresError
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.device import suitable_dtype
 from mres_jax.models.registry import LoadedModel, load_adapter, load_model, resolve
@@ -238,10 +238,15 @@ def load(
 
     Raises:
       CheckpointError: no such model, or a damaged one.
+      ConfigError: other `weights`.
 
     Example:
       `mres_jax.load("Qwen2-VL-2B-Instruct").answer("bill.png", "What is the total?").text`
     """
+    if weights not in (None, *get_args(Weights)):
+        raise ConfigError(
+            f"load: no weights={weights!r}; 'int8' rounds them, None keeps them as they are."
+        )
     name = SHIPPED if model is None else os.fspath(model)
     directory = resolve(model)
     if dtype is None:

@@ -17,7 +17,7 @@ from mres_jax import nn
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.models._description import describe
-from mres_jax.models._families import Family
+from mres_jax.models._families import Family, family_of
 from mres_jax.models.checkpoint_io import open_checkpoint, read_checkpoint, stored_arrays
 from mres_jax.models.key_table import Parameters, variables
 from mres_jax.models.unread import Unread
@@ -33,10 +33,8 @@ class LoadedModel:
 
     Attributes:
       model: parameters in place, or `Unread`.
-      config: its sizes.
       spec: what the host side needs.
       tokenizer: text to ids and back.
-      family: how to convert it.
       policy: resolution policy it was trained with, if its directory says.
       step: training step, 0 where unknown.
       extra: other facts kept with it.
@@ -44,14 +42,22 @@ class LoadedModel:
     """
 
     model: PackedVLM
-    config: Any
     spec: ProcessorSpec
     tokenizer: Tokenizer
-    family: Family
     policy: str | None = None
     step: int = 0
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     assets: Mapping[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
+
+    @property
+    def config(self) -> Any:
+        """Sizes of the model."""
+        return self.model.config
+
+    @property
+    def family(self) -> Family:
+        """How to convert it."""
+        return family_of(self.config)
 
 
 def load_model(
@@ -108,7 +114,15 @@ def _load(
         traits = extra.pop(ADAPTERS, {})
         state = _read_orbax(place, skeleton, traits, param_dtype, sharding, unread=unread)
         description = description._replace(extra=extra)
-    return LoadedModel(model=_filled(skeleton, state), **description._asdict())
+    return LoadedModel(
+        model=_filled(skeleton, state),
+        spec=description.spec,
+        tokenizer=description.tokenizer,
+        policy=description.policy,
+        step=description.step,
+        extra=description.extra,
+        assets=description.assets,
+    )
 
 
 def _read_orbax(

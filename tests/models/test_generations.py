@@ -335,10 +335,7 @@ def tiny(request) -> testing.TinyModel:
 
 def test_a_directory_comes_back_from_our_checkpoint_bit_for_bit(tiny, tmp_path):
     config = tiny.model.config
-    family = registry.family_of(config)
-    loaded = registry.LoadedModel(
-        model=tiny.model, config=config, spec=tiny.spec, tokenizer=tiny.tokenizer, family=family
-    )
+    loaded = registry.LoadedModel(**tiny._asdict())
     registry.export_hf(loaded, tmp_path / "hf")
     assert registry.convert(tmp_path / "hf", tmp_path / "ours") == "orbax"
     assert registry.convert(tmp_path / "ours", tmp_path / "back") == "huggingface"

@@ -64,14 +64,7 @@ def hr() -> testing.TinyModel:
 
 
 def loaded(tiny: testing.TinyModel) -> LoadedModel:
-    config = tiny.model.config
-    return LoadedModel(
-        model=tiny.model,
-        config=config,
-        spec=tiny.spec,
-        tokenizer=tiny.tokenizer,
-        family=family_of(config),
-    )
+    return LoadedModel(**tiny._asdict())
 
 
 def written(tiny: testing.TinyModel, directory: pathlib.Path) -> dict[str, np.ndarray]:

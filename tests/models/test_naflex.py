@@ -47,14 +47,7 @@ def test_the_rule_is_the_processor_s_where_there_is_one(merge):
 
 def made(**changes) -> LoadedModel:
     tiny = testing.tiny_naflex(**changes)
-    config = tiny.model.config
-    return LoadedModel(
-        model=tiny.model,
-        config=config,
-        spec=tiny.spec,
-        tokenizer=tiny.tokenizer,
-        family=FAMILY,
-    )
+    return LoadedModel(**tiny._asdict())
 
 
 def same(left, right) -> bool:

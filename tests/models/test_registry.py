@@ -75,10 +75,8 @@ def make_loaded(family: str, **kwargs) -> registry.LoadedModel:
     config, tokenizer = make_config(family), testing.tiny_tokenizer()
     return registry.LoadedModel(
         model=make_model(config),
-        config=config,
         spec=registry.family_of(config).make_spec(config, tokenizer.token_id),
         tokenizer=tokenizer,
-        family=registry.family_of(config),
         **kwargs,
     )
 
@@ -147,9 +145,7 @@ def write_released(directory: pathlib.Path, *, image_token_id: int, more_rows: i
     rows = tokenizer.vocab_size + more_rows
     text = dataclasses.replace(whole.config.text_config, vocab_size=rows)
     config = dataclasses.replace(whole.config, text_config=text, image_token_id=image_token_id)
-    released = dataclasses.replace(
-        whole, config=config, model=make_model(config), tokenizer=tokenizer
-    )
+    released = dataclasses.replace(whole, model=make_model(config), tokenizer=tokenizer)
     registry.export_hf(released, directory)
     for name in ("preprocessor_config.json", "chat_template.jinja"):
         (directory / name).unlink()
@@ -347,7 +343,8 @@ def test_the_exported_chat_template_says_what_we_say(loaded, exported, chat, pro
 def test_a_variant_that_transformers_has_not_is_not_exported(tmp_path):
     loaded = make_loaded("qwen2_vl")
     text = dataclasses.replace(loaded.config.text_config, mrope_section=None)
-    plain = dataclasses.replace(loaded, config=dataclasses.replace(loaded.config, text_config=text))
+    config = dataclasses.replace(loaded.config, text_config=text)
+    plain = dataclasses.replace(loaded, model=make_model(config))
     with pytest.raises(CheckpointError, match="has no plain rotary positions"):
         registry.export_hf(plain, tmp_path / "model")
     assert not (tmp_path / "model").exists()

@@ -27,7 +27,6 @@ from mres_jax.models.registry import (
     LoadedModel,
     convert,
     export_hf,
-    family_of,
     load_model,
     load_processor,
 )
@@ -108,14 +107,7 @@ def tiny() -> testing.TinyModel:
 @pytest.fixture(scope="module")
 def directory(tiny, tmp_path_factory) -> pathlib.Path:
     path = tmp_path_factory.mktemp("smolvlm") / "hf"
-    config = tiny.model.config
-    loaded = LoadedModel(
-        model=tiny.model,
-        config=config,
-        spec=tiny.spec,
-        tokenizer=tiny.tokenizer,
-        family=family_of(config),
-    )
+    loaded = LoadedModel(**tiny._asdict())
     export_hf(loaded, path)
     return path
 

@@ -48,10 +48,8 @@ def loaded() -> LoadedModel:
     filled = jax.tree.map(lambda x: draw.normal(size=x.shape).astype(jnp.bfloat16), abstract)
     return LoadedModel(
         model=nnx.merge(graphdef, filled),
-        config=config,
         spec=family.make_spec(config, tokenizer.token_id),
         tokenizer=tokenizer,
-        family=family,
     )
 
 

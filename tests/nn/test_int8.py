@@ -9,9 +9,10 @@ from flax import nnx
 from mres_jax import nn, testing
 from mres_jax.cli import main
 from mres_jax.data.types import Rung
+from mres_jax.errors import ConfigError
 from mres_jax.inference import device, load
 from mres_jax.models.key_table import flatten
-from mres_jax.models.registry import LoadedModel, export_hf, family_of
+from mres_jax.models.registry import LoadedModel, export_hf
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-3, 1.0, 1e30])
@@ -79,16 +80,14 @@ def test_layers_apart_and_bfloat16_products_take_rounded_kernels():
     assert layer(x).dtype == jnp.bfloat16
 
 
+def test_weights_that_do_not_exist_are_refused():
+    with pytest.raises(ConfigError, match=r"no weights='int4'; 'int8' rounds them"):
+        load(weights="int4")  # pyright: ignore[reportArgumentType]
+
+
 def test_a_model_that_is_loaded_in_eight_bits_answers_nearly_as_before(tmp_path):
     tiny = testing.tiny_qwen2_vl(spread=1.0)
-    config = tiny.model.config
-    loaded = LoadedModel(
-        model=tiny.model,
-        config=config,
-        spec=tiny.spec,
-        tokenizer=tiny.tokenizer,
-        family=family_of(config),
-    )
+    loaded = LoadedModel(**tiny._asdict())
     export_hf(loaded, tmp_path / "hf")
     ladder = (Rung(max_patches=64, max_tokens=128, max_views=2, max_examples=1),)
     picture = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)

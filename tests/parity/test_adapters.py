@@ -39,17 +39,7 @@ def peft():
 def directory(tmp_path_factory) -> pathlib.Path:
     made = tiny_qwen2_vl(spread=2.0)  # at 4 rounding grows to 1e-3 and hides what is asked
     path = tmp_path_factory.mktemp("base") / "base"
-    config = made.model.config
-    export_hf(
-        LoadedModel(
-            model=made.model,
-            config=config,
-            spec=made.spec,
-            tokenizer=made.tokenizer,
-            family=family_of(config),
-        ),
-        path,
-    )
+    export_hf(LoadedModel(**made._asdict()), path)
     return path
 
 

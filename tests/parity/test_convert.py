@@ -23,19 +23,10 @@ from mres_jax.models.registry import (
 )
 from mres_jax.models.weights import load_weights, write_weights
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("chatter")]
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 QWEN2_VL = FAMILIES["qwen2_vl"]
-
-
-@pytest.fixture(autouse=True)
-def _chatter():
-    """transformers warns of its own deprecations; those are not ours to fail on."""
-    import warnings
-
-    with warnings.catch_warnings(action="ignore"):
-        yield
 
 
 def make_loaded(*, tied: bool) -> LoadedModel:
@@ -60,10 +51,8 @@ def make_loaded(*, tied: bool) -> LoadedModel:
     )
     return LoadedModel(
         model=nnx.merge(graphdef, filled),
-        config=config,
         spec=family.make_spec(config, tokenizer.token_id),
         tokenizer=tokenizer,
-        family=family,
     )
 
 

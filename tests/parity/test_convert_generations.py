@@ -3,7 +3,6 @@
 import copy
 import json
 import pathlib
-import warnings
 
 import numpy as np
 import pytest
@@ -14,14 +13,7 @@ from mres_jax import testing
 from mres_jax.models import registry
 from mres_jax.models.weights import load_weights, write_weights
 
-pytestmark = pytest.mark.parity
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _chatter():
-    """transformers warns of its own deprecations; those are not ours to fail on."""
-    with warnings.catch_warnings(action="ignore"):
-        yield
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("chatter")]
 
 
 @pytest.fixture(
@@ -64,13 +56,9 @@ def test_what_transformers_saved_comes_back_bit_for_bit(peer, tmp_path):
 
 def test_transformers_loads_what_we_export_of_a_model_made_here(peer, tmp_path):
     """Without any file of theirs: our own config.json, template and processor settings."""
-    ours, tokenizer = peer.ours, testing.tiny_tokenizer()
+    ours = peer.ours
     loaded = registry.LoadedModel(
-        model=ours.model,
-        config=ours.model.config,
-        spec=ours.spec,
-        tokenizer=tokenizer,
-        family=registry.family_of(ours.model.config),
+        model=ours.model, spec=ours.spec, tokenizer=testing.tiny_tokenizer()
     )
     registry.export_hf(loaded, tmp_path / "model")
     model, report = type(peer.model).from_pretrained(tmp_path / "model", output_loading_info=True)

@@ -6,7 +6,7 @@ import pytest
 
 from mres_jax.inference import load
 from mres_jax.inference.oracle import check_parity
-from mres_jax.models.registry import LoadedModel, export_hf, family_of
+from mres_jax.models.registry import LoadedModel, export_hf
 from mres_jax.testing.tiny import tiny_nativeres_llava, tiny_qwen2_vl
 
 pytestmark = pytest.mark.parity
@@ -19,14 +19,7 @@ def oracle():
 
 
 def export(made, path: pathlib.Path) -> pathlib.Path:
-    family = family_of(made.model.config)
-    loaded = LoadedModel(
-        model=made.model,
-        config=made.model.config,
-        spec=made.spec,
-        tokenizer=made.tokenizer,
-        family=family,
-    )
+    loaded = LoadedModel(**made._asdict())
     export_hf(loaded, path)
     return path
 
