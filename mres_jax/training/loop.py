@@ -44,14 +44,8 @@ from mres_jax.training.skips import SkipGuard, summable
 from mres_jax.training.warm_start import restore_params
 
 RUN_FILE, BAD_ROWS = "run.json", "bad_rows.jsonl"
-PLANNED = (
-    "data",
-    "policies",
-    "ladder",
-    "fill",
-    "balance",
-    "seed",
-)  # fields that an epoch's packs depend on
+# Fields that an epoch's packs depend on.
+PLANNED = ("data", "policies", "ladder", "fill", "balance", "seed")
 
 
 class Trained(NamedTuple):

@@ -7,8 +7,7 @@ side by its own code; tokens are ours.
 import dataclasses
 import json
 import pathlib
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -37,7 +36,7 @@ from mres_jax.models.registry import export_hf, load_model
 from mres_jax.models.weights import load_weights
 from mres_jax.protocols import Sampling
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("chatter")]
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 next_images = pytest.importorskip(
@@ -54,13 +53,6 @@ NEW_TOKENS = 12
 SIDE, PATCH = 24, 4
 PINPOINTS = [[24, 48], [48, 24], [48, 48], [72, 24], [24, 72]]
 SIZES = [(24, 24), (31, 70), (80, 30), (100, 90), (25, 23), (11, 64)]  # of pictures: height, width
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _chatter() -> Iterator[None]:
-    """transformers warns of its own deprecations; those are not ours to fail on."""
-    with warnings.catch_warnings(action="ignore"):
-        yield
 
 
 @pytest.mark.parametrize(("num_in", "num_out"), [(24, 32), (24, 48), (24, 16), (24, 5), (7, 24)])

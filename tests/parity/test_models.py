@@ -7,8 +7,7 @@ either side by its own code; tokens are ours (see test_chat.py). Theirs runs eac
 
 import dataclasses
 import functools
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,7 +28,7 @@ from mres_jax.inference.generate import Generator
 from mres_jax.protocols import Request, Sampling
 from mres_jax.resolution.policies import parse_policy
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("chatter")]
 
 TOLERANCE = 2e-4  # of logits up to about 10 in float32, through up to six layers
 TOWER_TOLERANCE = 1e-4  # of values up to about 7, sums of up to 5,120 products in float32
@@ -86,13 +85,6 @@ MIXES: dict[str, list[Chat]] = {
 }
 TIGHT = (144, 16)  # patches and tokens come in multiples of these, or of ROOM
 WITH_PICTURES = [mix for mix in MIXES if mix != "text only"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _chatter() -> Iterator[None]:
-    """transformers warns of its own deprecations; those are not ours to fail on."""
-    with warnings.catch_warnings(action="ignore"):
-        yield
 
 
 @pytest.fixture(

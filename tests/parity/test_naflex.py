@@ -5,8 +5,7 @@ transformers has no such NativeRes-LLaVA: tower, projector and decoder are joine
 
 import json
 import pathlib
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -30,7 +29,7 @@ from mres_jax.models.key_table import flatten
 from mres_jax.models.registry import export_hf, load_model, load_part
 from mres_jax.protocols import Sampling
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("chatter")]
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 safetensors_torch = pytest.importorskip("safetensors.torch")
@@ -55,13 +54,6 @@ MIXES = {
     "large": [[(700, 500)], [(333, 1_000)]],
     "text beside pictures": [[], [(25, 70)], []],
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _chatter() -> Iterator[None]:
-    """transformers warns of its own deprecations; those are not ours to fail on."""
-    with warnings.catch_warnings(action="ignore"):
-        yield
 
 
 @pytest.fixture(autouse=True)

@@ -2,8 +2,7 @@
 
 import dataclasses
 import json
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -27,7 +26,7 @@ from mres_jax.models.registry import FAMILIES, export_hf, load_model
 from mres_jax.models.smolvlm.config import smolvlm2
 from mres_jax.protocols import Sampling
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("chatter")]
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 smol_images = pytest.importorskip(
@@ -51,13 +50,6 @@ PROMPTS = [
     [(1, 1)],
     [(25, 70), (70, 25), (12, 12)],
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _chatter() -> Iterator[None]:
-    """transformers warns of its own deprecations; those are not ours to fail on."""
-    with warnings.catch_warnings(action="ignore"):
-        yield
 
 
 @pytest.fixture(scope="module", params=SHAPES)

@@ -5,8 +5,7 @@ does: it needs torchvision. Texts and sampling are its own.
 """
 
 import re
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -29,7 +28,7 @@ from mres_jax.inference.generate import Generator
 from mres_jax.protocols import Clip, Item, Request, Sampling, extent_of
 from mres_jax.resolution.policies import parse_policy
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("chatter")]
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 smol_processing = pytest.importorskip("transformers.models.smolvlm.processing_smolvlm")
@@ -58,13 +57,6 @@ MIXES: dict[str, list[list[Part]]] = {
     "hours": [[(7, 40, 30, 0.0005), ASK]],
     "many frames": [[(21, 20, 30, 10.0), ASK], [(2, 7, 80, 0.3), "what is blue"]],
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _chatter() -> Iterator[None]:
-    """transformers warns of its own deprecations; those are not ours to fail on."""
-    with warnings.catch_warnings(action="ignore"):
-        yield
 
 
 @pytest.fixture(scope="module", params=SHAPES)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +22,7 @@ from mres_jax.inference.generate import Generator
 from mres_jax.protocols import Item, Request, Sampling, extent_of
 from mres_jax.resolution.policies import parse_policy
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.usefixtures("chatter")]
 
 TOLERANCE = 2e-4  # of logits up to about 10 in float32, through up to six layers
 VISIBLE = 50 * TOLERANCE  # what a clip must change, so that agreement says something
@@ -51,15 +50,7 @@ MIXES: dict[str, list[list[Part]]] = {
 
 @pytest.fixture(scope="module", params=KINDS)
 def peer(request, tmp_path_factory) -> Peer:
-    with warnings.catch_warnings(action="ignore"):
-        return Peer(KINDS[request.param], tmp_path_factory.mktemp("peer") / "model")
-
-
-@pytest.fixture(autouse=True)
-def _chatter():
-    """transformers warns of its own deprecations; those are not ours to fail on."""
-    with warnings.catch_warnings(action="ignore"):
-        yield
+    return Peer(KINDS[request.param], tmp_path_factory.mktemp("peer") / "model")
 
 
 def photograph(rng: np.random.Generator, rows: int, columns: int, count: int) -> list[np.ndarray]:

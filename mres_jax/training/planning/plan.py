@@ -107,8 +107,10 @@ def _answering(
         "decode": lambda: compile_decode(run, held, mesh),
     }
     found = []
-    for name in makers.keys() & set(phases):
-        part = makers[name]()
+    for name, compile_phase in makers.items():
+        if name not in phases:
+            continue
+        part = compile_phase()
         work = _work(topology, part.compiled, part.attention)
         memory = Memory(
             parameters=part.parameters,
@@ -122,7 +124,7 @@ def _answering(
         found.append(
             Phase(name=name, contents=part.contents, memory=memory, **work, step_s=longest)
         )
-    return tuple(sorted(found, key=lambda phase: PHASES.index(phase.name)))
+    return tuple(found)
 
 
 def fitted(run: Run, topology: Topology) -> tuple[Run, list[str]]:
