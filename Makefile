@@ -27,8 +27,10 @@ help:
 demo: $(READY)
 	$(BIN)/mres demo $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+# Programs of tests run for moments, so compiling them for speed does not pay; `make nightly` compiles as users do.
+test: export JAX_DISABLE_MOST_OPTIMIZATIONS = 1
 test: $(READY)
-	$(BIN)/pytest -n $(JOBS) -m "$(HERE)" $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "$(HERE)" $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -11,7 +11,6 @@ from mres_jax.errors import ConfigError
 
 if TYPE_CHECKING:
     from mres_jax.inference import VLM
-    from mres_jax.inference.handle import Weights
     from mres_jax.inference.remote import RemoteAnswerer
 
 PACKAGES = ("mres-jax", "jax", "flax", "numpy", "pillow")
@@ -95,7 +94,7 @@ def open_model(
     *,
     exact: bool = False,
     dtype: str | None = None,
-    weights: "Weights | None" = None,
+    weights: str | None = None,
 ) -> "VLM":
     """Loads a model.
 

@@ -23,7 +23,7 @@ from mres_jax.errors import ConfigError, PromptError
 from mres_jax.files import check_directory, write_together
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.domain import Domain
-from mres_jax.inference.handle import Weights, to_item
+from mres_jax.inference.handle import to_item
 from mres_jax.inference.remote import RemoteAnswerer
 from mres_jax.inference.show import show_views
 from mres_jax.inference.view_json import view_to_json
@@ -90,7 +90,7 @@ class Asked(NamedTuple):
         return self.answerer.spec
 
 
-def _open(model: str | None, dtype: str | None, weights: Weights | None) -> Asked:
+def _open(model: str | None, dtype: str | None, weights: str | None) -> Asked:
     if is_server(model):
         assert model is not None
         if weights is not None:

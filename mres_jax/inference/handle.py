@@ -3,7 +3,7 @@
 import io
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from jax.typing import DTypeLike
@@ -22,7 +22,6 @@ from mres_jax.nn import use_int8
 from mres_jax.protocols import Answer, Clip, Item, Request, Sampling
 
 SHIPPED = "mres-tiny"
-Weights = Literal["int8"]
 Picture = str | os.PathLike[str] | bytes | np.ndarray | Image.Image
 Seen = Picture | Clip  # of a video, a path or its bytes will do
 
@@ -221,7 +220,7 @@ def load(
     *,
     dtype: DTypeLike | None = None,
     adapter: str | os.PathLike[str] | None = None,
-    weights: Weights | None = None,
+    weights: str | None = None,
     **options: Any,
 ) -> VLM:
     """Loads a model and returns its handle.
@@ -243,7 +242,7 @@ def load(
     Example:
       `mres_jax.load("Qwen2-VL-2B-Instruct").answer("bill.png", "What is the total?").text`
     """
-    if weights not in (None, *get_args(Weights)):
+    if weights not in (None, "int8"):
         raise ConfigError(
             f"load: no weights={weights!r}; 'int8' rounds them, None keeps them as they are."
         )

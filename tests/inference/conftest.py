@@ -56,7 +56,9 @@ def maker(request, makers) -> Maker:
     return makers[request.param]
 
 
-@pytest.fixture(scope="session", params=[tiny_qwen2_5_vl, tiny_qwen3_vl])
+@pytest.fixture(
+    scope="session", params=[pytest.param(tiny_qwen2_5_vl, marks=pytest.mark.slow), tiny_qwen3_vl]
+)
 def later(request) -> Maker:
     """Of later generations, which few tests need; less spread, since towers are a layer deeper."""
     return Maker(request.param(spread=3.0))

@@ -114,6 +114,7 @@ def test_a_handle_takes_clips_in_every_form(answerer, tmp_path):
         vlm.answer(tmp_path, "what is the total")
 
 
+@pytest.mark.slow
 def test_threads_that_ask_at_once_get_what_each_gets_alone():
     """The size at which two programs at once, on a CPU, spoil the smallest picture of a pack."""
     answerer = mres_jax.load().answerer

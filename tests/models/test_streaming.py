@@ -167,7 +167,9 @@ def test_what_is_written_in_parts_is_what_is_written_whole(theirs, ours, tmp_pat
     ]
 
 
-@pytest.mark.parametrize(("batch", "chunk"), [(12_000, 256), (2**30, 2**20)])
+@pytest.mark.parametrize(
+    ("batch", "chunk"), [(12_000, 256), pytest.param(2**30, 2**20, marks=pytest.mark.slow)]
+)
 def test_batches_and_chunks_do_not_matter(theirs, loaded, tmp_path, monkeypatch, batch, chunk):
     monkeypatch.setattr(orbax_arrays, "_BATCH_BYTES", batch)
     monkeypatch.setattr(orbax_arrays, "_CHUNK_BYTES", chunk)

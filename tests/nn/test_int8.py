@@ -82,7 +82,7 @@ def test_layers_apart_and_bfloat16_products_take_rounded_kernels():
 
 def test_weights_that_do_not_exist_are_refused():
     with pytest.raises(ConfigError, match=r"no weights='int4'; 'int8' rounds them"):
-        load(weights="int4")  # pyright: ignore[reportArgumentType]
+        load(weights="int4")
 
 
 def test_a_model_that_is_loaded_in_eight_bits_answers_nearly_as_before(tmp_path):

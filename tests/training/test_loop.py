@@ -33,15 +33,16 @@ def quiet(line: str) -> None:
     del line
 
 
-def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
-    whole = train(tiny_run(tmp_path / "whole", aux_loss_weight=1.0), log=quiet)
+@pytest.mark.parametrize("weight", [0.0, pytest.param(1.0, marks=pytest.mark.slow)])
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, weight):
+    whole = train(tiny_run(tmp_path / "whole", aux_loss_weight=weight), log=quiet)
 
     def stop_after_second(line: str) -> None:
         if line.startswith("step     2"):
             os.kill(os.getpid(), signal.SIGTERM)
 
     parts = CheckpointConfig(dir=str(tmp_path / "parts"))
-    run = tiny_run(tmp_path / "parts", checkpoint=parts, aux_loss_weight=1.0)
+    run = tiny_run(tmp_path / "parts", checkpoint=parts, aux_loss_weight=weight)
     first = train(run, log=stop_after_second)
     assert 2 <= first.step < 4
     second = train(run, log=quiet)

@@ -63,9 +63,10 @@ def test_chunks_have_the_gradients_of_the_whole(tied):
         head = module.attend if tied else module
         return next_token_sums(head, hidden, targets, mask, chunk=chunk).nll
 
-    plain = jax.grad(loss, argnums=(0, 1))(state, hidden, None)
+    gradient = jax.jit(jax.grad(loss, argnums=(0, 1)), static_argnums=2)
+    plain = gradient(state, hidden, None)
     for chunk in (1, 7, 14):  # 29 positions: a last chunk filled up, chunks that are skipped
-        cut = jax.grad(loss, argnums=(0, 1))(state, hidden, chunk)
+        cut = gradient(state, hidden, chunk)
         for one, other in zip(jax.tree.leaves(cut), jax.tree.leaves(plain), strict=True):
             # 12 products a score, 12 loss tokens a sum: a few roundings of 6e-8 of the largest
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-6 * jnp.abs(other).max())
@@ -85,8 +86,9 @@ def test_chunks_without_loss_tokens_are_not_scored():
 
 
 @pytest.fixture
-def heads() -> PatchHeads:
-    return PatchHeads(8, {"char": 5, "key": 3}, rngs=nnx.Rngs(0))
+def heads():
+    graphdef, state = nnx.split(PatchHeads(8, {"char": 5, "key": 3}, rngs=nnx.Rngs(0)))
+    return jax.jit(lambda features, labels: nnx.merge(graphdef, state)(features, labels))
 
 
 def make_case(patches: int = 12, width: int = 8):
