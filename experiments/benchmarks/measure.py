@@ -83,13 +83,19 @@ def write_result(
 
 
 def device_name() -> str:
-    """The device as a folder name: `cpu-amd-epyc-2-cores`, `nvidia-h200`."""
+    """The device as a folder name: `cpu-amd-epyc-2-cores-avx2`, `nvidia-h200`.
+
+    Processors of one name multiply matrices three times as fast with AVX-512 as without; a name
+    with nothing behind the cores has it.
+    """
     device = sys.modules["jax"].devices()[0] if "jax" in sys.modules else None
     name = device.device_kind if device else ""
     if device is None or device.platform == "cpu":
         info = pathlib.Path("/proc/cpuinfo")
-        found = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+        text = info.read_text() if info.exists() else ""
+        found = re.search(r"model name\s*: (.*)", text)
         name = f"cpu {found[1] if found else platform.machine()} {os.cpu_count()} cores"
+        name += " avx2" if " avx2" in text and " avx512f" not in text else ""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
