@@ -3,6 +3,7 @@
 Float32, random weights; what differs is the order of sums.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -37,9 +38,10 @@ FAMILIES = {
 
 
 class Asked(NamedTuple):
-    """Questions with their answers, and the answers to each alone."""
+    """Questions with their answers, in packs of a rung, and the answers to each alone."""
 
     tiny: testing.TinyModel
+    rung: Rung
     answerer: LocalAnswerer
     requests: list[Request]
     together: list[Answer]
@@ -61,13 +63,16 @@ def asked(request) -> Asked:
         for i, some in enumerate(items)
     ]
 
+    canvases = tiny.spec.canvas.shapes if tiny.spec.canvas else ()
+    large, small = (dataclasses.replace(rung, canvases=canvases) for rung in (TOGETHER, ALONE))
+
     def answers(rung, requests):
         answerer = LocalAnswerer(*tiny, ladder=(rung,), rows=(rung.max_examples,))
         return answerer, [some[0] for some in answerer.answer(requests, sampling=SAMPLING)]
 
-    answerer, together = answers(TOGETHER, requests)
-    _, alone = answers(ALONE, requests)
-    return Asked(tiny, answerer, requests, together, alone)
+    answerer, together = answers(large, requests)
+    _, alone = answers(small, requests)
+    return Asked(tiny, large, answerer, requests, together, alone)
 
 
 def test_prompts_in_one_pack_are_answered_as_each_alone(asked):
@@ -90,7 +95,7 @@ def test_the_learner_finds_the_sampler_s_probabilities_and_misses_them_without_t
         examples.append(with_answer(asked.answerer.prompt(request), answer.token_ids))
         end += len(examples[-1].tokens)
         sampled[end - len(answer.token_ids) - 1 : end - 1] = answer.logprobs
-    batch = TokenDecisions(pack(examples, TOGETHER), sampled, np.zeros_like(sampled))
+    batch = TokenDecisions(pack(examples, asked.rung), sampled, np.zeros_like(sampled))
     mask = np.asarray(batch.loss_mask)
     assert mask.sum() == sum(len(answer.token_ids) for answer in asked.together)
 
