@@ -18,6 +18,8 @@ from typing import NamedTuple
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "nightly.md"
 HEAD = ("suite", "jax", "result", "minutes", "date", "commit")
+# `make nightly ARGS=...` is not to reach the `make` of a suite.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "ARGS"))}
 HERE = "not gpu and not tpu and not parity"
 SUMMARY = re.compile(
     r"^=*\s*((?:\d+ (?:failed|passed)|\d+ steps over|\d+ cases).*?)(?: in [\d.]+s.*)?$"
@@ -64,6 +66,7 @@ def run(name: str, suite: Suite) -> tuple[bool, list[str]]:
         with subprocess.Popen(
             ["bash", "-c", line],
             cwd=ROOT,
+            env=ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
