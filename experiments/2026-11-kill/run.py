@@ -5,7 +5,6 @@ python experiments/2026-11-kill/run.py [--kills 10] [--seed 0]
 
 import argparse
 import itertools
-import json
 import pathlib
 import random
 import signal
@@ -14,9 +13,9 @@ import sys
 import tempfile
 import time
 
+from mres_jax.testing.runs import rows_without_clocks
+
 RUN = pathlib.Path(__file__).with_name("tiny.py")
-CLOCKED = ("seconds_per_step", "patches_per_s", "tokens_per_s", "flops_per_s", "mfu")
-CLOCKED += ("data_wait_share", "time")  # and all that ends in _seconds
 
 
 def start(directory: pathlib.Path, num_workers: int) -> subprocess.Popen[str]:
@@ -25,16 +24,6 @@ def start(directory: pathlib.Path, num_workers: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
     )
-
-
-def rows(directory: pathlib.Path) -> list[dict]:
-    """What the run wrote, without clocks."""
-    lines = (directory / "metrics.jsonl").read_text().splitlines()
-    content = [json.loads(line) for line in lines]
-    return [
-        {k: x for k, x in row.items() if k not in CLOCKED and not k.endswith("_seconds")}
-        for row in content
-    ]
 
 
 def finish(directory: pathlib.Path, num_workers: int) -> None:
@@ -60,7 +49,7 @@ def kill_one(directory: pathlib.Path, num_workers: int, rng: random.Random) -> s
     process.wait()
     if process.returncode != -signal.SIGKILL:
         return "had ended by itself"
-    return f"killed after {len(rows(directory))} steps in the log"
+    return f"killed after {len(rows_without_clocks(directory))} steps in the log"
 
 
 def main() -> None:
@@ -76,7 +65,7 @@ def main() -> None:
             num_workers = 2 if number == args.kills // 2 else 0
             print(f"{number + 1}, {num_workers} workers: {kill_one(cut, num_workers, rng)}")
         finish(cut, num_workers=1)
-        expected, seen = rows(whole), rows(cut)
+        expected, seen = rows_without_clocks(whole), rows_without_clocks(cut)
     places = [(row["epoch"], row["pack"]) for row in seen]
     assert places == sorted(set(places)), "a pack was repeated"
     for (epoch, pack), after in itertools.pairwise(places):

@@ -28,17 +28,10 @@ from mres_jax.errors import MresError
 from mres_jax.models.checkpoint_io import absolute
 from mres_jax.models.manifest import list_files, list_steps, step_directory
 from mres_jax.testing import tiny_run
+from mres_jax.testing.runs import rows_without_clocks
 from mres_jax.training import hosts, loop
 
 STEPS = {1: 16, 2: 8}  # of a lap, by processes
-CLOCKS = (
-    "_seconds",
-    "seconds_per_step",
-    "_per_s",
-    "data_wait_share",
-    "mfu",
-    "time",
-)  # ends of names
 BOUND = 600.0  # s until whoever still runs has failed; the machine is shared
 HEARTBEAT = 10  # s
 
@@ -208,13 +201,6 @@ def wait(pids: Sequence[int]) -> list[int]:
     return [codes[pid] for pid in pids]
 
 
-def rows(directory: pathlib.Path) -> list[dict[str, Any]]:
-    """What the run wrote, without clocks."""
-    lines = (directory / "metrics.jsonl").read_text().splitlines()
-    content = [json.loads(line) for line in lines]
-    return [{k: v for k, v in row.items() if not k.endswith(CLOCKS)} for row in content]
-
-
 class Lap:
     """One run from its first step to its last, however often it is killed on the way."""
 
@@ -298,7 +284,7 @@ def soak(args: argparse.Namespace, folder: pathlib.Path, say: Callable[[str], No
         lap = Lap(folder, processes, "whole")
         codes, _ = lap.round(None)
         assert codes == [0] * processes, (lap.folder / "log.0").read_text()
-        whole[processes] = rows(lap.directory)
+        whole[processes] = rows_without_clocks(lap.directory)
     counts: dict[str, int] = {}
     kills, laps, table = 0, 0, []
     while kills < args.kills and time.monotonic() < end:
@@ -318,7 +304,9 @@ def soak(args: argparse.Namespace, folder: pathlib.Path, say: Callable[[str], No
                 counts[kind] = counts.get(kind, 0) + 1
             table.append((laps, lap.processes, kind, first, lap.newest(), codes, f"{seconds:.1f}"))
             say(f"{kills:4d} kills  " + "  ".join(map(str, table[-1])))
-        for ours, theirs in zip(rows(lap.directory), whole[lap.processes], strict=True):
+        for ours, theirs in zip(
+            rows_without_clocks(lap.directory), whole[lap.processes], strict=True
+        ):
             names = [name for name in theirs if ours.get(name) != theirs[name]]
             assert not names, f"lap {laps}: step {ours['step']} differs in {', '.join(names)}"
         if args.csv:

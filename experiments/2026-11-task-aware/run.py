@@ -31,7 +31,7 @@ from mres_jax.resolution.task import (
     candidate_of,
     measure_task,
 )
-from mres_jax.resolution.task.formula import COMBINES, snap
+from mres_jax.resolution.task.formula import COMBINES, best_constant, snap
 
 SIZE = Size(256, 256)
 HEIGHTS = (8, 10, 12, 16, 20, 26, 34)  # of capitals, px
@@ -124,16 +124,6 @@ def left_out(tasks: list[MeasuredTask], others: Others, combine: str) -> list[in
     return found
 
 
-def constants(tasks: list[MeasuredTask], others: Others) -> list[int]:
-    """The candidate that errs least on the others, for each task."""
-    found = []
-    for task in tasks:
-        best = np.array([other.best for other in others(task)])
-        errors = [np.abs(best - i).mean() for i in range(len(task.candidates))]
-        found.append(int(np.argmin(errors)))
-    return found
-
-
 def blind(task: MeasuredTask) -> MeasuredTask:
     """A task whose complexity is not looked at."""
     return dataclasses.replace(task, complexity=np.ones_like(task.complexity))
@@ -152,7 +142,7 @@ def choices(tasks: list[MeasuredTask], held_out: str) -> dict[str, list[int]]:
     return {
         **{f"formula, {name}": left_out(tasks, others, name) for name in COMBINES},
         "formula, variance alone": alone,
-        "best constant": constants(tasks, others),
+        "best constant": [best_constant(others(task)) for task in tasks],
         "largest": [len(task.candidates) - 1 for task in tasks],
         "sweep, same rows": [task.best for task in tasks],
     }

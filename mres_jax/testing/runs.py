@@ -1,12 +1,24 @@
 """Training runs of seconds."""
 
 import dataclasses
+import json
 import os
+import pathlib
 from typing import Any
 
 from mres_jax.config import CheckpointConfig, Documents, OptimizerConfig, Run, Schedule
 from mres_jax.data.types import Rung
 from mres_jax.models.nativeres_llava.presets import mres_tiny
+
+# How the names of columns end that differ from run to run.
+CLOCKS = ("_seconds", "seconds_per_step", "_per_s", "data_wait_share", "mfu", "time")
+
+
+def rows_without_clocks(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """What a run wrote into its `metrics.jsonl`, for comparison with another of the same."""
+    lines = pathlib.Path(directory, "metrics.jsonl").read_text().splitlines()
+    content = [json.loads(line) for line in lines]
+    return [{k: v for k, v in row.items() if not k.endswith(CLOCKS)} for row in content]
 
 
 def tiny_run(directory: str | os.PathLike[str], *, steps: int = 4, **changes: Any) -> Run:

@@ -125,13 +125,14 @@ def leave_one_out(tasks: Sequence[MeasuredTask], *, combine: str = "product") ->
 
 def constant_error(tasks: Sequence[MeasuredTask]) -> list[int]:
     """The same for the one candidate that errs least on all other tasks: the honest rival."""
+    return _held_out(tasks, lambda others, task: best_constant(others))
 
-    def constant(others: Sequence[MeasuredTask], task: MeasuredTask) -> int:
-        best = np.array([other.best for other in others])
-        errors = [np.abs(best - i).mean() for i in range(len(task.candidates))]
-        return int(np.argmin(errors))
 
-    return _held_out(tasks, constant)
+def best_constant(tasks: Sequence[MeasuredTask]) -> int:
+    """Returns the one candidate that errs least on tasks, of equal ones the smallest."""
+    best = np.array([task.best for task in tasks])
+    errors = [np.abs(best - i).mean() for i in range(len(tasks[0].candidates))]
+    return int(np.argmin(errors))
 
 
 def _held_out(
