@@ -25,8 +25,8 @@ from mres_jax.data.rows import QuestionRow
 from mres_jax.evaluation.benchmarks import window_recall
 from mres_jax.geometry import Size
 from mres_jax.protocols import Answer, Request, Sampling
-from mres_jax.resolution.zoom import Window, window_around, window_size
-from mres_jax.scoring import exact_match, point_match, wilson_interval
+from mres_jax.resolution.zoom import Window, find_places, window_around, window_size
+from mres_jax.scoring import exact_match, point_in_box, wilson_interval
 
 
 class Setting(NamedTuple):
@@ -47,30 +47,33 @@ class Setting(NamedTuple):
     fine: int
 
 
+# Both passes together take a quarter of native's tokens at most, documents apart.
 FOUR_K, EIGHT_K = Size(270, 480), Size(540, 960)
 SETTINGS = {
     "documents": Setting("", None, 0.5, 96, 100),
     "desktop-4k": Setting("desktop", FOUR_K, 128, 62, 64),
-    "desktop-8k": Setting("desktop", EIGHT_K, 128, 250, 64),
-    "scene-4k": Setting("scene", FOUR_K, 0.25, 62, 32),
-    "scene-8k": Setting("scene", EIGHT_K, 0.25, 250, 128),
+    "desktop-8k": Setting("desktop", EIGHT_K, 128, 440, 64),
+    "scene-4k": Setting("scene", FOUR_K, 0.25, 94, 32),
+    "scene-8k": Setting("scene", EIGHT_K, 0.25, 380, 128),
 }
 ORACLE = "one-pass oracle window"
 
 
 def policies(setting: Setting) -> dict[str, str]:
     """Contestants by name; the window of the oracle differs by question."""
-    zoom = f"zoom,window={setting.window},coarse={setting.coarse},prompts=mres_tiny"
+    zoom = f"zoom,window={setting.window},coarse={setting.coarse}"
+    ecp = f"{zoom},source=gradient"
     return {
         "native": "native",
         "downsampled": f"budget:{setting.coarse}",
         "downsampled, as many tokens as ECP": f"budget:{setting.coarse + setting.fine}",
         ORACLE: "",
         "random window": f"{zoom},source=random",
-        "ECP": zoom,
-        "ECP, picture and window": f"{zoom},context=both",
-        "ECP, two windows": f"{zoom},candidates=2",
-        "ECP, two windows, surer answer": f"{zoom},candidates=2,join=best",
+        "ECP, the model says where": f"{zoom},prompts=mres_tiny",
+        "ECP": ecp,
+        "ECP, picture and window": f"{ecp},context=both",
+        "ECP, two windows": f"{ecp},candidates=2",
+        "ECP, two windows, surer answer": f"{ecp},candidates=2,join=best",
     }
 
 
@@ -106,7 +109,9 @@ def points_right(answer: Answer, question: Question) -> float:
         return 0.0
     first = answer.passes[0]
     (view,) = first.views
-    return point_match(first.text, question.box, view=view, coord_frame=first.coord_frame)
+    frame, picture = first.coord_frame, view.crop.size  # the first pass sees all of it
+    places = find_places(first.text, view=view, coord_frame=frame, picture=picture).places
+    return point_in_box(*places[0].centre, question.box) if places else 0.0
 
 
 def row_of(

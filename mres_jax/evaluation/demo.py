@@ -21,6 +21,7 @@ from mres_jax.evaluation.maps import draw_curve, draw_maps, maps_csv, table_csv
 from mres_jax.evaluation.pages import Page, write_pages
 from mres_jax.evaluation.plan import Plan, make_plan
 from mres_jax.evaluation.records import find_record, fingerprint
+from mres_jax.evaluation.second_look import QUESTIONS as LOOKS, SecondLook, look_twice
 from mres_jax.evaluation.summary import Summary, summarize, to_json
 from mres_jax.evaluation.trials import Tally, Trial, draw_questions, time_trials
 from mres_jax.files import write_together
@@ -28,7 +29,7 @@ from mres_jax.inference.answer import LocalAnswerer
 
 ROUND = 2 * len(BINS)  # questions: one of each type about a document of each cell
 QUESTIONS = 2 * ROUND  # unless the machine is too slow for the second round
-SECONDS = 200  # that rounds may take together, where nobody said how many questions
+SECONDS = 180  # that rounds may take together, where nobody said how many questions
 MIXED = tuple(BINS[12 * i % len(BINS)] for i in range(len(BINS)))  # so that a few are of all sizes
 LINE = 100  # characters
 SHOWN = 4  # the page of the picture: a wide invoice
@@ -81,11 +82,16 @@ def run_demo(
     voice.show(headers, rows, table_title(summary))
     voice.say(f"\n{len(pages)} documents in {out}/, asked one by one")
     trials = ask_pages(answerer, pages, plan, voice)
+    voice.progress("looking twice at pages of about 400 x 400 px")
+    looks = min(LOOKS, num_questions or LOOKS)
+    twice = look_twice(answerer, seed=seed, num_questions=looks, model_name=model_name)
+    voice.show(*tally_rows(twice.tallies), f"two looks: {looks} reading questions, one a page")
+    voice.say(f"\n{textwrap.fill(twice.line, LINE)}")
     voice.say(f"\n{textwrap.fill(closing_sentence(summary), LINE)}")
     shown = record if record and record.num_questions > summary.num_questions else summary
     if shown is record:
         voice.say(f"\n{textwrap.fill(compare_line(shown), LINE)}")
-    files = _draw_files(summary, shown, pages, trials, stride=answerer.spec.stride)
+    files = _draw_files(summary, shown, pages, trials, twice, stride=answerer.spec.stride)
     paths = write_together(out, files)
     return Result(pages, trials, summary, dict(zip(files, paths, strict=True)))
 
@@ -95,6 +101,7 @@ def _draw_files(
     shown: Summary,
     pages: Sequence[Page],
     trials: Sequence[Trial],
+    twice: SecondLook,
     *,
     stride: int,
 ) -> dict[str, bytes]:
@@ -103,6 +110,7 @@ def _draw_files(
     figures = {
         "maps.png": draw_maps(shown, note=source_of(shown, live=is_live)),
         "budgets.png": draw_curve(shown, note=source_of(shown, live=is_live)),
+        "zoom.png": twice.picture,
     }
     headers, rows = tally_rows([summary.of(policy) for policy in plan.table])
     html = make_explorer(
@@ -124,7 +132,7 @@ def _draw_files(
         "table.csv": table_csv(summary).encode(),
         "maps.csv": maps_csv(shown).encode(),
         "budgets.csv": table_csv(shown, timed=is_live).encode(),
-        "results.json": _results(summary, pages, trials).encode(),
+        "results.json": _results(summary, pages, trials, twice).encode(),
     }
 
 
@@ -145,6 +153,7 @@ def _made(
 _TITLES = {
     "maps.png": "Reading by size of the picture: native, one size for all, their difference",
     "budgets.png": "Exact match against mean visual tokens",
+    "zoom.png": "A second look: the window that the first one chose",
 }
 
 
@@ -222,11 +231,20 @@ def tally_rows(tallies: Sequence[Tally]) -> tuple[list[str], list[list[str]]]:
     return headers, rows
 
 
-def _results(summary: Summary, pages: Sequence[Page], trials: Sequence[Trial]) -> str:
+def _results(
+    summary: Summary, pages: Sequence[Page], trials: Sequence[Trial], twice: SecondLook
+) -> str:
     files = {page.question.id: page.path.name for page in pages}
     content = {
         "answers": to_json(summary),
         "closing": closing_sentence(summary),
+        "two_looks": {
+            "closing": twice.line,
+            "policies": [
+                row._asdict() | {"accuracy": {k: list(x) for k, x in row.accuracy.items()}}
+                for row in twice.tallies
+            ],
+        },
         "pages": [
             {
                 "file": files[trial.question.id],

@@ -16,6 +16,7 @@ from mres_jax.inference.show import draw_token_grid
 
 WIDTH = 9.0  # inches
 MARGIN, CAPTION, GAP, HEAD = 0.35, 0.48, 0.22, 0.95  # inches
+BETWEEN = 0.5  # two columns, inches
 MAX_PANEL = 2.0  # inches, height of one picture
 DETAIL, MAX_DETAIL = 0.40, 2.4  # inches, height and width of the answer's own pixels
 
@@ -43,26 +44,39 @@ class Panel(NamedTuple):
 
 
 def draw_policies(
-    panels: Sequence[Panel], *, question: str, expected: str, stride: int, note: str = ""
+    panels: Sequence[Panel],
+    *,
+    question: str,
+    expected: str,
+    stride: int,
+    note: str = "",
+    columns: int = 1,
 ) -> bytes:
     """Returns a PNG: one picture under several policies, as the model received it, enlarged.
 
     Args:
-      panels: from top to bottom.
+      panels: from left to right, then from top to bottom.
       question: that was asked.
       expected: its answer.
       stride: side of one visual token, px; the ruling shows it.
       note: small print at the foot.
+      columns: panels side by side.
     """
-    sizes = [_panel_size(panel.pixels) for panel in panels]
-    height = HEAD + sum(h + CAPTION + GAP for h, _ in sizes) + (0.25 if note else 0.0)
+    wide = (WIDTH - 2 * MARGIN - (columns - 1) * BETWEEN) / columns
+    rows = [panels[i : i + columns] for i in range(0, len(panels), columns)]
+    tall = [max(_panel_size(panel.pixels, wide)[0] for panel in row) for row in rows]
+    height = HEAD + sum(h + CAPTION + GAP for h in tall) + (0.25 if note else 0.0)
     with mpl.rc_context({"font.family": FONT, "svg.fonttype": "none"}):
         figure = Figure(figsize=(WIDTH, height), dpi=150, facecolor="white")
-        _head(figure, height, question, expected)
+        said = f"written there: {expected}     ruling: visual tokens"
+        if any(panel.detail is not None for panel in panels):
+            said += "     right: where it is written"
+        _head(figure, height, question, said)
         top = height - HEAD
-        for panel, (rows, columns) in zip(panels, sizes, strict=True):
-            _panel(figure, panel, stride, (MARGIN, top - rows, columns, rows), height)
-            top -= rows + CAPTION + GAP
+        for row, row_height in zip(rows, tall, strict=True):
+            for i, panel in enumerate(row):
+                _panel(figure, panel, stride, (MARGIN + i * (wide + BETWEEN), top, wide), height)
+            top -= row_height + CAPTION + GAP
         if note:
             _text(figure, height, MARGIN, 0.2, note, size=7.5, color=FAINT)
         buffer = io.BytesIO()
@@ -70,28 +84,26 @@ def draw_policies(
     return buffer.getvalue()
 
 
-def _panel_size(pixels: np.ndarray) -> tuple[float, float]:
-    """Height and width of a picture on the page, inches."""
+def _panel_size(pixels: np.ndarray, wide: float) -> tuple[float, float]:
+    """Height and width of a picture in a column of that width, inches."""
     height, width = pixels.shape[:2]
-    scale = min((WIDTH - 2 * MARGIN) / width, MAX_PANEL / height)
+    scale = min(wide / width, MAX_PANEL / height)
     return height * scale, width * scale
 
 
-def _head(figure: Figure, height: float, question: str, expected: str) -> None:
+def _head(figure: Figure, height: float, question: str, said: str) -> None:
     title = textwrap.shorten(question, 90, placeholder=" ...")
     _text(figure, height, MARGIN, height - 0.42, title, size=13, weight="bold")
-    said = f"written there: {expected}     ruling: visual tokens     right: where it is written"
     _text(figure, height, MARGIN, height - 0.70, said, size=8.5, color=FAINT)
 
 
 def _panel(
-    figure: Figure,
-    panel: Panel,
-    stride: int,
-    place: tuple[float, float, float, float],
-    height: float,
+    figure: Figure, panel: Panel, stride: int, place: tuple[float, float, float], height: float
 ) -> None:
-    left, bottom, columns, rows = place
+    """Draws at `place`: left and upper edge, and width of the column."""
+    left, top, wide = place
+    rows, columns = _panel_size(panel.pixels, wide)
+    bottom = top - rows
     axes = figure.add_axes((left / WIDTH, bottom / height, columns / WIDTH, rows / height))
     zoom = max(1, round(150 * columns / panel.pixels.shape[1]))
     axes.imshow(draw_token_grid(panel.pixels, stride, zoom=zoom, strength=0.3))
@@ -103,15 +115,15 @@ def _panel(
     _text(figure, height, left + 2.3, bottom - 0.21, said, size=10, weight="bold", color=colour)
     _text(figure, height, left, bottom - 0.42, _cost(panel), size=8.5, color=FAINT)
     if panel.detail is not None:
-        _detail(figure, panel.detail, bottom - 0.46, height)
+        _detail(figure, panel.detail, left + wide, bottom - 0.46, height)
 
 
-def _detail(figure: Figure, pixels: np.ndarray, bottom: float, height: float) -> None:
+def _detail(figure: Figure, pixels: np.ndarray, right: float, bottom: float, height: float) -> None:
     """The answer's own pixels, large, at the right under the picture."""
     rows, columns = pixels.shape[:2]
     tall = min(DETAIL, MAX_DETAIL * rows / columns)
     wide = tall * columns / rows
-    place = ((WIDTH - MARGIN - wide) / WIDTH, bottom / height, wide / WIDTH, tall / height)
+    place = ((right - wide) / WIDTH, bottom / height, wide / WIDTH, tall / height)
     axes = figure.add_axes(place)
     axes.imshow(pixels, interpolation="nearest", aspect="auto")
     _frame(axes)

@@ -19,6 +19,7 @@ from mres_jax.inference import cost
 from mres_jax.inference.allocators import Allocators
 from mres_jax.inference.generate import ROWS, Completion, Generator
 from mres_jax.inference.ladder import Ladders, default_ladders
+from mres_jax.inference.pointing import places_text, relevance_map
 from mres_jax.inference.reduction import TokenReduction
 from mres_jax.inference.text_stream import TextStream
 from mres_jax.protocols import Answer, Cost, Request, Sampling, extent_of
@@ -117,11 +118,58 @@ class LocalAnswerer:
             functools.partial(self._answer_once, listen=listen),
             requests,
             policy=self.policy,
+            point=self.point,
             coord_frame=self.spec.coord_frame,
             n=n,
             sampling=sampling or Sampling(),
             seed=seed,
         )
+
+    def point(self, requests: Sequence[Request]) -> list[Answer]:
+        """Returns for each request the places that the model's answer to it hangs on.
+
+        The text names up to `pointing.PLACES` of them, `(x, y)` in the model's coordinates, the one
+        that matters most first; nothing is generated. See `mres_jax.inference.pointing`.
+
+        Raises:
+          PolicyError: requests with other than one view; visual tokens that are no grid, or that
+            are reduced.
+          MresError: as `answer`.
+        """
+        if self.reduction is not None:
+            raise PolicyError(
+                "policy zoom: source=gradient needs all visual tokens, but the answerer drops some "
+                f"({self.reduction.method}). Use source=model."
+            )
+        answers: list[Answer | None] = [None] * len(requests)
+        for at in range(0, len(requests), WINDOW):
+            prompts = self._prompts(requests[at : at + WINDOW], Sampling(max_new_tokens=1))
+            for plan in self.ladders.plan([prompt.example.size for prompt in prompts]):
+                here = [prompts[i] for i in plan.indices]
+                for i, answer in zip(plan.indices, self._point(here, plan.rung), strict=True):
+                    answers[at + i] = answer
+        return [answer for answer in answers if answer is not None]
+
+    def _point(self, prompts: Sequence["_Prompt"], rung: Rung) -> list[Answer]:
+        rung = narrowed(rung, [c for prompt in prompts for c in prompt.example.canvases])
+        packed = pack([prompt.example for prompt in prompts], rung)
+        found, ms = self.generator.relevance(packed, rung=rung)
+        host_ms = sum(prompt.host_ms for prompt in prompts)
+        answers = []
+        for prompt, relevance in zip(prompts, found, strict=True):
+            if len(prompt.example.views) != 1:
+                raise PolicyError(
+                    f"request {prompt.id!r}: source=gradient points into one view, but there are "
+                    f"{len(prompt.example.views)}."
+                )
+            (view,) = prompt.example.views
+            text = places_text(
+                relevance_map(relevance, view, self.spec), view, self.spec.coord_frame
+            )
+            none = Completion((), (), (), "stop")
+            times = {"host": host_ms, "gradient": ms}
+            answers.append(self._to_answer(prompt, none, text, times, is_reversed=True))
+        return answers
 
     def _check_one_pass(self, requests: Sequence[Request]) -> None:
         for text in dict.fromkeys(request.policy or self.policy for request in requests):
@@ -140,20 +188,25 @@ class LocalAnswerer:
         seed: int,
         listen: Listener | None = None,
     ) -> list[list[Answer]]:
-        policies = self._policies(requests)
+        self._policies(requests)  # all of them before any is answered
         answers: list[list[Answer]] = []
         for at in range(0, len(requests), WINDOW):
-            prompts = []
-            for request in requests[at : at + WINDOW]:
-                try:
-                    policy = policies[request.policy or self.policy]
-                    prompts.append(self._prepare(request, policy, sampling))
-                except MresError as error:
-                    if len(requests) == 1:
-                        raise
-                    raise type(error)(f"request {request.id!r}: {error}") from None
+            prompts = self._prompts(requests[at : at + WINDOW], sampling)
             answers += self._answer_window(prompts, n, sampling, seed, _shifted(listen, at))
         return answers
+
+    def _prompts(self, requests: Sequence[Request], sampling: Sampling) -> list["_Prompt"]:
+        policies = self._policies(requests)
+        prompts = []
+        for request in requests:
+            try:
+                policy = policies[request.policy or self.policy]
+                prompts.append(self._prepare(request, policy, sampling))
+            except MresError as error:
+                if len(requests) == 1:
+                    raise
+                raise type(error)(f"request {request.id!r}: {error}") from None
+        return prompts
 
     def check(self, request: Request, max_new_tokens: int) -> int:
         """Returns the tokens of a prompt without making it: pictures are not resized.
@@ -302,17 +355,24 @@ class LocalAnswerer:
         return answers
 
     def _to_answer(
-        self, prompt: "_Prompt", completion: Completion, text: str, ms: dict[str, float]
+        self,
+        prompt: "_Prompt",
+        completion: Completion,
+        text: str,
+        ms: dict[str, float],
+        *,
+        is_reversed: bool = False,
     ) -> Answer:
         example, config = prompt.example, self.model.config
         seen = example.num_visual_tokens
         visual_tokens = seen if self.reduction is None else self.reduction.keep(seen)
         num_tokens = len(example.tokens) - (seen - visual_tokens)
         new_tokens = len(completion.token_ids)
+        prefill_flops = cost.relevance_flops if is_reversed else cost.prefill_flops
         flops = (
             prompt.look_flops
             + cost.encoder_flops(config, example.grids, moving=_moving_patches(example))
-            + cost.prefill_flops(config.text_config, num_tokens)
+            + prefill_flops(config.text_config, num_tokens)
             + cost.decode_flops(config.text_config, num_tokens, new_tokens)
         )
         return Answer(

@@ -39,6 +39,16 @@ def prefill_flops(config: TextConfig, num_tokens: int) -> float:
     return text_flops(config, [num_tokens], 1)
 
 
+def relevance_flops(config: TextConfig, num_tokens: int) -> float:
+    """FLOPs of a prefill and of its reverse down to the visual tokens.
+
+    The reverse takes every product of weights once, since the weights' own gradients are not asked
+    for, and both of attention's twice.
+    """
+    forward = prefill_flops(config, num_tokens)
+    return forward + forward + _attention(config) * num_tokens * (num_tokens + 1) // 2
+
+
 def decode_flops(config: TextConfig, prompt_tokens: int, new_tokens: int) -> float:
     """FLOPs of generating `new_tokens` after a prefill, which has scored the first of them."""
     steps = max(new_tokens - 1, 0)

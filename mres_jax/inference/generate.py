@@ -90,6 +90,12 @@ class Prompts(NamedTuple):
         ]
         return cls(*(np.asarray(x, np.int32) for x in (starts, lengths, after)))
 
+    def last(self, rung: Rung) -> np.ndarray:
+        """`int32 [s]`, the last position of each prompt; 0 for examples that are not there."""
+        last = np.zeros(rung.max_examples, np.int32)
+        last[: len(self.starts)] = self.starts + self.lengths - 1
+        return last
+
 
 class Generator:
     """Runs one model over packs of prompts."""
@@ -159,15 +165,45 @@ class Generator:
         with ONE_AT_A_TIME:
             return self._generate(pack, prompts, request_ids, rung, sampling, n, seed, watch)
 
+    def relevance(self, pack: Pack, *, rung: Rung) -> tuple[list[np.ndarray], float]:
+        """Returns how much each visual token of each prompt matters to what follows the prompt.
+
+        That is the norm of the gradient of the log-probability of the token that greedy decoding
+        would draw first, taken at the visual token and at what is added for it later (DeepStack).
+
+        Args:
+          pack: prompts only, made for `rung`.
+          rung: static lengths of the pack.
+
+        Returns:
+          `float32 [v]` for each prompt, its visual tokens in their order; and the ms that it took.
+
+        Raises:
+          RunError: a gradient is not a number.
+        """
+        prompts = Prompts.of(pack)
+        pack = pack._replace(patch_labels={})
+        active = np.arange(rung.max_examples) < len(prompts.starts)
+        with ONE_AT_A_TIME:
+            model, _, run = arrange(self.model)
+            last = prompts.last(rung)
+            found, ms = _timed(run.relevance, *model, pack, last, active, self.forbidden)
+        if not np.isfinite(found).all():
+            raise RunError(
+                "generate: the gradient of a visual token is not a number. Check the weights, or "
+                "compute in float32 or bfloat16."
+            )
+        index, owner, found = map(np.asarray, (pack.visual_index, pack.segment_ids, found))
+        seen = [(owner == i + 1) & (index != TEXT) for i in range(len(prompts.starts))]
+        return [found[index[where]] for where in seen], ms
+
     def _generate(self, pack, prompts, request_ids, rung, sampling, n, seed, watch):
         model, decoding, run = arrange(self.model)
         visual, vision_ms = _timed(run.encode, *model, pack)
         if self.reduce is not None:
             pack, visual = self.reduce(pack, visual)
             prompts = Prompts.of(pack)
-        last = np.zeros(rung.max_examples, np.int32)
-        last[: len(request_ids)] = prompts.starts + prompts.lengths - 1
-        packed, prefill_ms = _timed(run.prefill, *model, pack, visual, last)
+        packed, prefill_ms = _timed(run.prefill, *model, pack, visual, prompts.last(rung))
         rows = [(i, sample) for i in range(len(request_ids)) for sample in range(n)]
         done, decode_ms = [], 0.0
         for at in range(0, len(rows), self.rows[-1]):

@@ -53,6 +53,7 @@ class Programs(NamedTuple):
     prefill: Any
     start: Any
     decode: Any
+    relevance: Any
 
 
 @functools.cache
@@ -69,6 +70,7 @@ def jitted(options: tuple[tuple[str, Any], ...] = ()) -> Programs:
             static_argnames=("greedy", "filtered"),
             donate_argnames="cache",
         ),
+        relevance=jit(_relevance, static_argnums=0),
     )
 
 
@@ -94,6 +96,27 @@ def _prefill(
     model = nnx.merge(graphdef, state)
     hidden, keys, values = model.prefill(pack, visual)
     return model.logits(hidden[last]), keys, values
+
+
+def _relevance(
+    graphdef,
+    state,
+    pack: Pack,
+    last: Int[Array, " s"],
+    active: Bool[Array, " s"],
+    forbidden: Bool[Array, " V"],
+) -> Float[Array, " v"]:
+    """How much each visual token moves the likeliest token after its prompt: a gradient's norm."""
+    model = nnx.merge(graphdef, state)
+
+    def score(visual: Visual) -> Float[Array, ""]:
+        logits = model.logits(model.hidden(pack, visual)[last])
+        best = jax.nn.log_softmax(jnp.where(forbidden, -jnp.inf, logits)).max(-1)
+        return jnp.where(active, best, 0.0).sum()
+
+    slopes = jax.tree.leaves(jax.grad(score)(model.encode(pack)))  # `[v e]`, DeepStack `[l v e]`
+    squares = [jnp.square(x.astype(jnp.float32)).sum(-1) for x in slopes]
+    return jnp.sqrt(sum(x.reshape(-1, x.shape[-1]).sum(0) for x in squares))
 
 
 def _start(

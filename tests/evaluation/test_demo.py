@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import textwrap
 import types
 
 import numpy as np
@@ -13,15 +14,17 @@ import mres_jax.evaluation.demo as demo_module
 import mres_jax.evaluation.summary
 from mres_jax.data.images import decode_image
 from mres_jax.errors import MresError, PolicyError
+from mres_jax.evaluation import second_look
 from mres_jax.evaluation.asked_pages import Voice, shown
 from mres_jax.evaluation.demo import run_demo
 from mres_jax.evaluation.explorer import other_policies, slider_policies
 from mres_jax.evaluation.pages import write_pages
 from mres_jax.evaluation.plan import make_plan
 from mres_jax.evaluation.summary import from_json, to_json
-from mres_jax.evaluation.trials import NO_PICTURE
+from mres_jax.evaluation.trials import NO_PICTURE, Tally
 from mres_jax.geometry import Size
 from mres_jax.inference.answer import LocalAnswerer
+from mres_jax.scoring import wilson_interval
 from mres_jax.testing.tiny import tiny_qwen2_vl
 
 FILES = {
@@ -29,6 +32,7 @@ FILES = {
     "policies.png",
     "maps.png",
     "budgets.png",
+    "zoom.png",
     "table.csv",
     "maps.csv",
     "budgets.csv",
@@ -69,7 +73,7 @@ def test_eight_pages_are_on_disk_as_png_and_jpeg_and_are_what_was_asked_about(de
 
 
 def test_the_table_comes_first_then_the_pages_then_one_sentence(demo):
-    result, _, lines, ((headers, rows, title),) = demo
+    result, _, lines, ((headers, rows, title), _) = demo
     plan = result.summary.plan
     assert headers[0] == "policy"
     assert headers[3:] == ["visual tokens", "retention ratio", "MFLOPs", "ms"]
@@ -92,6 +96,34 @@ def test_the_results_hold_the_numbers_that_were_shown_and_are_a_record(demo):
     assert to_json(read) == to_json(result.summary) == content["answers"]
     assert read.num_questions == 3
     assert len(read.tallies) == len(read.plan.everything)
+
+
+def test_two_looks_come_with_their_controls_and_their_cost(demo):
+    _, out, lines, (_, (_, rows, title)) = demo
+    assert [row[0] for row in rows] == list(second_look.POLICIES)
+    assert title == "two looks: 3 reading questions, one a page"
+    told = json.loads((out / "results.json").read_text())["two_looks"]
+    assert textwrap.fill(told["closing"], 100) == lines[-2].strip()
+    tokens = {row["policy"]: row["visual_tokens"] for row in told["policies"]}
+    assert tokens[second_look.ZOOM] > tokens[second_look.ONCE]
+    assert tokens[second_look.ZOOM] > tokens[second_look.CHANCE]
+
+
+def tally_of(policy: str, right: int, tokens: float) -> Tally:
+    return Tally(policy, 24, {"rc": wilson_interval(right, 24)}, tokens, 0.5, 1e9, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("by_chance", "verdict"),
+    [(3, "so it is the place that counts"), (16, "which so few questions do not tell apart")],
+)
+def test_the_sentence_on_two_looks_says_what_the_numbers_say(by_chance, verdict):
+    right = {"native": (22, 400), second_look.ONCE: (5, 90), second_look.SAME: (20, 185)}
+    right |= {second_look.ZOOM: (19, 188), second_look.CHANCE: (by_chance, 99)}
+    line = second_look.second_look_line(tuple(tally_of(p, *x) for p, x in right.items()))
+    assert verdict in line
+    assert "reads 0.79 [0.60, 0.91] of 24 values at 188 visual tokens" in line
+    assert "one look at 185 tokens reads 0.83 (-0.04 for two), native 0.92 at 400." in line
 
 
 def test_every_page_was_asked_under_every_policy_of_the_explorer(demo):

@@ -21,6 +21,8 @@ from mres_jax.resolution.zoom.windows import window_around, window_size
 FIND = Sampling(max_new_tokens=128)  # of the first pass
 DRAW = Sampling(temperature=1.0, max_new_tokens=128)  # of further candidates
 Once = Callable[..., list[list[Answer]]]  # an answerer's `answer`, for policies of one pass
+Point = Callable[[Sequence[Request]], list[Answer]]  # places as text, see `LocalAnswerer.point`
+AS_ASKED = ZoomPrompts(name="as asked", find="{question}")
 
 
 class ZoomAnswerer:
@@ -50,6 +52,7 @@ class ZoomAnswerer:
             requests,
             policy=self.policy,
             extract=self.extractor.answer,
+            point=getattr(self.extractor, "point", None),
             coord_frame=getattr(getattr(self.extractor, "spec", None), "coord_frame", None),
             n=n,
             sampling=sampling or Sampling(),
@@ -66,6 +69,7 @@ def answer_in_passes(
     sampling: Sampling,
     seed: int,
     extract: Once | None = None,
+    point: Point | None = None,
     coord_frame: str | None = None,
 ) -> list[list[Answer]]:
     """Answers requests, those with a `zoom` policy in two passes, in the order of the requests.
@@ -78,6 +82,7 @@ def answer_in_passes(
       sampling: of the answers; the first pass is greedy.
       seed: of drawn tokens and of windows by chance.
       extract: makes the first pass; `once` when None.
+      point: makes it under `source=gradient`; None where there are no gradients.
       coord_frame: how the first model writes coordinates, for its prompts.
 
     Raises:
@@ -98,14 +103,27 @@ def answer_in_passes(
         here = [i for i, other in enumerate(texts) if other == text]
         some = [requests[i] for i in here]
         find = functools.partial(extract or once, seed=seed)
-        finder = _Finder(find, zoom, load_prompts(zoom.prompts), coord_frame, seed)
-        _put(answers, here, _look_closely(ask, some, zoom, finder.find(some), finder.prompts))
+        prompts = load_prompts(zoom.prompts)
+        if zoom.source == "gradient":
+            finder = _Finder(_pointer(point, zoom), zoom, AS_ASKED, coord_frame, seed)
+        else:
+            finder = _Finder(find, zoom, prompts, coord_frame, seed)
+        _put(answers, here, _look_closely(ask, some, zoom, finder.find(some), prompts))
     return answers
 
 
 def _put(answers: list[list[Answer]], places: Sequence[int], some: list[list[Answer]]) -> None:
     for i, here in zip(places, some, strict=True):
         answers[i] = here
+
+
+def _pointer(point: Point | None, zoom: Zoom) -> Once:
+    if point is None:
+        raise PolicyError(
+            f"policy {zoom}: source=gradient needs the gradients of a model in this process, which "
+            "a server does not send. Use source=model, or load the weights."
+        )
+    return lambda requests, **_: [[answer] for answer in point(requests)]
 
 
 class Found(NamedTuple):
@@ -140,7 +158,9 @@ class _Finder:
         answers = [list(some) for some in self.ask(first, n=1, sampling=FIND)]
         found = [self._read(a, size) for a, size in zip(answers, sizes, strict=True)]
         few = [i for i, each in enumerate(found) if len(each.boxes) < self.zoom.candidates]
-        if self.zoom.candidates > 1 and few:  # the first answer named too few: draw others
+        if (
+            self.zoom.source == "model" and self.zoom.candidates > 1 and few
+        ):  # the first answer named too few: draw others
             others = self.ask([first[i] for i in few], n=self.zoom.candidates - 1, sampling=DRAW)
             for i, more in zip(few, others, strict=True):
                 found[i] = self._read([*answers[i], *more], sizes[i])

@@ -86,8 +86,10 @@ class Zoom(Policy):
     `zoom,context=both,fine=1280` for questions about scenes.
 
     Reference:
-      Lee et al., 2025, arXiv:2507.10202 (ECP). Ours: `candidates` and `join`, since one window
-      cannot hold two things that are to be compared; the full picture where no place was found.
+      Lee et al., 2025, arXiv:2507.10202 (ECP); `source=gradient`: Zhang et al., 2025,
+      arXiv:2502.17422, see `mres_jax.inference.pointing`. Ours: `candidates` and `join`, since one
+      window cannot hold two things that are to be compared; the full picture where no place was
+      found.
 
     Attributes:
       window: up to 1 a share of each side, above 1 the side of a square in px.
@@ -98,7 +100,8 @@ class Zoom(Policy):
       join: several windows are shown together (`views`) or one by one, where the answer with the
         highest mean log-probability counts (`best`).
       prompts: words of the first pass: a name of `prompts/`, or a JSON file.
-      source: who finds the place: the `model`, or chance (`random`, a control).
+      source: who finds the place: what the `model` says; the `gradient` of its answer's first
+        token, for models that read and cannot point; or chance (`random`, a control).
       fallback: without a usable place: the whole picture (`full`), or an `error`.
       compat: `release` has the defects of the released code: with a window in px, places are scaled
         by its side instead of the picture's, chance leans to the lower right, and a first pass
@@ -126,7 +129,7 @@ class Zoom(Policy):
             )
         _one_of(self.name, "context", self.context, ("crop", "both"))
         _one_of(self.name, "join", self.join, ("views", "best"))
-        _one_of(self.name, "source", self.source, ("model", "random"))
+        _one_of(self.name, "source", self.source, ("model", "gradient", "random"))
         _one_of(self.name, "fallback", self.fallback, ("full", "error"))
         _one_of(self.name, "compat", self.compat, ("none", "release"))
         for key in ("coarse", "candidates", "fine"):
