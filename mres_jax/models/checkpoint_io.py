@@ -223,8 +223,8 @@ def _clean_failure(directory: epath.Path) -> Iterator[None]:
     """Removes what a failed save left, and says in one line why it failed."""
     try:
         _remove(directory)
+        _barrier("cleared")  # before it, process 0 may delete what another makes
         directory.mkdir(parents=True, exist_ok=True)
-        _barrier("cleared")
         yield
     except Exception as error:
         _remove(directory, settle=True)

@@ -25,6 +25,7 @@ from mres_jax.config import (
 )
 from mres_jax.data.types import Rung
 from mres_jax.errors import CheckpointError, RunError
+from mres_jax.models import checkpoint_io
 from mres_jax.models.manifest import DamagedError, list_files, list_steps, read_manifest
 from mres_jax.models.nativeres_llava.config import NativeResLlavaConfig
 from mres_jax.models.registry import FAMILIES, load_model
@@ -217,6 +218,15 @@ def test_saves_that_were_cut_short_are_passed_over_and_cleared(copy):
     save_checkpoint(copy, make_trees(), step=60, config=CONFIG)
     assert list_steps(epath.Path(copy)) == [10, 20, 30, 60]
     assert list_steps(epath.Path(copy), complete=False) == []
+
+
+def test_no_process_makes_a_folder_that_process_0_may_still_clear(tmp_path, monkeypatch):
+    target, seen = tmp_path / "step_00000001", []
+    monkeypatch.setattr(
+        checkpoint_io, "_barrier", lambda name: seen.append((name, target.exists()))
+    )
+    save_checkpoint(tmp_path, make_trees(), step=1, config=CONFIG)
+    assert seen == [("cleared", False), ("saved", True)]
 
 
 def test_the_last_steps_are_kept(tmp_path):
