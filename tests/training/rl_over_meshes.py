@@ -8,10 +8,11 @@ mesh. `moved` is a whole run of two steps, answered by a stand-in: its metrics o
 those of a run whose first step is taken on a mesh of four. DIR is for the runs.
 """
 
-import dataclasses
+import contextlib
 import json
 import pathlib
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from jax.sharding import Mesh
 from over_meshes import check_spread, print_rows, set_up_devices
 
 from mres_jax import testing
-from mres_jax.config import BackboneTraining, MeshConfig, OptimizerConfig
+from mres_jax.config import AllocatorRun, BackboneTraining, MeshConfig, OptimizerConfig
 from mres_jax.resolution.allocator.beta import Beta
 from mres_jax.testing.allocator_runs import (
     WIDTH,
@@ -61,19 +62,41 @@ def draw_updates(run) -> Updates:
 def record_updates(run, parts) -> Updates:
     """What both learn from in a run on one device."""
     updates: Updates = []
-    update = rl_parts.Learning.update
 
-    def note(self: rl_parts.Learning, batches: Any) -> Any:
+    def note(_: rl_parts.Learning, batches: Sequence[Any]) -> None:
         kind = "allocator" if isinstance(batches[0], Decisions) else "backbone"
         updates.append((kind, list(batches)))
+
+    with watching(note):
+        loop.train_allocator(run, parts=parts, log=lambda line: None)
+    return updates
+
+
+@contextlib.contextmanager
+def watching(note: Callable[[rl_parts.Learning, Sequence[Any]], None]) -> Iterator[None]:
+    """Has every update noted before it is taken."""
+    update = rl_parts.Learning.update
+
+    def noted(self: rl_parts.Learning, batches: Any) -> Any:
+        note(self, batches)
         return update(self, batches)
 
-    rl_parts.Learning.update = note
+    rl_parts.Learning.update = noted
     try:
-        loop.train_allocator(run, parts=parts, log=lambda line: None)
+        yield
     finally:
         rl_parts.Learning.update = update
-    return updates
+
+
+def learning_both(folder: pathlib.Path, **changes: Any) -> tuple[AllocatorRun, rl_parts.Parts]:
+    """A run whose backbone learns too, paid for what tells answers apart."""
+    tiny = testing.tiny_qwen2_vl(spread=2.0)
+    pay, rows = folder / "pay.py", write_questions(folder, count=8)
+    pay.write_text(EVEN)
+    learning = BackboneTraining(optimizer=OptimizerConfig(learning_rate=1e-3))
+    settings = {"prompts": 8, "reward": f"{pay}:pay", "backbone_training": learning} | changes
+    run = tiny_allocator_run(folder / "run", rows, **settings)
+    return run, rl_parts.Parts(tiny.model, tiny.spec, tiny.tokenizer, MeanEyes())
 
 
 def losses(run, parts, updates: Updates, mesh: Mesh | None) -> list[float]:
@@ -120,17 +143,12 @@ def main(kind: str, directory: str, *sizes: str) -> None:
         moved(folder)
         return
     set_up_devices()
-    rows = write_questions(folder, count=8)
-    run = tiny_allocator_run(folder / "run", rows, prompts=8, clips_per_pack=2)
     if kind == "allocator":
-        parts, updates = None, draw_updates(run)
+        rows = write_questions(folder, count=8)
+        run, parts = tiny_allocator_run(folder / "run", rows, prompts=8, clips_per_pack=2), None
+        updates = draw_updates(run)
     else:
-        tiny = testing.tiny_qwen2_vl(spread=2.0)
-        parts = rl_parts.Parts(tiny.model, tiny.spec, tiny.tokenizer, MeanEyes())
-        learning = BackboneTraining(optimizer=OptimizerConfig(learning_rate=1e-3))
-        pay = folder / "pay.py"
-        pay.write_text(EVEN)
-        run = dataclasses.replace(run, reward=f"{pay}:pay", backbone_training=learning)
+        run, parts = learning_both(folder, clips_per_pack=2)
         updates = record_updates(run, parts)
     print_rows(lambda mesh: losses(run, parts, updates, mesh), sizes)
 
