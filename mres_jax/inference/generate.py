@@ -194,7 +194,7 @@ class Generator:
                 "compute in float32 or bfloat16."
             )
         index, owner, found = map(np.asarray, (pack.visual_index, pack.segment_ids, found))
-        seen = [(owner == i + 1) & (index != TEXT) for i in range(len(prompts.starts))]
+        seen = [(owner == i + 1) & (index >= 0) for i in range(len(prompts.starts))]
         return [found[index[where]] for where in seen], ms
 
     def _generate(self, pack, prompts, request_ids, rung, sampling, n, seed, watch):

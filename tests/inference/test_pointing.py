@@ -20,6 +20,7 @@ from mres_jax.inference.remote import RemoteAnswerer
 from mres_jax.protocols import Request, Sampling
 from mres_jax.resolution.zoom import find_places
 from mres_jax.scoring import COORD_FRAMES
+from mres_jax.testing import tiny_llava, tiny_llava_hr, tiny_llava_next, tiny_smolvlm
 
 RUNG = Rung(max_patches=128, max_tokens=256, max_views=8, max_examples=4)
 LADDER = (Rung(max_patches=256, max_tokens=384, max_views=8, max_examples=4),)
@@ -197,6 +198,16 @@ def test_who_has_no_gradients_says_so(makers):
     )
     with pytest.raises(PolicyError, match=r"drops some \(tome\)"):
         fewer.answer([asked()])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [tiny_llava, tiny_llava_next, tiny_llava_hr, tiny_smolvlm])
+def test_every_other_family_points_into_the_whole_picture(make):
+    """Towers of one size, tiles with ends of rows, two pathways, numbered squares."""
+    ((answer,),) = LocalAnswerer(*make()).answer([asked()], sampling=Sampling(max_new_tokens=2))
+    first, second = answer.passes
+    assert (answer.note, second.views[0].crop.size) == ("", Size(35, 45))
+    assert first.text.startswith("(")
 
 
 def test_several_views_are_refused(answerer):
