@@ -54,7 +54,7 @@ def places_text(grid_map: Float[np.ndarray, "rows columns"], view: View, coord_f
     around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).max(axis=(2, 3))
     peaks = np.argwhere((grid_map == around) & (grid_map > 0))
     order = sorted(peaks.tolist(), key=lambda cell: -grid_map[tuple(cell)])
-    middles = [_middle(*cell, size, view) for cell in order[:PLACES]]
+    middles = [_middle(row, column, size, view) for row, column in order[:PLACES]]
     named = [from_picture(*middle, view=view, coord_frame=coord_frame) for middle in middles]
     digits = 4 if coord_frame == "relative_1" else 1
     return ", ".join(f"({x:.{digits}f}, {y:.{digits}f})" for x, y in named)
