@@ -26,6 +26,7 @@ class Documents:
     area_bins: Mapping[str, float] = dataclasses.field(
         default_factory=lambda: dict.fromkeys("ABCDEFG", 1.0)
     )  # of the unit 128**2 px, as in RC-Bench
+    cap_heights: tuple[int, int] = (8, 16)  # px of a capital, lowest and highest; shrinks to fit
     pairs_per_page: int = 16  # most key-value pairs of a picture of kind `page`
     questions_per_image: int = 4  # turns of one conversation that share their picture
     hard_share: float = 0.0  # of the documents: capitals of 8 and 9 px, never on a plain ground
@@ -52,6 +53,9 @@ class Documents:
         for name in ("examples", "questions_per_image", "pairs_per_page", "place_step"):
             value = getattr(self, name)
             require(value >= 1, "Documents", f"{name}={value} must be at least 1.")
+        ok = len(self.cap_heights) == 2 and 8 <= self.cap_heights[0] <= self.cap_heights[1]
+        wanted = "must be the lowest and the highest, px, from 8 on."
+        require(ok, "Documents", f"cap_heights={list(self.cap_heights)} {wanted}")
         ok = 0 <= self.hard_share <= 1
         require(ok, "Documents", f"hard_share={self.hard_share} must be in [0, 1].")
         for name in ("min_text_height", "min_name_height"):

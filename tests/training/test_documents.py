@@ -88,6 +88,27 @@ def test_hard_documents_are_small_text_on_uneven_grounds():
         assert document.facts.get("ground") in HARD_GROUNDS
 
 
+def test_capitals_are_as_high_as_the_run_says():
+    """Where there is room: in small pictures text shrinks."""
+    high = make_examples(
+        cap_heights=(30, 34),
+        kinds={"sign": 1.0},
+        area_bins={"G": 1.0},
+        images_per_prompt={"1": 1.0},
+    )
+    heights = [
+        field.text_height
+        for number in range(20)
+        for document in high.conversation(0, number).documents
+        for field in document.fields
+    ]
+    assert max(heights) <= 34
+    assert np.mean([height >= 30 for height in heights]) > 0.5
+    for wrong in ((7, 16), (20, 16)):
+        with pytest.raises(ConfigError, match="cap_heights"):
+            Documents(cap_heights=wrong)
+
+
 def test_with_several_pictures_a_question_fits_one_of_them():
     examples = make_examples(images_per_prompt={"3": 1.0})
     for number in range(20):

@@ -186,7 +186,7 @@ class DocumentExamples:
     def _options(self, rng: random.Random) -> Options:
         """Harder text for a share of the documents: small letters on uneven grounds."""
         if rng.random() >= self.data.hard_share:
-            return Options()
+            return Options(cap_heights=self.data.cap_heights)
         return Options(cap_heights=HARD_HEIGHTS, grounds=HARD_GROUNDS)
 
     def _messages(
