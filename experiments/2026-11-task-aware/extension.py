@@ -61,6 +61,13 @@ def stem_of(arm: str, seed: int) -> str:
     return "-".join([*arm.replace(",", "").split(), str(seed)])
 
 
+def the_run(overrides: Iterable[str] = ()) -> Run:
+    """The run file, changed."""
+    run = apply_overrides(load_run(RUN_FILE), [*overrides])
+    assert isinstance(run, Run)
+    return run
+
+
 def arm_run(arm: str, seed: int, args: argparse.Namespace) -> Run:
     """The run of an arm; all of a seed have data, order and steps in common."""
     common = {
@@ -70,10 +77,7 @@ def arm_run(arm: str, seed: int, args: argparse.Namespace) -> Run:
         "schedule.warmup_steps": min(10, args.steps),
         "checkpoint.every_steps": args.steps,
     }
-    overrides = [f"{key}={value}" for key, value in (common | dict(ARMS[arm])).items()]
-    run = apply_overrides(load_run(RUN_FILE), overrides)
-    assert isinstance(run, Run)
-    return run
+    return the_run(f"{key}={value}" for key, value in (common | dict(ARMS[arm])).items())
 
 
 def count_trained(run: Run) -> int:
@@ -99,7 +103,7 @@ def model_of(arm: str, seed: int, args: argparse.Namespace) -> tuple[str | None,
 
 def task_questions(count: int, seed: int) -> Iterator[tuple[np.ndarray, Question]]:
     """Questions of the kind that the run file trains on, its mixtures in turn, one per picture."""
-    run = load_run(RUN_FILE)
+    run = the_run()
     asked = 0
     for i in itertools.count():
         data = run.data[asked % len(run.data)]
@@ -167,7 +171,7 @@ def measure(arm: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """Trains an arm and asks it."""
     model, took = model_of(arm, seed, args)
     answerer = mres_jax.load(model).answerer
-    (policy,) = load_run(RUN_FILE).policies
+    (policy,) = the_run().policies
     return (
         {"arm": arm, "seed": seed}
         | took
