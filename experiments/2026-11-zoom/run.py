@@ -150,6 +150,7 @@ def main() -> None:
     args = parser.parse_args()
     model = mres_jax.load(args.model)
     target = args.csv or pathlib.Path(__file__).with_name("results.csv")
+    target.parent.mkdir(parents=True, exist_ok=True)
     lines = []
     for name in args.sets:
         setting = SETTINGS[name]
