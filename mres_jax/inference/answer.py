@@ -141,34 +141,29 @@ class LocalAnswerer:
                 "policy zoom: source=gradient needs all visual tokens, but the answerer drops some "
                 f"({self.reduction.method}). Use source=model."
             )
-        answers: list[Answer | None] = [None] * len(requests)
+        answers: dict[int, Answer] = {}
         for at in range(0, len(requests), WINDOW):
             prompts = self._prompts(requests[at : at + WINDOW], Sampling(max_new_tokens=1))
+            for prompt in prompts:
+                _check_one_view(prompt)
             for plan in self.ladders.plan([prompt.example.size for prompt in prompts]):
                 here = [prompts[i] for i in plan.indices]
-                for i, answer in zip(plan.indices, self._point(here, plan.rung), strict=True):
-                    answers[at + i] = answer
-        return [answer for answer in answers if answer is not None]
+                places = [at + i for i in plan.indices]
+                answers |= zip(places, self._point(here, plan.rung), strict=True)
+        return [answers[i] for i in range(len(requests))]
 
     def _point(self, prompts: Sequence["_Prompt"], rung: Rung) -> list[Answer]:
         rung = narrowed(rung, [c for prompt in prompts for c in prompt.example.canvases])
         packed = pack([prompt.example for prompt in prompts], rung)
         found, ms = self.generator.relevance(packed, rung=rung)
-        host_ms = sum(prompt.host_ms for prompt in prompts)
+        times = {"host": sum(prompt.host_ms for prompt in prompts), "gradient": ms}
         answers = []
         for prompt, relevance in zip(prompts, found, strict=True):
-            if len(prompt.example.views) != 1:
-                raise PolicyError(
-                    f"request {prompt.id!r}: source=gradient points into one view, but there are "
-                    f"{len(prompt.example.views)}."
-                )
             (view,) = prompt.example.views
-            text = places_text(
-                relevance_map(relevance, view, self.spec), view, self.spec.coord_frame
-            )
-            none = Completion((), (), (), "stop")
-            times = {"host": host_ms, "gradient": ms}
-            answers.append(self._to_answer(prompt, none, text, times, is_reversed=True))
+            seen = relevance_map(relevance, view, self.spec)
+            text = places_text(seen, view, self.spec.coord_frame)
+            nothing = Completion((), (), (), "stop")
+            answers.append(self._to_answer(prompt, nothing, text, times, is_reversed=True))
         return answers
 
     def _check_one_pass(self, requests: Sequence[Request]) -> None:
@@ -391,6 +386,14 @@ class LocalAnswerer:
                 flops=flops,
                 ms=ms,
             ),
+        )
+
+
+def _check_one_view(prompt: "_Prompt") -> None:
+    if len(prompt.example.views) != 1:
+        raise PolicyError(
+            f"request {prompt.id!r}: source=gradient points into one view, but there are "
+            f"{len(prompt.example.views)}."
         )
 
 

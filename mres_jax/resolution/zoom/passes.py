@@ -158,9 +158,8 @@ class _Finder:
         answers = [list(some) for some in self.ask(first, n=1, sampling=FIND)]
         found = [self._read(a, size) for a, size in zip(answers, sizes, strict=True)]
         few = [i for i, each in enumerate(found) if len(each.boxes) < self.zoom.candidates]
-        if (
-            self.zoom.source == "model" and self.zoom.candidates > 1 and few
-        ):  # the first answer named too few: draw others
+        may_draw = self.zoom.source == "model" and self.zoom.candidates > 1
+        if may_draw and few:  # the first answer named too few: draw others
             others = self.ask([first[i] for i in few], n=self.zoom.candidates - 1, sampling=DRAW)
             for i, more in zip(few, others, strict=True):
                 found[i] = self._read([*answers[i], *more], sizes[i])
