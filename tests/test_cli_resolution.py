@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from mres_jax.cli import main
-from mres_jax.testing import Reply, serve_script
+from mres_jax.models.registry import LoadedModel, export_hf
+from mres_jax.testing import Reply, serve_script, tiny_llava
 
 CANDIDATES = [word for n in (16, 64, 256) for word in ("-p", f"budget:{n}")]
 QUICK = ["--perturbations", "1", "--complexity", "gradient"]
@@ -57,6 +58,21 @@ def test_a_sweep_prints_its_table_and_writes_the_file_that_the_policy_takes(tmp_
         picture = str(task / "0.png")
         assert main(["ask", picture, "-q", "x", "-m", server.address, "-p", file, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["visual_tokens"] == 63
+
+
+def test_a_llava_of_one_size_is_measured_at_several_once_it_may_take_any(tmp_path, capsys):
+    task, model = write_task(tmp_path / "task", contrast=60, rows=2), tmp_path / "llava"
+    export_hf(LoadedModel(**tiny_llava()._asdict()), model)
+    words = ["resolution", "--task", str(task), "-m", str(model), "--out", str(tmp_path / "out")]
+    assert main([*words, *QUICK]) == 2
+    assert '"input_image_size": 0' in capsys.readouterr().err
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"input_image_size": 0}))
+    sides = [word for side in (16, 24, 32, 48) for word in ("-p", f"fixed:{side}")]
+    assert main([*words, *QUICK, *sides, "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["policy"].startswith("fixed:")
+    assert [row["visual_tokens"] for row in content["candidates"]] == [16, 36, 64, 144]
 
 
 def test_a_formula_from_reference_tasks_chooses_for_a_task_without_answers(tmp_path, capsys):

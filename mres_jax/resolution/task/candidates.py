@@ -51,8 +51,8 @@ def default_candidates(spec: ProcessorSpec) -> list[Candidate]:
     if spec.image_size is not None:
         raise PolicyError(
             f"resolution: the model takes only {spec.image_size} x {spec.image_size} px, so there "
-            "is nothing to choose. Resize its position table to each candidate, and ask them "
-            "through a PolicyRouter."
+            'is nothing to choose. A LLaVA-1.5 takes any with "input_image_size": 0 in its '
+            "config.json; give candidates such as -p fixed:224 -p fixed:336 -p fixed:448."
         )
     most = min(spec.max_pixels // spec.stride**2, MOST_TOKENS)
     doublings = max(0, int(math.log2(most / LEAST_TOKENS))) if most >= LEAST_TOKENS else -1
