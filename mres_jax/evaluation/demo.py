@@ -29,7 +29,7 @@ from mres_jax.inference.answer import LocalAnswerer
 
 ROUND = 2 * len(BINS)  # questions: one of each type about a document of each cell
 QUESTIONS = 2 * ROUND  # unless the machine is too slow for the second round
-SECONDS = 180  # that rounds may take together, where nobody said how many questions
+SECONDS = 150  # that rounds may take together, where nobody said how many questions
 MIXED = tuple(BINS[12 * i % len(BINS)] for i in range(len(BINS)))  # so that a few are of all sizes
 LINE = 100  # characters
 SHOWN = 4  # the page of the picture: a wide invoice
