@@ -70,6 +70,15 @@ class Box(NamedTuple):
         """Extent of the box."""
         return Size(self.bottom - self.top, self.right - self.left)
 
+    def holds(self, other: "Box") -> bool:
+        """Whether all of another box lies in this one."""
+        return (
+            self.top <= other.top
+            and self.left <= other.left
+            and other.bottom <= self.bottom
+            and other.right <= self.right
+        )
+
 
 class Grid(NamedTuple):
     """Patch counts of one view: temporal patches, rows, columns (Hugging Face's `grid_thw`)."""

@@ -157,7 +157,8 @@ class Cost:
       flops: 2 per multiply-add, of encoder, prefill and decoding for this answer alone, and of a
         policy that looks before it decides; 0 where a server does not tell.
       ms: wall time, `{"host", "vision", "prefill", "decode"}`, of the batch it was answered in, and
-        `allocator` where one looked first; of a server `{"host", "server"}`, of this answer's
+        `allocator` where one looked first; `{"host", "gradient"}` of a pass that only points
+        (`LocalAnswerer.point`); of a server `{"host", "server"}`, of this answer's
         request.
     """
 

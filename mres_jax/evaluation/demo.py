@@ -22,7 +22,7 @@ from mres_jax.evaluation.pages import Page, write_pages
 from mres_jax.evaluation.plan import Plan, make_plan
 from mres_jax.evaluation.records import find_record, fingerprint
 from mres_jax.evaluation.second_look import QUESTIONS as LOOKS, SecondLook, look_twice
-from mres_jax.evaluation.summary import Summary, summarize, to_json
+from mres_jax.evaluation.summary import Summary, summarize, tallies_to_json, to_json
 from mres_jax.evaluation.trials import Tally, Trial, draw_questions, time_trials
 from mres_jax.files import write_together
 from mres_jax.inference.answer import LocalAnswerer
@@ -238,13 +238,7 @@ def _results(
     content = {
         "answers": to_json(summary),
         "closing": closing_sentence(summary),
-        "two_looks": {
-            "closing": twice.line,
-            "policies": [
-                row._asdict() | {"accuracy": {k: list(x) for k, x in row.accuracy.items()}}
-                for row in twice.tallies
-            ],
-        },
+        "two_looks": {"closing": twice.line, "policies": tallies_to_json(twice.tallies)},
         "pages": [
             {
                 "file": files[trial.question.id],

@@ -6,13 +6,7 @@ from mres_jax.data.documents import item_seed
 from mres_jax.data.views import render_view
 from mres_jax.evaluation.figures import Panel, draw_policies
 from mres_jax.evaluation.findings import say_share
-from mres_jax.evaluation.trials import (
-    Tally,
-    Trial,
-    draw_questions,
-    tally,
-    time_trials,
-)
+from mres_jax.evaluation.trials import Tally, Trial, draw_questions, tally, time_trials
 from mres_jax.geometry import Box, View
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.show import draw_crop
@@ -115,7 +109,7 @@ def _draw(image, trials: dict[str, Trial], answerer: LocalAnswerer, model_name: 
     return draw_policies(
         [
             panel("first look alone", trials[ONCE].answer, trials[ONCE].is_right),
-            panel("zoom, pass 1", first, _holds(window.crop, box), _seen_in(coarse, window.crop)),
+            panel("zoom, pass 1", first, window.crop.holds(box), _seen_in(coarse, window.crop)),
             panel("zoom, pass 2", second, trials[ZOOM].is_right),
             panel("window by chance", trials[CHANCE].answer, trials[CHANCE].is_right),
         ],
@@ -125,15 +119,6 @@ def _draw(image, trials: dict[str, Trial], answerer: LocalAnswerer, model_name: 
         note=f"{model_name}; pass 1 names places in thousandths, the window is framed: right where "
         "it holds the value",
         columns=2,
-    )
-
-
-def _holds(outer: Box, inner: Box) -> bool:
-    return (
-        outer.top <= inner.top
-        and outer.left <= inner.left
-        and outer.bottom >= inner.bottom
-        and outer.right >= inner.right
     )
 
 

@@ -140,14 +140,20 @@ def to_json(summary: Summary) -> dict[str, Any]:
     """Returns a summary as plain lists and numbers; what is no finite number becomes None."""
     content = dataclasses.asdict(summary) | {
         "plan": summary.plan._asdict(),
-        "tallies": [
-            row._asdict() | {"accuracy": {kind: list(x) for kind, x in row.accuracy.items()}}
-            for row in summary.tallies
-        ],
+        "tallies": tallies_to_json(summary.tallies),
     }
     for name in COMPARISONS:
         content[name] = getattr(summary, name)._asdict()
     return _plain(content)
+
+
+def tallies_to_json(tallies: Sequence[Tally]) -> list[dict[str, Any]]:
+    """Returns tallies as plain lists and numbers; what is no finite number becomes None."""
+    accuracies = ({kind: list(share) for kind, share in row.accuracy.items()} for row in tallies)
+    return [
+        _plain(row._asdict() | {"accuracy": accuracy})
+        for row, accuracy in zip(tallies, accuracies, strict=True)
+    ]
 
 
 def _plain(content: Any) -> Any:

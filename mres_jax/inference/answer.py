@@ -3,13 +3,11 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from mres_jax.data.assemble import assemble, measure
-from mres_jax.data.canvases import narrowed
-from mres_jax.data.conversations import Message, prompt_messages
-from mres_jax.data.packing import PackPlan, check_fits, pack
+from mres_jax.data.packing import PackPlan, check_fits
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.data.types import Example, Rung
@@ -20,9 +18,10 @@ from mres_jax.inference.allocators import Allocators
 from mres_jax.inference.generate import ROWS, Completion, Generator
 from mres_jax.inference.ladder import Ladders, default_ladders
 from mres_jax.inference.pointing import places_text, relevance_map
+from mres_jax.inference.prepared import Prepared, messages_of, pack_prepared, to_answer
 from mres_jax.inference.reduction import TokenReduction
 from mres_jax.inference.text_stream import TextStream
-from mres_jax.protocols import Answer, Cost, Request, Sampling, extent_of
+from mres_jax.protocols import Answer, Request, Sampling, extent_of
 from mres_jax.resolution.allocator.policy import AllocatorPolicy
 from mres_jax.resolution.cost import retention_ratio
 from mres_jax.resolution.policies import check_extents, check_policy, parse_policy
@@ -142,8 +141,7 @@ class LocalAnswerer:
                 f"({self.reduction.method}). Use source=model."
             )
         answers: dict[int, Answer] = {}
-        for at in range(0, len(requests), WINDOW):
-            prompts = self._prompts(requests[at : at + WINDOW], Sampling(max_new_tokens=1))
+        for at, prompts in self._windows(requests, Sampling(max_new_tokens=1)):
             for prompt in prompts:
                 _check_one_view(prompt)
             for plan in self.ladders.plan([prompt.example.size for prompt in prompts]):
@@ -152,18 +150,24 @@ class LocalAnswerer:
                 answers |= zip(places, self._point(here, plan.rung), strict=True)
         return [answers[i] for i in range(len(requests))]
 
-    def _point(self, prompts: Sequence["_Prompt"], rung: Rung) -> list[Answer]:
-        rung = narrowed(rung, [c for prompt in prompts for c in prompt.example.canvases])
-        packed = pack([prompt.example for prompt in prompts], rung)
+    def _point(self, prompts: Sequence[Prepared], rung: Rung) -> list[Answer]:
+        packed, rung, host_ms = pack_prepared(prompts, rung)
         found, ms = self.generator.relevance(packed, rung=rung)
-        times = {"host": sum(prompt.host_ms for prompt in prompts), "gradient": ms}
         answers = []
         for prompt, relevance in zip(prompts, found, strict=True):
             (view,) = prompt.example.views
             seen = relevance_map(relevance, view, self.spec)
-            text = places_text(seen, view, self.spec.coord_frame)
-            nothing = Completion((), (), (), "stop")
-            answers.append(self._to_answer(prompt, nothing, text, times, is_reversed=True))
+            answers.append(
+                to_answer(
+                    prompt,
+                    Completion((), (), (), "stop"),
+                    places_text(seen, view, self.spec.coord_frame),
+                    {"host": host_ms, "gradient": ms},
+                    config=self.model.config,
+                    spec=self.spec,
+                    prefill_flops=cost.relevance_flops,
+                )
+            )
         return answers
 
     def _check_one_pass(self, requests: Sequence[Request]) -> None:
@@ -183,25 +187,27 @@ class LocalAnswerer:
         seed: int,
         listen: Listener | None = None,
     ) -> list[list[Answer]]:
-        self._policies(requests)  # all of them before any is answered
         answers: list[list[Answer]] = []
-        for at in range(0, len(requests), WINDOW):
-            prompts = self._prompts(requests[at : at + WINDOW], sampling)
+        for at, prompts in self._windows(requests, sampling):
             answers += self._answer_window(prompts, n, sampling, seed, _shifted(listen, at))
         return answers
 
-    def _prompts(self, requests: Sequence[Request], sampling: Sampling) -> list["_Prompt"]:
+    def _windows(
+        self, requests: Sequence[Request], sampling: Sampling
+    ) -> Iterator[tuple[int, list[Prepared]]]:
+        """Prompts of some requests at a time, with the place of the first; all policies first."""
         policies = self._policies(requests)
-        prompts = []
-        for request in requests:
-            try:
-                policy = policies[request.policy or self.policy]
-                prompts.append(self._prepare(request, policy, sampling))
-            except MresError as error:
-                if len(requests) == 1:
-                    raise
-                raise type(error)(f"request {request.id!r}: {error}") from None
-        return prompts
+        for at in range(0, len(requests), WINDOW):
+            prompts = []
+            for request in requests[at : at + WINDOW]:
+                try:
+                    policy = policies[request.policy or self.policy]
+                    prompts.append(self._prepare(request, policy, sampling))
+                except MresError as error:
+                    if len(requests) == 1:
+                        raise
+                    raise type(error)(f"request {request.id!r}: {error}") from None
+            yield at, prompts
 
     def check(self, request: Request, max_new_tokens: int) -> int:
         """Returns the tokens of a prompt without making it: pictures are not resized.
@@ -214,7 +220,9 @@ class LocalAnswerer:
         if not request.views:
             check_extents(policy, sizes, self.spec)
         views = list(request.views) or policy(sizes, request.question, self.spec)
-        size = measure(views, _messages(request), self.spec, self.tokenizer, generation_prompt=True)
+        size = measure(
+            views, messages_of(request), self.spec, self.tokenizer, generation_prompt=True
+        )
         self.generator.check_length(request.id, size.num_tokens, max_new_tokens)
         check_fits([size], self.ladders.largest(size))
         return size.num_tokens
@@ -239,7 +247,7 @@ class LocalAnswerer:
             check_policy(policies[text], self.spec)
         return policies
 
-    def _prepare(self, request: Request, policy: Policy, sampling: Sampling) -> "_Prompt":
+    def _prepare(self, request: Request, policy: Policy, sampling: Sampling) -> Prepared:
         start = time.perf_counter()
         sizes = [extent_of(item) for item in request.images]
         if not request.views:
@@ -250,7 +258,7 @@ class LocalAnswerer:
         example = assemble(
             [request.images[item] for item in kept],
             [dataclasses.replace(view, item=place[view.item]) for view in views],
-            _messages(request, kept),
+            messages_of(request, kept),
             self.spec,
             self.tokenizer,
             generation_prompt=True,
@@ -259,7 +267,7 @@ class LocalAnswerer:
         example = dataclasses.replace(example, views=seen)
         self.generator.check_length(request.id, len(example.tokens), sampling.max_new_tokens)
         check_fits([example.size], self.ladders.largest(example.size))
-        return _Prompt(
+        return Prepared(
             id=request.id,
             example=example,
             retention_ratio=retention_ratio(views, sizes, self.spec),
@@ -283,7 +291,7 @@ class LocalAnswerer:
 
     def _answer_window(
         self,
-        prompts: Sequence["_Prompt"],
+        prompts: Sequence[Prepared],
         n: int,
         sampling: Sampling,
         seed: int,
@@ -302,17 +310,14 @@ class LocalAnswerer:
         self,
         plan: PackPlan,
         *,
-        prompts: Sequence["_Prompt"],
+        prompts: Sequence[Prepared],
         n: int,
         sampling: Sampling,
         seed: int,
         listen: Listener | None,
     ) -> list[list[Answer]]:
-        start = time.perf_counter()
         here = [prompts[i] for i in plan.indices]
-        rung = narrowed(plan.rung, [c for prompt in here for c in prompt.example.canvases])
-        packed = pack([prompt.example for prompt in here], rung)
-        host_ms = 1e3 * (time.perf_counter() - start) + sum(prompt.host_ms for prompt in here)
+        packed, rung, host_ms = pack_prepared(here, plan.rung)
         texts = {
             (prompt, sample): TextStream(
                 self.tokenizer, sampling.stop, opening=self.spec.template.answer_open
@@ -346,50 +351,21 @@ class LocalAnswerer:
             if listen is not None and rest:
                 listen(plan.indices[prompt], sample, rest)
             completion = completion.cut(text.num_tokens)
-            answers[prompt].append(self._to_answer(here[prompt], completion, text.text, ms))
+            answers[prompt].append(
+                to_answer(
+                    here[prompt],
+                    completion,
+                    text.text,
+                    ms,
+                    config=self.model.config,
+                    spec=self.spec,
+                    reduction=self.reduction,
+                )
+            )
         return answers
 
-    def _to_answer(
-        self,
-        prompt: "_Prompt",
-        completion: Completion,
-        text: str,
-        ms: dict[str, float],
-        *,
-        is_reversed: bool = False,
-    ) -> Answer:
-        example, config = prompt.example, self.model.config
-        seen = example.num_visual_tokens
-        visual_tokens = seen if self.reduction is None else self.reduction.keep(seen)
-        num_tokens = len(example.tokens) - (seen - visual_tokens)
-        new_tokens = len(completion.token_ids)
-        prefill_flops = cost.relevance_flops if is_reversed else cost.prefill_flops
-        flops = (
-            prompt.look_flops
-            + cost.encoder_flops(config, example.grids, moving=_moving_patches(example))
-            + prefill_flops(config.text_config, num_tokens)
-            + cost.decode_flops(config.text_config, num_tokens, new_tokens)
-        )
-        return Answer(
-            text=text,
-            token_ids=completion.token_ids,
-            logprobs=completion.logprobs,
-            entropies=completion.entropies,
-            views=example.views,
-            coord_frame=self.spec.coord_frame,
-            finish_reason=completion.finish_reason,
-            cost=Cost(
-                visual_tokens=visual_tokens,
-                text_tokens=num_tokens - visual_tokens,
-                new_tokens=new_tokens,
-                retention_ratio=prompt.retention_ratio * (visual_tokens / seen if seen else 1.0),
-                flops=flops,
-                ms=ms,
-            ),
-        )
 
-
-def _check_one_view(prompt: "_Prompt") -> None:
+def _check_one_view(prompt: Prepared) -> None:
     if len(prompt.example.views) != 1:
         raise PolicyError(
             f"request {prompt.id!r}: source=gradient points into one view, but there are "
@@ -397,38 +373,8 @@ def _check_one_view(prompt: "_Prompt") -> None:
         )
 
 
-def _moving_patches(example: Example) -> int:
-    return 0 if example.still is None else int((~example.still).sum())
-
-
-def _messages(request: Request, kept: Sequence[int] | None = None) -> list[Message]:
-    """The turns; `kept` are the items that a policy left in, all of them when None."""
-    num_items = len(request.images)
-    kept = range(num_items) if kept is None else kept
-    if not request.turns:
-        return prompt_messages(request.question, num_images=len(kept), history=request.history)
-    place: dict[Any, int] = {item: i for i, item in enumerate(kept)}
-    turns = []
-    for role, parts in request.turns:
-        shown = [place.get(p) if isinstance(p, int) else p for p in parts]
-        turns.append(Message(role=role, parts=tuple(p for p in shown if p is not None)))
-    return turns
-
-
 def _shifted(listen: Listener | None, at: int) -> Listener | None:
     """A listener to requests that are counted from `at` on."""
     if listen is None:
         return None
     return lambda request, sample, text: listen(at + request, sample, text)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Prompt:
-    """A request that is ready to be packed."""
-
-    id: str
-    example: Example
-    retention_ratio: float
-    host_ms: float
-    look_ms: float
-    look_flops: float

@@ -26,7 +26,7 @@ def relevance_map(
     """Returns the relevance of one view's visual tokens as they lie on it; 0 outside the picture.
 
     Raises:
-      PolicyError: its tokens are no grid, as those of tiles with ends of rows.
+      PolicyError: its tokens are not one for each cell of the view.
     """
     grid = spec.grid(view.encoded_size)
     rows, columns = grid.h // spec.merge_size, grid.w // spec.merge_size

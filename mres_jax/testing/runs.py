@@ -1,7 +1,6 @@
 """Training runs of seconds."""
 
 import dataclasses
-import json
 import os
 import pathlib
 from typing import Any
@@ -9,16 +8,18 @@ from typing import Any
 from mres_jax.config import CheckpointConfig, Documents, OptimizerConfig, Run, Schedule
 from mres_jax.data.types import Rung
 from mres_jax.models.nativeres_llava.presets import mres_tiny
+from mres_jax.training.metrics import read_rows
 
 # How the names of columns end that differ from run to run.
-CLOCKS = ("_seconds", "seconds_per_step", "_per_s", "data_wait_share", "mfu", "time")
+CLOCKS = ("seconds", "seconds_per_step", "_per_s", "data_wait_share", "mfu", "time")
 
 
-def rows_without_clocks(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """What a run wrote into its `metrics.jsonl`, for comparison with another of the same."""
-    lines = pathlib.Path(directory, "metrics.jsonl").read_text().splitlines()
-    content = [json.loads(line) for line in lines]
-    return [{k: v for k, v in row.items() if not k.endswith(CLOCKS)} for row in content]
+def rows_without_clocks(
+    directory: str | os.PathLike[str], name: str = "metrics.jsonl"
+) -> list[dict[str, Any]]:
+    """What a run wrote into a file of rows, for comparison with another of the same."""
+    rows = read_rows(pathlib.Path(directory, name))
+    return [{k: v for k, v in row.items() if not k.endswith(CLOCKS)} for row in rows]
 
 
 def tiny_run(directory: str | os.PathLike[str], *, steps: int = 4, **changes: Any) -> Run:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import mres_jax
+import mres_jax.inference.answer as answer_module
 from mres_jax.data.types import ExampleSize, Rung
 from mres_jax.errors import (
     BadImageError,
@@ -51,6 +52,13 @@ def request(i, **changes):
 @pytest.fixture(scope="module")
 def answerer(makers):
     return LocalAnswerer(*makers["qwen2_vl"].tiny, ladder=LADDER, rows=(1, 4))
+
+
+def test_the_one_at_fault_is_named_also_where_it_is_alone_in_its_window(answerer, monkeypatch):
+    monkeypatch.setattr(answer_module, "WINDOW", 2)
+    large = request(6, images=[picture(0, 40, 40)] * 9, policy="native")
+    with pytest.raises(PackingError, match=r"^request 'question-6': "):
+        answerer.answer([request(0), request(3), large], sampling=SHORT)
 
 
 def test_answers_come_in_order_and_do_not_depend_on_what_is_asked_beside(answerer):

@@ -29,14 +29,13 @@ from mres_jax.testing.allocator_runs import (
     tiny_allocator_run,
     write_questions,
 )
+from mres_jax.testing.runs import rows_without_clocks
 from mres_jax.training.allocator import loop, parts as rl_parts
 from mres_jax.training.allocator.draws import pack_clips
 from mres_jax.training.allocator.learner import Decisions
-from mres_jax.training.metrics import read_rows
 
 Updates = list[tuple[str, list[Any]]]  # who learns, and from what
 EVEN = "def pay(answer, row): return float(answer.token_ids[0] % 2 == 0)"  # tells answers apart
-CLOCKS = ("seconds", "time", "rollouts_per_s")
 NAMES = ("policy_loss", "concentration", "similarity", "backbone_loss")
 
 
@@ -132,8 +131,8 @@ def moved(folder: pathlib.Path) -> None:
             settings = {"prompts": 4, "clips_per_pack": 2, "held_out": 1, "reward": f"{pay}:pay"}
             run = tiny_allocator_run(folder / name, rows, steps=steps, mesh=mesh, **settings)
             loop.train_allocator(run, parts=parts, log=lambda line: None)
-        metrics = read_rows(folder / name / "metrics.jsonl")
-        found.append([x for row in metrics for k, x in row.items() if k not in CLOCKS])
+        metrics = rows_without_clocks(folder / name)
+        found.append([x for row in metrics for x in row.values()])
     print(json.dumps([[x for x in each if isinstance(x, float)] for each in found]))
 
 

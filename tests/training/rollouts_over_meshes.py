@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from flax import nnx
 from over_meshes import check_spread, set_up_devices
-from rl_over_meshes import CLOCKS, learning_both, watching
+from rl_over_meshes import learning_both, watching
 
 from mres_jax.config import AllocatorRun, MeshConfig
+from mres_jax.testing.runs import rows_without_clocks
 from mres_jax.training import meshes
 from mres_jax.training.allocator import loop, parts as rl_parts
 from mres_jax.training.allocator.learner import Decisions
@@ -49,9 +50,8 @@ def run_once(
 
     with watching(note):
         loop.train_allocator(run, parts=parts, log=lambda line: None)
-    rows = read_rows(folder / "metrics.jsonl")
     return found | {
-        "rows": [{k: v for k, v in row.items() if k not in CLOCKS} for row in rows],
+        "rows": rows_without_clocks(folder),
         "rollouts": read_rows(folder / loop.ROLLOUTS),
     }
 

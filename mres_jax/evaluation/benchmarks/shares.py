@@ -32,13 +32,7 @@ def window_recall(rows: Sequence[QuestionRow], answers: Sequence[Answer]) -> Int
       MresError: no row has a box.
     """
     held = [
-        any(
-            view.crop.top <= row.box.top
-            and view.crop.left <= row.box.left
-            and row.box.bottom <= view.crop.bottom
-            and row.box.right <= view.crop.right
-            for view in answer.views
-        )
+        any(view.crop.holds(row.box) for view in answer.views)
         for row, answer in zip(rows, answers, strict=True)
         if row.box is not None
     ]

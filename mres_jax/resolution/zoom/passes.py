@@ -102,12 +102,11 @@ def answer_in_passes(
     for text, zoom in zooms.items():
         here = [i for i, other in enumerate(texts) if other == text]
         some = [requests[i] for i in here]
-        find = functools.partial(extract or once, seed=seed)
-        prompts = load_prompts(zoom.prompts)
+        find, prompts = functools.partial(extract or once, seed=seed), load_prompts(zoom.prompts)
+        finding = prompts
         if zoom.source == "gradient":
-            finder = _Finder(_pointer(point, zoom), zoom, AS_ASKED, coord_frame, seed)
-        else:
-            finder = _Finder(find, zoom, prompts, coord_frame, seed)
+            find, finding = _pointer(point, zoom), AS_ASKED
+        finder = _Finder(find, zoom, finding, coord_frame, seed)
         _put(answers, here, _look_closely(ask, some, zoom, finder.find(some), prompts))
     return answers
 

@@ -9,11 +9,11 @@ from flax import nnx
 from mres_jax.config import BackboneTraining, LoRA, OptimizerConfig, Schedule
 from mres_jax.errors import ConfigError
 from mres_jax.models.registry import load_model
+from mres_jax.testing.runs import rows_without_clocks
 from mres_jax.training.allocator.loop import train_allocator
 from mres_jax.training.metrics import read_rows
 
 pytestmark = pytest.mark.slow
-CLOCKS = ("seconds", "time", "rollouts_per_s")
 EVEN = "return float(answer.token_ids[0] % 2 == 0)"  # tells answers apart, whatever was seen
 
 
@@ -52,10 +52,7 @@ def test_both_go_on_bit_for_bit_and_the_checkpoint_is_a_model(peft, make_run, pa
         train_allocator(run, parts=parts, log=quiet)
     run = dataclasses.replace(run, schedule=constant(4))
     train_allocator(run, parts=parts, log=quiet)
-    rows = [
-        [{k: v for k, v in row.items() if k not in CLOCKS} for row in read_rows(file)]
-        for file in (tmp_path / name / "metrics.jsonl" for name in lengths)
-    ]
+    rows = [rows_without_clocks(tmp_path / name) for name in lengths]
     assert rows[0] == rows[1]
     assert ["backbone_loss" in row for row in rows[0]].count(True) <= 2  # every second step
     loaded = load_model(tmp_path / "cut" / "checkpoints")

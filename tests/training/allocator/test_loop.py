@@ -13,24 +13,18 @@ from PIL import Image
 from mres_jax.config import Schedule
 from mres_jax.errors import BadRowError, ConfigError, MresError, RunError
 from mres_jax.resolution.allocator.store import load_allocator
+from mres_jax.testing.runs import rows_without_clocks
 from mres_jax.training.allocator.draws import pack_clips
 from mres_jax.training.allocator.loop import train_allocator
 from mres_jax.training.allocator.measures import crowding
 from mres_jax.training.allocator.prompts import rows_of_step
 from mres_jax.training.metrics import read_rows
 
-CLOCKS = ("seconds", "time", "rollouts_per_s")
 LARGE = "return float(int(answer.text) >= 6)"  # the first frame is looked at enlarged
 
 
 def quiet(line):
     """Says nothing."""
-
-
-def rows_of(directory, name="metrics.jsonl"):
-    """Rows of a file without their clocks."""
-    rows = read_rows(directory / name)
-    return [{k: v for k, v in row.items() if k not in CLOCKS} for row in rows]
 
 
 @pytest.mark.slow
@@ -42,7 +36,7 @@ def test_a_planted_reward_is_raised_and_the_right_frame_grows(make_run, planted,
         schedule=Schedule(num_steps=24, warmup_steps=0, kind="constant"),
     )
     found = train_allocator(run, parts=planted, log=quiet)
-    rows = rows_of(tmp_path / "run")
+    rows = rows_without_clocks(tmp_path / "run")
     early, late = (np.mean([row["right"] for row in part]) for part in (rows[:4], rows[-4:]))
     assert found.step == 24
     assert late > early + 0.2
@@ -69,10 +63,10 @@ def test_a_run_that_was_cut_goes_on_bit_for_bit(make_run, planted, tmp_path):
     run = make_run("cut", body=body + LARGE, **length)
     with pytest.raises(KeyError, match="cut"):
         train_allocator(run, parts=planted, log=quiet)
-    assert [row["step"] for row in rows_of(tmp_path / "cut")] == [1, 2, 3]
+    assert [row["step"] for row in rows_without_clocks(tmp_path / "cut")] == [1, 2, 3]
     bomb.unlink()
     again = train_allocator(run, parts=planted, log=quiet)
-    assert rows_of(tmp_path / "cut") == rows_of(tmp_path / "whole")
+    assert rows_without_clocks(tmp_path / "cut") == rows_without_clocks(tmp_path / "whole")
     lines = [(tmp_path / name / "rollouts.jsonl").read_text() for name in ("cut", "whole")]
     assert lines[0] == lines[1]
     assert [row["step"] for row in read_rows(tmp_path / "cut/rollouts.jsonl")][-1] == 5
@@ -98,8 +92,10 @@ def test_sigterm_in_rollouts_saves_behind_their_step_and_leaves_the_questions_to
     assert not (tmp_path / "cut/evaluations.jsonl").exists()  # nobody waits for answers
     body = body.replace("== 10", "< 0")
     again = train_allocator(make_run("cut", body=body + LARGE, **length), parts=planted, log=quiet)
-    assert rows_of(tmp_path / "cut") == rows_of(tmp_path / "whole")
-    points = [rows_of(tmp_path / name, "evaluations.jsonl") for name in ("cut", "whole")]
+    assert rows_without_clocks(tmp_path / "cut") == rows_without_clocks(tmp_path / "whole")
+    points = [
+        rows_without_clocks(tmp_path / name, "evaluations.jsonl") for name in ("cut", "whole")
+    ]
     assert points[0] == points[1]
     np.testing.assert_array_equal(
         again.network.frame_proj.kernel.get_value(), whole.network.frame_proj.kernel.get_value()
@@ -116,7 +112,7 @@ def test_what_a_step_leaves_behind(make_run, planted, write_clips, tmp_path):
     assert point["questions"] == 2
     assert point["retention"] <= 0.5
     assert point["fixed_retention"] == pytest.approx(point["retention"], abs=0.13)  # 2 of 16 tokens
-    row = rows_of(tmp_path / "run")[-1]
+    row = rows_without_clocks(tmp_path / "run")[-1]
     assert sum(row["scale_histogram"]) == pytest.approx(1, abs=1e-3)
     rollouts = read_rows(tmp_path / "run/rollouts.jsonl")
     assert len(rollouts) == 2 * 2 * 4
@@ -136,7 +132,7 @@ def test_groups_that_agree_are_dropped_counted_and_change_nothing(make_run, plan
         parts=planted,
         log=quiet,
     )
-    (row,) = rows_of(tmp_path / "start")
+    (row,) = rows_without_clocks(tmp_path / "start")
     assert (row["groups_all_right"], row["groups_all_wrong"], row["groups_dropped"]) == (3, 3, 6)
     assert row["updates"] == 0
     assert "policy_loss" not in row
@@ -168,8 +164,8 @@ def test_empty_answers_earn_nothing_and_are_counted_control_tokens_are_refused(
 
     monkeypatch.setattr(type(planted.answerer), "_answer", empty)
     train_allocator(make_run("empty"), parts=planted, log=quiet)
-    assert [row["empty_answers"] for row in rows_of(tmp_path / "empty")] == [8, 8]
-    assert [row["right"] for row in rows_of(tmp_path / "empty")] == [0, 0]
+    assert [row["empty_answers"] for row in rows_without_clocks(tmp_path / "empty")] == [8, 8]
+    assert [row["right"] for row in rows_without_clocks(tmp_path / "empty")] == [0, 0]
     token = planted.spec.reserved_token_ids[0]
 
     def forbidden(self, request, sample):
