@@ -31,7 +31,7 @@ from mres_jax.training.loop import train
 
 RUN_FILE = pathlib.Path(__file__).parents[2] / "configs/tiny/policies.py"
 # at about the same mean of visual tokens on the set: a square, and a whole with up to four tiles
-TRAINED = {"native": "native", "tiles": "tiles:208,max=4", "fixed": "fixed:416"}
+TRAINED = {"native": "native", "tiles": "tiles:272,max=4", "fixed": "fixed:416"}
 START = "shipped"  # the weights that all begin with
 BATCH = 32
 

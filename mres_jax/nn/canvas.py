@@ -13,7 +13,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-Map = Float[Array, "n y x z"]
+from mres_jax.nn.depthwise import Map, depthwise
+
 Mask = Bool[Array, "n y x"]
 
 
@@ -31,14 +32,7 @@ class DepthwiseConv(nnx.Module):
 
     def __call__(self, x: Map, mask: Mask) -> Map:
         kernel = self.kernel[...].astype(self.dtype)
-        out = jax.lax.conv_general_dilated(
-            masked(x, mask).astype(self.dtype),
-            kernel.reshape(self.width, self.width, 1, -1),
-            window_strides=(1, 1),
-            padding="SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=x.shape[-1],
-        )
+        out = depthwise(masked(x, mask).astype(self.dtype), kernel)
         return out + self.bias[...].astype(self.dtype)[None, None, None]
 
 
