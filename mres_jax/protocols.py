@@ -121,6 +121,21 @@ class Request:
     turns: Sequence[tuple[str, tuple[str | int, ...]]] = ()
     views: Sequence[View] = ()
 
+    def asking(self, question: str, *, policy: str) -> "Request":
+        """Returns the request with another question and policy; pictures stay where they are.
+
+        Of several texts of the last turn one is left, where the last of them stood.
+        """
+        turns = list(self.turns)
+        if turns and question != self.question:
+            role, parts = turns[-1]
+            last = max(
+                (i for i, part in enumerate(parts) if isinstance(part, str)), default=len(parts)
+            )
+            items = [part for part in parts[:last] if not isinstance(part, str)]
+            turns[-1] = (role, (*items, question, *parts[last + 1 :]))
+        return dataclasses.replace(self, question=question, turns=tuple(turns), policy=policy)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling:

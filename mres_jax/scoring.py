@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mres_jax.coordinates import read_places
 from mres_jax.geometry import Box, Size, View
 from mres_jax.quantities import read_quantity
 
@@ -184,11 +185,12 @@ def _frame_extent(outer: Size, coord_frame: str) -> Size:
 def point_match(prediction: str, box: Box, *, view: View, coord_frame: str) -> float:
     """Returns 1.0 when the place that an answer names lies in a box of the picture, else 0.0.
 
-    Two numbers are x and y; four are left, top, right, bottom, of which the centre counts. Any
-    other number of numbers is wrong.
+    Two numbers are x and y; four are left, top, right, bottom, of which the centre counts. An
+    answer that names no place or several is wrong; how it may write one: `coordinates.read_places`,
+    or any text with two or four numbers in it.
     """
-    numbers = _numbers(prediction)
-    if len(numbers) not in (2, 4):
+    numbers = _place(prediction)
+    if not numbers:
         return 0.0
     x, y = (sum(numbers[i::2]) / len(numbers[i::2]) for i in (0, 1))
     return point_in_box(*to_picture(x, y, view=view, coord_frame=coord_frame), box)
@@ -200,9 +202,9 @@ def box_match(
     """Returns 1.0 when the box that an answer names overlaps a box of the picture enough, else 0.0.
 
     The answer is four numbers, left, top, right, bottom, brought to whole pixels of the picture;
-    enough is a `box_iou` of at least `threshold`.
+    enough is a `box_iou` of at least `threshold`. It is read as by `point_match`.
     """
-    numbers = _numbers(prediction)
+    numbers = _place(prediction)
     if len(numbers) != 4:
         return 0.0
     corners = [
@@ -294,9 +296,13 @@ def grade(
     return places[scorer](prediction, box, view=views[0], coord_frame=coord_frame)
 
 
-def _numbers(text: str) -> list[float]:
-    """Every number of a text, at most nine digits before its point."""
-    return [float(number) for number in re.findall(r"-?\d{1,9}(?:\.\d+)?", text)]
+def _place(text: str) -> list[float]:
+    """The numbers of the only place that a text names; none where it names another number."""
+    places = read_places(text)
+    if places:
+        return places[0] if len(places) == 1 else []
+    numbers = [float(number) for number in re.findall(r"-?\d{1,9}(?:\.\d+)?", text)]
+    return numbers if len(numbers) in (2, 4) else []
 
 
 def wilson_interval(successes: float, total: int, *, z: float = 1.959964) -> Interval:

@@ -16,7 +16,15 @@ ROOT = pathlib.Path(__file__).parents[1]
 TOPS = {"mres_jax": ROOT, "mres_kernels": ROOT / "kernels"}
 GROUND = {"errors", "files", "geometry", "interrupts"}  # no arrays of jax
 LEVEL_5 = ("training", "evaluation", "serving", "harness")
-LEVEL_1 = GROUND | {"typing", "protocols", "quantities", "scoring", "rewards", "config"}
+LEVEL_1 = GROUND | {
+    "typing",
+    "protocols",
+    "quantities",
+    "coordinates",
+    "scoring",
+    "rewards",
+    "config",
+}
 MAY_IMPORT = {  # room -> rooms, whether at the top of a file or inside a function
     "__init__": {"inference"},
     "errors": set(),
@@ -26,7 +34,8 @@ MAY_IMPORT = {  # room -> rooms, whether at the top of a file or inside a functi
     "interrupts": set(),
     "protocols": GROUND,
     "quantities": set(),
-    "scoring": GROUND | {"quantities"},
+    "coordinates": set(),
+    "scoring": GROUND | {"quantities", "coordinates"},
     "rewards": GROUND | {"scoring", "quantities"},
     "config": GROUND,
     "ops": GROUND | {"typing", "mres_kernels"},
@@ -47,7 +56,15 @@ MAY_IMPORT["testing"] = set(MAY_IMPORT) - {
     "__init__",
     "cli",
 }  # for tests, ours and users': nobody imports it
-WITHOUT_JAX = GROUND | {"protocols", "quantities", "scoring", "rewards", "config", "data"}
+WITHOUT_JAX = GROUND | {
+    "protocols",
+    "quantities",
+    "coordinates",
+    "scoring",
+    "rewards",
+    "config",
+    "data",
+}
 ARRAY_LIBRARIES = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
 SLOW_OR_EXTRAS = {
     "torch",

@@ -174,6 +174,11 @@ def test_an_unknown_frame_is_refused():
         ("the total", 0.0, 0.0),
         ("", 0.0, 0.0),
         ("9" * 400, 0.0, 0.0),
+        ('[{"bbox_2d": [100, 200, 300, 400], "label": "icon 2"}]', 1.0, 1.0),
+        ('{"point_2d": [200, 300]}', 1.0, 0.0),
+        ("Item 3: (200, 300)", 1.0, 0.0),
+        ("<|box_start|>(100,200),(300,400)<|box_end|> of 7", 1.0, 1.0),
+        ("(200, 300) or (900, 900)", 0.0, 0.0),  # which of the two?
     ],
 )
 def test_places_are_read_x_first_and_compared_in_pixels_of_the_picture(prediction, point, box):

@@ -282,7 +282,8 @@ def check_messages(messages: Sequence[Message]) -> None:
             raise PromptError(f"{where} comes late. Only the first turn can be a system turn.")
         if not message.parts:
             raise PromptError(f"{where} is empty. Give it a text or a picture.")
-        if any(isinstance(part, str) and not part.strip() for part in message.parts):
+        texts = [part for part in message.parts if isinstance(part, str)]
+        if texts and not any(text.strip() for text in texts):
             raise PromptError(f"{where} has an empty text. Write the question.")
         if message.items and message.role != "user":
             raise PromptError(f"{where} has a picture. Only user turns can have pictures.")

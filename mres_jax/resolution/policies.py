@@ -59,6 +59,6 @@ def check_extents(policy: Policy, extents: Sequence[Extent], spec: ProcessorSpec
     if not any(isinstance(extent, ClipSize) for extent in extents):
         return
     video_of(spec)
-    if not policy.takes_clips:
+    if not policy.can_take_clips():
         takers = [name for name, kind in POLICIES.items() if kind.takes_clips]
         raise PolicyError(f"policy {policy}: takes pictures, no clips. Use {', '.join(takers)}.")

@@ -28,6 +28,14 @@ class Policy(abc.ABC):
     value: ClassVar[str | None] = None  # the field written behind the colon
     takes_clips: ClassVar[bool] = False
 
+    def can_take_clips(self) -> bool:
+        """Whether this very policy does."""
+        return self.takes_clips
+
+    def files(self) -> tuple[str, ...]:
+        """Files and directories that decide beside the string."""
+        return ()
+
     @abc.abstractmethod
     def __call__(self, sizes: Sequence[Extent], question: str, spec: ProcessorSpec) -> list[View]:
         """Returns the views of all items, in order.

@@ -30,6 +30,14 @@ class TaskPolicy(Policy):
         """The policy in the file."""
         return getattr(self, "_chosen")  # noqa: B009
 
+    def can_take_clips(self) -> bool:
+        """Whether the chosen policy does."""
+        return self.chosen.can_take_clips()
+
+    def files(self) -> tuple[str, ...]:
+        """That of `mres resolution`."""
+        return (self.file,)
+
     def check(self, spec: ProcessorSpec) -> None:
         """Raises `PolicyError` if the chosen policy cannot serve the model."""
         self.chosen.check(spec)

@@ -171,6 +171,11 @@ def user(*parts):
     return Message(role="user", parts=parts)
 
 
+def test_white_space_beside_a_text_is_kept_as_it_is_written():
+    pieces = tokenize_messages([user(0, "\n", 1, "What")], QWEN, TOKENIZER)
+    assert "user\n{0}\n{1}What" in rendered(pieces)
+
+
 @pytest.mark.parametrize(
     ("messages", "message"),
     [

@@ -411,6 +411,18 @@ def test_a_policy_is_known_by_the_files_that_it_names(tmp_path):
     assert (files_digest("budget:4"), files_digest("no picture")) == (None, None)
 
 
+def test_a_folder_that_happens_to_be_called_as_an_option_is_none_of_the_files(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("model", "generic", "crop"):  # options of zoom
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_bytes(b"large")
+    assert files_digest("zoom") is None
+    (tmp_path / "own.json").write_text("{}")
+    assert files_digest("zoom,prompts=own.json") is not None
+
+
 def test_a_task_of_several_types_has_its_mean_too_unless_it_is_generated(enter, tmp_path):
     rows = [{**ROW, "id": f"r{i}", "type": "ab"[i % 2]} for i in range(4)]
     mixed = evaluate(tmp_path / "mixed", enter(), tasks=(write_rows(tmp_path, *rows),))

@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import dataclasses
 import importlib.util
 import json
 
@@ -87,6 +88,14 @@ def test_screenspot_pro_rows_are_elements_with_boxes(screens):
 def test_an_element_is_hit_by_a_point_or_the_centre_of_a_box_edges_included(text, score, screens):
     (row,) = load_screenspot_pro(screens({}))
     assert hits_element(row, seen(text)) == score
+
+
+def test_a_look_at_several_views_is_refused_and_none_is_wrong(screens):
+    (row,) = load_screenspot_pro(screens({}))
+    answer = seen("(200, 99)")
+    with pytest.raises(MresError, match=f"{row.id}.* metric element needs the one view .* at 2"):
+        hits_element(row, dataclasses.replace(answer, views=answer.views * 2))
+    assert hits_element(row, dataclasses.replace(answer, views=())) == 0.0
 
 
 def test_a_hit_inside_a_window_is_mapped_back_first(screens):

@@ -40,6 +40,11 @@ def test_no_output_is_off_by_more_than_half_a_scale_times_the_sum_of_inputs(dtyp
     bound = 0.5 * np.abs(np.asarray(x, np.float32)).sum(-1, keepdims=True)
     bound = bound * np.asarray(rounded.scale[...])
     error = np.abs(np.asarray(out, np.float32) - np.asarray(exact, np.float32))
+    if not use_bias:  # of one input a whole number times its scale, which is rounded once
+        alone = np.asarray(rounded(jnp.eye(24, dtype=dtype)), np.float64)
+        wanted = np.asarray(rounded.kernel[...], np.float64) * np.asarray(rounded.scale[...])
+        rtol = 2.0 ** (-24 if dtype == jnp.float32 else -8)
+        np.testing.assert_allclose(alone, wanted, rtol=rtol)
     slack = 1e-5 if dtype == jnp.float32 else 0.03  # of sums and their rounding to bfloat16
     assert (error <= bound + slack).all()
     assert error.max() > 1e-4  # it is rounded

@@ -1,5 +1,6 @@
 """One resolution per task: planted signals are found again, and every refusal has its reason."""
 
+import contextlib
 import dataclasses
 import math
 
@@ -8,14 +9,15 @@ import pytest
 from hypothesis import given, strategies as st
 
 from mres_jax.data.rows import QuestionRow, Task
+from mres_jax.data.spec import VideoSpec
 from mres_jax.data.video import FrameSampling
 from mres_jax.errors import MresError, PolicyError
-from mres_jax.geometry import Size
+from mres_jax.geometry import ClipSize, Size
 from mres_jax.inference.remote import RemoteAnswerer, remote_spec
 from mres_jax.inference.show import png
 from mres_jax.protocols import Answer, Request, extent_of
 from mres_jax.resolution.complexity import find_complexity
-from mres_jax.resolution.policies import parse_policy
+from mres_jax.resolution.policies import check_extents, parse_policy
 from mres_jax.resolution.task import (
     Candidate,
     Formula,
@@ -342,6 +344,14 @@ def test_a_policy_follows_the_file_of_a_choice(tmp_path):
     sizes = [Size(1_000, 900)]
     assert policy(sizes, "", SPEC) == parse_policy("budget:256")(sizes, "", SPEC)
     assert parse_policy(str(policy)) == policy
+    clip = ClipSize(Size(64, 64), (0.0, 0.5))
+    video = VideoSpec(token_id=3, min_pixels=1, max_pixels=10**6)
+    spec = dataclasses.replace(SPEC, accepts=SPEC.accepts | {"frame"}, video=video)
+    for chosen, takes in (("budget:256", True), ("tiles:64", False)):
+        file.write_bytes(choice_file(chosen, {}))
+        policy = parse_policy(f"task,file={file}")
+        with contextlib.nullcontext() if takes else pytest.raises(PolicyError, match="no clips"):
+            check_extents(policy, [clip], spec)
     for content, message in (
         (b"{", "is no file of mres resolution"),
         (b'{"version": 2, "policy": "native"}', "version 1"),

@@ -10,7 +10,7 @@ from mres_jax.data.views import render_view
 from mres_jax.errors import ConfigError, PolicyError
 from mres_jax.geometry import Box, Size, View
 from mres_jax.inference.remote import RemoteAnswerer, remote_spec
-from mres_jax.protocols import Request
+from mres_jax.protocols import Request, Sampling
 from mres_jax.resolution.cost import visual_tokens
 from mres_jax.resolution.policies import check_policy, parse_policy
 from mres_jax.resolution.zoom import (
@@ -21,9 +21,9 @@ from mres_jax.resolution.zoom import (
     window_around,
     window_size,
 )
-from mres_jax.resolution.zoom.passes import ZoomAnswerer
+from mres_jax.resolution.zoom.passes import ZoomAnswerer, answer_in_passes
 from mres_jax.scoring import COORD_FRAMES, from_picture, to_picture
-from mres_jax.testing import Received, Reply, serve_script
+from mres_jax.testing import Received, Reply, said, serve_script
 
 PICTURE = Size(2160, 3840)
 WHOLE = View(item=0, crop=Box(0, 0, *PICTURE), size=Size(644, 1148))
@@ -276,6 +276,45 @@ def test_both_passes_send_exactly_their_pixels_and_map_the_answer_back():
     assert answer.cost.visual_tokens == sum(tokens)
     assert tokens[0] <= 100 < tokens[1] + 20
     assert answer.note == ""
+
+
+class Recorder:
+    """An answerer that notes what it is asked and always points at one place."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, requests, *, n, sampling, seed):
+        self.asked += requests
+        view = View(item=0, crop=Box(0, 0, 540, 960), size=Size(540, 960))
+        return [[said("(500, 500)", views=(view,))] * n for _ in requests]
+
+
+def test_a_conversation_is_asked_where_in_its_last_turn_and_keeps_the_others():
+    turns = (
+        ("system", ("Be brief.",)),
+        ("user", ("A screen: ", 0, "What is the total?")),
+    )
+    question = "A screen: What is the total?"
+    request = Request(id="a", images=[screen()], question=question, turns=turns, policy="zoom")
+    once = Recorder()
+    answer_in_passes(once, [request], policy="native", n=1, sampling=Sampling(), seed=0)
+    first, second = once.asked
+    assert first.turns[0] == turns[0]
+    assert first.turns[1] == ("user", (0, first.question))
+    assert "centre" in first.question
+    assert second.turns == turns  # this family's second question is the user's
+
+
+def test_a_window_larger_than_its_picture_is_told_of_its_request_before_any_is_asked():
+    requests = [
+        Request(id=name, images=[screen(side, side)], question="What?")
+        for name, side in (("large", 300), ("small", 200))
+    ]
+    once = Recorder()
+    with pytest.raises(PolicyError, match=r"^request 'small': .*256 x 256 px is larger than"):
+        answer_in_passes(once, requests, policy="zoom,window=256", n=1, sampling=Sampling(), seed=0)
+    assert once.asked == []
 
 
 def ask(script, policy: str, *, image: np.ndarray | None = None, **options):

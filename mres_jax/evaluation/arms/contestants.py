@@ -102,15 +102,13 @@ def files_digest(policy: str) -> str | None:
     """
     if policy == NO_PICTURE:
         return None
-    parsed = parse_policy(policy)
-    values = (getattr(parsed, field.name) for field in dataclasses.fields(parsed))
-    named = [pathlib.Path(value) for value in values if isinstance(value, str)]
-    files = [file for path in named if path.exists() for file in sorted([path, *path.rglob("*")])]
+    named = [pathlib.Path(name) for name in parse_policy(policy).files()]
+    found = [file for path in named for file in sorted([path, *path.rglob("*")]) if file.is_file()]
     digest = hashlib.sha256()
-    contents = [file.read_bytes() for file in files if file.is_file()]
-    for content in contents:
-        digest.update(hashlib.sha256(content).digest())
-    return digest.hexdigest()[:16] if contents else None
+    for path in found:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16] if found else None
 
 
 def trained_policies(vlm: VLM) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mres_jax import rewards
 from mres_jax.data.rows import QuestionRow
-from mres_jax.errors import MresError
 from mres_jax.evaluation.benchmarks import rules
+from mres_jax.evaluation.benchmarks.shares import only_view
 from mres_jax.protocols import Answer
 from mres_jax.scoring import anls, choice_letters, grade
 
@@ -123,9 +123,5 @@ def grade_row(row: QuestionRow, answer: Answer) -> float:
     score = METRICS[row.scorer].score
     if score is not None:
         return score(answer.text.strip(), row)
-    if len(answer.views) != 1:
-        raise MresError(
-            f"question {row.id!r}: metric {row.scorer} needs the one view that places are meant "
-            f"in, but the model looked at {len(answer.views)}. Leave out policies of several views."
-        )
+    only_view(row, answer, metric=row.scorer)
     return row.grade(answer)

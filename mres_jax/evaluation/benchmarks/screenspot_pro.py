@@ -14,7 +14,7 @@ from typing import Any
 from mres_jax.data.images import read_size
 from mres_jax.data.rows import QuestionRow
 from mres_jax.errors import BadImageError, BadRowError, MresError
-from mres_jax.evaluation.benchmarks.shares import field, read_json_file, shares
+from mres_jax.evaluation.benchmarks.shares import field, only_view, read_json_file, shares
 from mres_jax.geometry import Box
 from mres_jax.protocols import Answer
 from mres_jax.resolution.zoom import find_places
@@ -84,12 +84,16 @@ def _row(content: Any, where: str, root: pathlib.Path, instruction: str) -> Ques
 def hits_element(row: QuestionRow, answer: Answer) -> float:
     """Returns 1.0 where the point of an answer, or the centre of its box, is on the element.
 
-    Edges count, as in the released scorer; an answer that cannot be read is wrong.
+    Edges count, as in the released scorer; an answer that cannot be read is wrong, and so is one
+    without a look at the picture.
+
+    Raises:
+      MresError: the model looked at several views.
     """
-    if len(answer.views) != 1 or row.box is None:
+    if not answer.views or row.box is None:
         return 0.0
     (size,) = row.sizes()
-    (view,) = answer.views
+    view = only_view(row, answer, metric="element")
     found = find_places(answer.text, view=view, coord_frame=answer.coord_frame, picture=size).places
     if not found:
         return 0.0

@@ -7,6 +7,7 @@ from typing import Any
 
 from mres_jax.data.rows import QuestionRow
 from mres_jax.errors import BadRowError, MresError
+from mres_jax.geometry import View
 from mres_jax.protocols import Answer
 from mres_jax.scoring import Interval, wilson_interval
 
@@ -21,6 +22,20 @@ def shares(
     return {
         str(name): wilson_interval(sum(scores), len(scores)) for name, scores in members.items()
     }
+
+
+def only_view(row: QuestionRow, answer: Answer, *, metric: str) -> View:
+    """Returns the view that the places of an answer are meant in.
+
+    Raises:
+      MresError: the model looked at no view, or at several.
+    """
+    if len(answer.views) != 1:
+        raise MresError(
+            f"question {row.id!r}: metric {metric} needs the one view that places are meant in, "
+            f"but the model looked at {len(answer.views)}. Leave out policies of several views."
+        )
+    return answer.views[0]
 
 
 def window_recall(rows: Sequence[QuestionRow], answers: Sequence[Answer]) -> Interval:

@@ -54,6 +54,10 @@ class AllocatorPolicy(Policy):
         if self.top is not None and self.top < 1:
             raise PolicyError(f"policy allocator: top={self.top} must keep at least 1 picture.")
 
+    def files(self) -> tuple[str, ...]:
+        """The directory of the allocator."""
+        return (self.weights,)
+
     def __call__(self, sizes: Sequence[Extent], question: str, spec: ProcessorSpec) -> list[View]:
         """Refuses: sizes alone do not tell, unless there is no picture."""
         if not sizes:

@@ -151,6 +151,8 @@ class _Finder:
     def find(self, requests: Sequence[Request]) -> list[Found]:
         """The windows of all requests."""
         sizes = [_one_picture(request) for request in requests]
+        for request, size in zip(requests, sizes, strict=True):
+            _check_window(request, size, self.zoom)
         if self.zoom.source == "random":
             return [self._by_chance(r, size) for r, size in zip(requests, sizes, strict=True)]
         first = [self._first(r, size) for r, size in zip(requests, sizes, strict=True)]
@@ -169,7 +171,7 @@ class _Finder:
             request.question, coord_frame=self.coord_frame, count=self.zoom.candidates
         )
         whole = Window.of([Box(0, 0, *size)], fine=self.zoom.coarse)
-        return dataclasses.replace(request, question=question, policy=str(whole))
+        return request.asking(question, policy=str(whole))
 
     def _read(self, answers: Sequence[Answer], size: Size) -> Found:
         """The windows in some answers, none inside the middle of an earlier one."""
@@ -222,7 +224,7 @@ def _look_closely(
     for i, (request, each) in enumerate(zip(requests, found, strict=True)):
         question = prompts.predicting(request.question)
         for policy in _second_policies(zoom, each.boxes, _one_picture(request)):
-            second.append(dataclasses.replace(request, question=question, policy=str(policy)))
+            second.append(request.asking(question, policy=str(policy)))
             owners.append(i)
     groups: list[list[list[Answer]]] = [[] for _ in requests]
     for i, some in zip(owners, ask(second), strict=True):
@@ -264,6 +266,14 @@ def _is_near(y: float, x: float, box: Box) -> bool:
         abs(2 * y - box.top - box.bottom) < box.size.height / 2
         and abs(2 * x - box.left - box.right) < box.size.width / 2
     )
+
+
+def _check_window(request: Request, size: Size, zoom: Zoom) -> None:
+    """Before anything is asked: a batch is not answered in half."""
+    try:
+        window_size(size, zoom.window)
+    except PolicyError as error:
+        raise PolicyError(f"request {request.id!r}: {error}") from None
 
 
 def _one_picture(request: Request) -> Size:

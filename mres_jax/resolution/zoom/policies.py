@@ -11,6 +11,7 @@ from mres_jax.errors import PolicyError, suggest
 from mres_jax.geometry import Box, Extent, Size, View
 from mres_jax.resolution.policy import Policy, stills
 from mres_jax.resolution.uniform import native_size, whole_view, within_budget
+from mres_jax.resolution.zoom.prompts import is_file_of_prompts
 
 _BOX = re.compile(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
 
@@ -134,6 +135,10 @@ class Zoom(Policy):
         _one_of(self.name, "compat", self.compat, ("none", "release"))
         for key in ("coarse", "candidates", "fine"):
             _at_least(self.name, key, getattr(self, key), 1)
+
+    def files(self) -> tuple[str, ...]:
+        """That of prompts which are not ours."""
+        return (self.prompts,) if is_file_of_prompts(self.prompts) else ()
 
     def check(self, spec: ProcessorSpec) -> None:
         """Raises `PolicyError` if the model takes no images."""

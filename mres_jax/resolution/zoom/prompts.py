@@ -48,13 +48,18 @@ class ZoomPrompts:
         return _filled(self.predict, question=question)
 
 
+def is_file_of_prompts(name: str) -> bool:
+    """Whether prompts are a file of the user's, and none of `prompts/`."""
+    return name.endswith(".json")
+
+
 def load_prompts(name: str) -> ZoomPrompts:
     """Returns the prompts of a name in `prompts/`, or of a JSON file.
 
     Raises:
       ConfigError: no such name or file, or one that does not read.
     """
-    path = pathlib.Path(name) if name.endswith(".json") else FOLDER / f"{name}.json"
+    path = pathlib.Path(name) if is_file_of_prompts(name) else FOLDER / f"{name}.json"
     if not path.is_file():
         have = sorted(file.stem for file in FOLDER.glob("*.json"))
         raise ConfigError(
