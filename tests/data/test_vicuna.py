@@ -13,7 +13,7 @@ from mres_jax.data.conversations import (
 )
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.models._chat_template import chat_template
-from mres_jax.models.llava.templates import VICUNA_V1, template_for
+from mres_jax.models.llava.templates import MISTRAL, VICUNA_V1, template_for
 
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives "
@@ -47,8 +47,8 @@ def tokenizer() -> Tokenizer:
     return Tokenizer(made)
 
 
-def written(messages, **options) -> str:
-    spans = lay_out(messages, VICUNA_V1, **options)
+def written(messages, template=VICUNA_V1, **options) -> str:
+    spans = lay_out(messages, template, **options)
     return "|".join("<image>" if span.item is not None else span.text for span in spans)
 
 
@@ -59,6 +59,17 @@ def test_a_conversation_is_that_of_the_released_code():
     )
     assert written(TURNS[:1], generation_prompt=True) == (
         f"<s>|{SYSTEM} USER: |<image>|\nWhat is it? ASSISTANT:"
+    )
+
+
+def test_mistral_is_spoken_to_in_its_own_words():
+    """As the template of llava-hf/llava-v1.6-mistral-7b-hf, behind the <s> of its tokenizer."""
+    assert written(TURNS, MISTRAL) == (
+        "<s>|[INST] |<image>|\nWhat is it? [/INST] A cat.|</s>|"
+        " [INST] Sure? </s> [/INST] Yes.|</s>| "
+    )
+    assert written(TURNS[:1], MISTRAL, generation_prompt=True) == (
+        "<s>|[INST] |<image>|\nWhat is it? [/INST]"
     )
 
 
@@ -97,6 +108,7 @@ def test_a_caption_begins_with_the_first_control_token_and_its_picture(tokenizer
 def test_the_vocabulary_says_which_template(tokenizer):
     template, end, pad = template_for(tokenizer.token_id)
     assert (template, end, pad) == (VICUNA_V1, 2, 0)
+    assert template_for(tokenizer.token_id, "mistral") == (MISTRAL, 2, 0)
 
 
 def test_the_template_is_written_for_jinja():

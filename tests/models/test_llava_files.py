@@ -212,6 +212,16 @@ def test_a_released_configuration_is_read_and_written(size):
     assert family.config_from_hf(family.config_to_hf(config)) == config
 
 
+def test_a_model_on_mistral_stays_one():
+    config = testing.tiny_llava_next().model.config
+    text = dataclasses.replace(config.text_config, model_type="mistral")
+    config = dataclasses.replace(config, text_config=text)
+    family = family_of(config)
+    content = family.config_to_hf(config)
+    assert content["text_config"]["model_type"] == "mistral"
+    assert family.config_from_hf(content) == config
+
+
 def test_the_released_file_of_llava_hr_x_is_read():
     """Fields as seen on the hub (favor123/llava-hr-13b-x-sft-1024)."""
     content = {

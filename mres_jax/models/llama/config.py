@@ -1,16 +1,23 @@
 """Sizes of a Llama decoder."""
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from mres_jax.models.qwen2.config import TextConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LlamaConfig(TextConfig):
-    """Decoder; it differs from Qwen2 in that queries, keys and values have no biases."""
+    """Decoder; it differs from Qwen2 in that queries, keys and values have no biases.
+
+    Attributes:
+      model_type: Mistral's arithmetic is that of Llama, as far as its window is wider than any
+        prompt; it was taught other words around turns.
+    """
 
     QKV_BIAS: ClassVar[bool] = False
+
+    model_type: Literal["llama", "mistral"] = "llama"
 
     rms_norm_eps: float = 1e-5
     rope_theta: float = 10_000.0

@@ -44,13 +44,19 @@ def llama_config_from_hf(fields: Fields, *, tie_word_embeddings: bool) -> LlamaC
     text = text_config_from_hf(filled, tie_word_embeddings=tie_word_embeddings)
     fields.problems += filled.problems
     sizes = {name: getattr(text, name) for name in _NAMES}
-    return LlamaConfig(**sizes, tie_word_embeddings=tie_word_embeddings)
+    kind = fields.content.get("model_type")
+    return LlamaConfig(
+        **sizes,
+        tie_word_embeddings=tie_word_embeddings,
+        model_type="mistral" if kind == "mistral" else "llama",
+    )
 
 
 def llama_config_to_hf(config: LlamaConfig) -> dict[str, Any]:
     """Fields of a configuration, as transformers 4.x and 5.x both read them."""
     content = text_config_to_hf(config)
-    return {k: v for k, v in content.items() if k not in ("use_sliding_window", "rope_scaling")}
+    kept = {k: v for k, v in content.items() if k not in ("use_sliding_window", "rope_scaling")}
+    return kept | ({"sliding_window": None} if config.model_type == "mistral" else {})
 
 
 _NAMES = (*DEFAULTS, "num_key_value_heads")

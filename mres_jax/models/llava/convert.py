@@ -186,7 +186,10 @@ def llava_parts_to_hf(config: Any, architecture: str, model_type: str) -> dict[s
     content = {
         "architectures": [architecture],
         "model_type": model_type,
-        "text_config": {"model_type": "llama", **llama_config_to_hf(config.text_config)},
+        "text_config": {
+            "model_type": config.text_config.model_type,
+            **llama_config_to_hf(config.text_config),
+        },
         "vision_config": clip_config_to_hf(vision),
         "image_token_index": config.image_token_index,
         "image_seq_length": vision.table_side**2,

@@ -6,6 +6,7 @@ from typing import Any
 
 from mres_jax.data.spec import PositionTable, ProcessorSpec
 from mres_jax.models.clip.config import ClipConfig
+from mres_jax.models.llama.config import LlamaConfig
 from mres_jax.models.llava.config import ASPECTS, LlavaConfig
 from mres_jax.models.llava.templates import template_for
 
@@ -25,7 +26,7 @@ def make_spec(
         vision,
         token_id,
         image_token_id=config.image_token_index,
-        rows=config.text_config.vocab_size,
+        text=config.text_config,
     )
     if side is None:
         largest = (LARGEST * vision.image_size) ** 2
@@ -46,7 +47,7 @@ def square_policy(side: int, image_aspect_ratio: str) -> str:
 
 
 def clip_spec(
-    vision: ClipConfig, token_id: Callable[[str], int], *, image_token_id: int, rows: int
+    vision: ClipConfig, token_id: Callable[[str], int], *, image_token_id: int, text: LlamaConfig
 ) -> ProcessorSpec:
     """Returns what all models with a CLIP tower have in common; sizes are of the tower's table.
 
@@ -54,11 +55,11 @@ def clip_spec(
       vision: the tower.
       token_id: id of a control token by name.
       image_token_id: of the model.
-      rows: of the decoder's embeddings.
+      text: the decoder.
     """
-    template, end, pad = template_for(token_id)
+    template, end, pad = template_for(token_id, text.model_type)
     # Released files without a token for pictures write an id that has no embedding.
-    has_row = 0 <= image_token_id < rows
+    has_row = 0 <= image_token_id < text.vocab_size
     red, green, blue = vision.image_mean
     return ProcessorSpec(
         patch_size=vision.patch_size,

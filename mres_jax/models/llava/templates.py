@@ -1,5 +1,6 @@
 """How LLaVA's conversations are written."""
 
+import dataclasses
 from collections.abc import Callable
 
 from mres_jax.data.spec import ChatTemplate
@@ -22,6 +23,16 @@ VICUNA_V1 = ChatTemplate(
     after_images="\n",
     is_joined=True,
 )
+# Of llava-hf/llava-v1.6-mistral-7b-hf.
+MISTRAL = dataclasses.replace(
+    VICUNA_V1,
+    system=None,
+    roles=(
+        ("system", "<<SYS>>\n", "\n<</SYS>>\n\n"),
+        ("user", "[INST] ", " [/INST]"),
+        ("assistant", "", "</s> "),
+    ),
+)
 CHATML = ChatTemplate(
     system="You are a helpful assistant.",
     turn_open="<|im_start|>{role}\n",
@@ -32,18 +43,22 @@ CHATML = ChatTemplate(
 )
 
 
-def template_for(token_id: Callable[[str], int]) -> tuple[ChatTemplate, int, int]:
+def template_for(
+    token_id: Callable[[str], int], model_type: str = "llama"
+) -> tuple[ChatTemplate, int, int]:
     """Returns the template of a vocabulary, the id that ends an answer and the one that pads.
 
-    A vocabulary with `</s>` is Llama's, one with `<|im_end|>` a later one's.
+    A vocabulary with `</s>` is Llama's or Mistral's, which `model_type` tells apart; one with
+    `<|im_end|>` a later one's.
     """
+    template = MISTRAL if model_type == "mistral" else VICUNA_V1
     try:
         end = token_id("</s>")
     except CheckpointError:
         return CHATML, token_id("<|im_end|>"), token_id("<|endoftext|>")
     for name in ("<pad>", "<unk>"):
         try:
-            return VICUNA_V1, end, token_id(name)
+            return template, end, token_id(name)
         except CheckpointError:
             continue
-    return VICUNA_V1, end, end
+    return template, end, end

@@ -28,9 +28,10 @@ def make_spec(
     del preprocessor
     vision = config.vision_config
     side, stride = vision.input_image_size, vision.high.stride
-    rows = config.text_config.vocab_size
     rule = CanvasRule(stride=stride, patches=vision.patches_per_cell, shapes=(Size(side, side),))
-    spec = clip_spec(vision.low, token_id, image_token_id=config.image_token_index, rows=rows)
+    spec = clip_spec(
+        vision.low, token_id, image_token_id=config.image_token_index, text=config.text_config
+    )
     if config.image_aspect_ratio == "native":
         return dataclasses.replace(
             spec,
