@@ -181,6 +181,11 @@ class ProcessorSpec:
         return self.canvas.stride if self.canvas else self.patch_size * self.merge_size
 
     @property
+    def patch_extent(self) -> float:
+        """Side of what one patch stands for, pixels of a view."""
+        return self.canvas.stride / self.canvas.patches if self.canvas else self.patch_size
+
+    @property
     def patch_row_size(self) -> int:
         """Values of one still patch row."""
         return 3 * self.patch_size**2

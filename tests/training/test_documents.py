@@ -6,13 +6,21 @@ import numpy as np
 import pytest
 
 from mres_jax.config import Documents
-from mres_jax.data.documents import AREA_BINS, BOARD_KINDS, KEYS, KINDS, make_document
+from mres_jax.data.documents import (
+    AREA_BINS,
+    BOARD_KINDS,
+    KEYS,
+    KINDS,
+    make_document,
+    patch_labels,
+)
 from mres_jax.data.documents.pages import KIND as PAGE
 from mres_jax.errors import ConfigError
 from mres_jax.models.nativeres_llava import processor
 from mres_jax.models.nativeres_llava.presets import mres_tiny
 from mres_jax.resolution.policies import parse_policy
 from mres_jax.resolution.zoom import find_places
+from mres_jax.testing import tiny_llava_hr
 from mres_jax.training.input.documents import (
     HARD_GROUNDS,
     HARD_HEIGHTS,
@@ -78,6 +86,39 @@ def test_sizes_are_those_of_the_examples_and_every_patch_is_labelled():
             assert len(labels) == len(example.patches)
             assert labels.max() < PATCH_CLASSES[name]
         assert (example.patch_labels["char0"] > 0).mean() > 0.005
+
+
+@pytest.mark.parametrize("aspect", ["pad", "native"])
+def test_patches_of_a_small_picture_are_named_by_what_they_show_of_the_large_one(aspect):
+    """LLaVA-HR at 512 px: a patch of the ViT stands for 32 px of the view."""
+    tiny = tiny_llava_hr(side=512, image_aspect_ratio=aspect)
+    policy = "native" if aspect == "native" else "fixed:512,mode=pad"
+    examples = DocumentExamples(
+        dataclasses.replace(DATA, images_per_prompt={"1": 1.0}),
+        policies={parse_policy(policy): 1.0},
+        spec=tiny.spec,
+        tokenizer=document_tokenizer(),
+        seed=0,
+        labelled=True,
+    )
+    for number in range(5):
+        example = examples.example(0, number)
+        (document,), (view,) = examples.conversation(0, number)[:2]
+        assert len(example.patch_labels["char0"]) == len(example.patches) <= 256
+        named = patch_labels(document, view, patch_size=32, columns=2)["char"]
+        both = np.stack([example.patch_labels[f"char{i}"] for i in (0, 1)], -1)
+        np.testing.assert_array_equal(both.reshape(named.shape), named)
+        assert (named > 0).any()
+
+
+def test_patches_that_stand_for_no_whole_pixels_are_not_named():
+    tiny = tiny_llava_hr()
+    canvas = dataclasses.replace(tiny.spec.canvas, stride=32, patches=3)
+    spec = dataclasses.replace(tiny.spec, canvas=canvas)
+    with pytest.raises(ConfigError, match=r"one stands for 10\.67 px of a view"):
+        DocumentExamples(
+            DATA, policies={}, spec=spec, tokenizer=document_tokenizer(), seed=0, labelled=True
+        )
 
 
 def test_hard_documents_are_small_text_on_uneven_grounds():

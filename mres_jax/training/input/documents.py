@@ -91,6 +91,15 @@ class DocumentExamples:
             policies = {parse_policy(text): weight for text, weight in data.policies.items()}
         self.data, self.policies, self.spec, self.tokenizer = data, policies, spec, tokenizer
         self.seed, self.label_mask, self.labelled = seed, label_mask, labelled
+        # Where nothing is legible under a policy; models for one size have no other.
+        self.instead = (NATIVE,) if spec.image_size is None else ()
+        self.cell = int(spec.patch_extent)
+        if labelled and self.cell != spec.patch_extent:
+            raise ConfigError(
+                f"run: aux_loss_weight names what stands on each patch, but one stands for "
+                f"{spec.patch_extent:.2f} px of a view. Set it to 0, or take another "
+                "input_image_size."
+            )
 
     def sizes(self, epoch: int) -> Int[np.ndarray, "examples 3"]:
         """Sizes of all examples of an epoch."""
@@ -129,7 +138,7 @@ class DocumentExamples:
             count = int(_draw(rng, self.data.images_per_prompt))
             documents = tuple(self._document(rng, small=count > 1) for _ in range(count))
             sizes = [d.size for d in documents]
-            for policy in (_draw(rng, self.policies), NATIVE):
+            for policy in (_draw(rng, self.policies), *self.instead):
                 views = tuple(policy(sizes, "", self.spec))
                 if questions := self.questions(documents, views):
                     messages = self._messages(rng, questions, count, views)
@@ -219,7 +228,7 @@ class DocumentExamples:
     ) -> dict[str, np.ndarray]:
         parts: dict[str, list[np.ndarray]] = {name: [] for name in PATCH_CLASSES}
         for view in views:
-            document, size = documents[view.item], self.spec.patch_size
+            document, size = documents[view.item], self.cell
             named = patch_labels(document, view, patch_size=size, columns=COLUMNS)
             rows, columns = block_positions(view.grid(size), merge_size=self.spec.merge_size).T
             for name, values in named.items():
