@@ -2,7 +2,8 @@
 
 mres train configs/tiny/policies.py --policies='{"fixed:416": 1.0}' --checkpoint.dir=runs/fixed
 
-All else is the same: weights to begin with, documents, order, steps, rates.
+All else is the same: weights to begin with, documents, order, steps, rates. Patches are not named:
+the shipped weights come without the heads for it, and fresh ones harm the tower.
 experiments/2026-11-policies/run.py trains and asks all three.
 """
 
@@ -34,10 +35,9 @@ def get_config() -> Run:
             Rung(max_patches=10_240, max_tokens=3_584, max_views=64, max_examples=64),
         ),
         fill=0,
-        optimizer=OptimizerConfig(name="muon", learning_rate=5e-4, weight_decay=0.01, b2=0.98),
+        optimizer=OptimizerConfig(name="muon", learning_rate=3e-4, weight_decay=0.01, b2=0.98),
         schedule=Schedule(num_steps=300, warmup_steps=10, kind="cosine"),
         checkpoint=CheckpointConfig(dir="runs/policies/native-0", every_steps=300, keep=1),
-        aux_loss_weight=0.1,
         log_every=25,
         smoke={"schedule.num_steps": "4", "schedule.warmup_steps": "2", "init": "none"},
     )
