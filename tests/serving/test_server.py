@@ -5,6 +5,7 @@ import http.client
 import json
 import signal
 import socket
+import struct
 import threading
 from concurrent import futures
 
@@ -14,7 +15,7 @@ import pytest
 from mres_jax.errors import ConfigError
 from mres_jax.inference import generate
 from mres_jax.protocols import Request, Sampling
-from mres_jax.serving import Limits, LocalBackend, PolicyRule, run
+from mres_jax.serving import Limits, LocalBackend, PolicyRule, http as http_side, run
 from mres_jax.serving.app import App
 from mres_jax.serving.http import Server
 from mres_jax.serving.local import ASKED
@@ -179,6 +180,28 @@ def test_a_client_that_leaves_or_dawdles_is_noticed_while_it_waits_and_stalls_no
         assert served.ask(chat("what"))[0] == 200
         assert backend.engine.num_answered == 1
         assert backend.engine.num_rounds <= 2  # what had been begun may have held both that left
+
+
+def test_a_client_that_stalls_or_breaks_off_in_its_body_is_no_bug_of_ours(served, monkeypatch):
+    monkeypatch.setattr(http_side._Handler, "timeout", 0.2)
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"
+    before = len(served.log)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as stream:
+        stream.sendall(head)
+        reply = http.client.HTTPResponse(stream)
+        reply.begin()
+        error = json.loads(reply.read())["error"]
+        assert (reply.status, reply.getheader("Connection")) == (408, "close")
+        assert "nothing came for 0.2 s, and 1 of the 99 bytes" in error["message"]
+        assert stream.recv(1) == b""
+    monkeypatch.setattr(http_side._Handler, "timeout", 20)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as stream:
+        stream.sendall(head)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset
+    until(lambda: len(served.log) >= before + 2)
+    stalled, broken = served.log[before:]
+    assert " 408 " in stalled
+    assert " 499 " in broken
 
 
 def test_more_connections_than_may_be_are_turned_away(served):
