@@ -9,6 +9,7 @@ from typing import Any
 
 from mres_jax.errors import MresError, PolicyError
 from mres_jax.inference import VLM
+from mres_jax.inference.cost import joint_flops
 from mres_jax.protocols import Answer, Request
 from mres_jax.serving import replies
 from mres_jax.serving.app import Events, HttpRequest, PolicyRule, Reply, check_model
@@ -149,7 +150,9 @@ class _Maker:
         return replies.event(replies.chunk(self.head, sample, delta, **more))
 
     def _cost(self, answers: Sequence[Answer]) -> dict[str, Any]:
-        return replies.cost_of(answers, self.policy, self.answerer.spec)
+        text_config = self.answerer.model.config.text_config
+        flops = joint_flops(text_config, [answer.cost for answer in answers])
+        return replies.cost_of(answers, self.policy, self.answerer.spec, flops=flops)
 
     def _logprobs(self, answer: Answer) -> dict[str, Any] | None:
         return replies.logprobs_of(answer, self.answerer.tokenizer) if self.asked.logprobs else None

@@ -75,6 +75,23 @@ def test_a_served_answer_is_the_answer_with_its_tokens_and_its_cost(served, vlm)
     assert set(cost["ms"]) == {"host", "vision", "prefill", "decode"}
 
 
+def test_of_several_answers_the_prompt_is_paid_for_once(served, vlm):
+    """One token each is what the prefill scores, so more answers cost no more; longer ones do."""
+    flops = {
+        (n, tokens): served.ask(
+            chat(picture(4), "what is the total", n=n, max_tokens=tokens, temperature=1.0, seed=1)
+        )[2]["mres"]["flops"]
+        for n, tokens in [(1, 1), (3, 1), (1, 4), (3, 4)]
+    }
+    assert flops[3, 1] == flops[1, 1]
+    request = Request(id=ASKED, images=[picture(4)], question="what is the total", policy="native")
+    sampling = Sampling(temperature=1.0, max_new_tokens=4)
+    (answers,) = vlm.answerer.answer([request], n=3, sampling=sampling, seed=1)
+    decoding = sum(answer.cost.flops - flops[1, 1] for answer in answers)
+    assert flops[3, 4] == pytest.approx(flops[1, 1] + decoding, rel=1e-12)
+    assert flops[1, 1] < flops[1, 4] < flops[3, 4] < 3 * flops[1, 4]
+
+
 def test_a_streamed_answer_is_the_whole_one_in_parts(served):
     body = chat(picture(1), "what is the total", max_tokens=20, n=2, temperature=1.0, seed=5)
     whole = served.ask(body)[2]
