@@ -125,8 +125,8 @@ def _source(start: int, stop: int, num_in: int, num_out: int) -> tuple[range, fl
     reach = 4 * max(1, -(-num_in // num_out))  # the widest filter takes 3 to either side
     first = max(0, start * num_in // num_out - reach)
     last = min(num_in, -(-stop * num_in // num_out) + reach)
-    places = ((edge * num_in - first * num_out) / num_out for edge in (start, stop))
-    return range(first, last), *places
+    low, high = ((edge * num_in - first * num_out) / num_out for edge in (start, stop))
+    return range(first, last), low, high
 
 
 def _centred(pixels: np.ndarray, canvas: Size, background: tuple[int, int, int]) -> np.ndarray:
