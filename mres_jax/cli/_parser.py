@@ -10,10 +10,10 @@ from typing import NoReturn
 from mres_jax.config import did_you_mean
 from mres_jax.errors import ConfigError
 
-POLICIES = (
-    "native, fixed:336,mode=squash|pad|keep, scale:0.5, budget:256, zoom[,window=0.25], "
-    "window:TOP.LEFT.BOTTOM.RIGHT, task,file=F, allocator,weights=DIR,retention=0.25"
-)
+_PLANNED = "native, fixed:336,mode=squash|pad|keep, scale:0.5, budget:256"
+_NAMED = "window:TOP.LEFT.BOTTOM.RIGHT, task,file=F, allocator,weights=DIR,retention=0.25"
+POLICIES = f"{_PLANNED}, zoom[,window=0.25], {_NAMED}"
+SERVED_POLICIES = f"{_PLANNED}, {_NAMED} (not with --upstream)"
 MODEL_HELP = (
     "a directory (orbax or Hugging Face), a hub id org/name[@revision]; default: the shipped "
     "mres-tiny, which reads generated documents only"
@@ -300,7 +300,12 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("-m", "--model", metavar="M", help=MODEL_HELP)
-    add("-p", "--policy", metavar="P", help=f"for every picture: {POLICIES}; default: the model's")
+    add(
+        "-p",
+        "--policy",
+        metavar="P",
+        help=f"for every picture: {SERVED_POLICIES}; default: the model's",
+    )
     add("--host", default="127.0.0.1", metavar="H", help="address to listen at; default 127.0.0.1")
     add("--port", type=int, default=8000, metavar="N", help="default 8000; 0: any that is free")
     add("--upstream", metavar="URL", help="pass on to this server; --model gives its processor")

@@ -13,7 +13,7 @@ from mres_jax.data._pixels import Pixels
 from mres_jax.data.low_resolution import low_resolution_rows
 from mres_jax.data.patches import block_positions, patchify, patchify_frames, widen
 from mres_jax.data.spec import ProcessorSpec
-from mres_jax.data.views import cut_window, render_view
+from mres_jax.data.views import cut_window, is_too_large, render_view
 from mres_jax.geometry import Box, Grid, View
 from mres_jax.protocols import Clip
 
@@ -81,6 +81,9 @@ def _rendered(
                 i: render_seen(item.frames[i], view, spec) for i in dict.fromkeys(view.frames)
             }
             yield [frames[i] for i in view.frames]
+            continue
+        if is_too_large(view):
+            yield [render_seen(item, view, spec)]
             continue
         uncut = dataclasses.replace(view, window=None, tile=None)
         if uncut != last:

@@ -17,6 +17,7 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
     "bilinear": Image.Resampling.BILINEAR,
 }
+MAX_WHOLE = 2**26  # px; Pillow holds 4 bytes of each
 
 
 def render_view(
@@ -32,6 +33,9 @@ def render_view(
     The crop is cut out first, so that nothing outside it is seen, then resized with Pillow's filter
     (as Hugging Face's PIL processors do), then centred on the canvas if there is one, of which a
     window may be cut. A crop that has its size already is not resampled: its pixels are unchanged.
+    Where the whole would have more than `MAX_WHOLE` px (a strip whose middle square is shown), only
+    the window is made. Its places are rounded to float32, so that values may differ by 1 or 2, and
+    by more where Pillow would have shrunk the columns of a tall strip before its rows.
 
     Args:
       image: upright: `uint8 [h w 3]` of `decode_image`, or what `decode_pillow` returns, which is
@@ -50,8 +54,16 @@ def render_view(
         a window that leaves both.
     """
     _check_view(check_pixels(image, where="view"), view)
+    if is_too_large(view):
+        return _window_alone(image, view, FILTERS[resample])
     whole = _whole(image, view, background, FILTERS[resample], pad_first=pad_first)
     return cut_window(whole, view)
+
+
+def is_too_large(view: View) -> bool:
+    """Whether a view's window is made without all around it."""
+    is_plain = view.window is not None and view.canvas is None and not view.through
+    return is_plain and view.size.area > MAX_WHOLE
 
 
 def cut_window(pixels: np.ndarray, view: View) -> np.ndarray:
@@ -81,6 +93,40 @@ def _whole(
     else:
         pixels = image[crop.top : crop.bottom, crop.left : crop.right]
     return pixels if canvas is None else _centred(pixels, canvas, background)
+
+
+def _window_alone(image: Pixels, view: View, resample: Image.Resampling) -> np.ndarray:
+    """The window of a resized crop, out of the part of the crop that it depends on."""
+    assert view.window is not None
+    top, left, bottom, right = view.window
+    rows, y0, y1 = _source(top, bottom, view.crop.size.height, view.size.height)
+    columns, x0, x1 = _source(left, right, view.crop.size.width, view.size.width)
+    crop = view.crop
+    part = Box(
+        crop.top + rows.start,
+        crop.left + columns.start,
+        crop.top + rows.stop,
+        crop.left + columns.stop,
+    )
+    width, height = right - left, bottom - top
+    cut = _cut(image, part)
+    # Rows first, as Pillow does where both sides change alike; of a part it could do otherwise.
+    cut = cut.resize((width, cut.height), resample, box=(x0, 0, x1, cut.height))
+    cut = cut.resize((width, height), resample, box=(0, y0, width, y1))
+    return np.ascontiguousarray(np.asarray(cut))
+
+
+def _source(start: int, stop: int, num_in: int, num_out: int) -> tuple[range, float, float]:
+    """Samples before a resize that those from `start` to `stop` after it depend on.
+
+    Returns:
+      Those samples, and the place of the stretch in them: small numbers, which float32 holds well.
+    """
+    reach = 4 * max(1, -(-num_in // num_out))  # the widest filter takes 3 to either side
+    first = max(0, start * num_in // num_out - reach)
+    last = min(num_in, -(-stop * num_in // num_out) + reach)
+    low, high = ((edge * num_in - first * num_out) / num_out for edge in (start, stop))
+    return range(first, last), low, high
 
 
 def _centred(pixels: np.ndarray, canvas: Size, background: tuple[int, int, int]) -> np.ndarray:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import CheckpointError
-from mres_jax.geometry import View
+from mres_jax.geometry import Extent, View
 from mres_jax.inference.eyes import Eyes
 from mres_jax.inference.generate import ONE_AT_A_TIME
 from mres_jax.models.registry import load_model, resolve
@@ -74,6 +74,16 @@ class LoadedAllocator:
             max_question=_up(len(asked), QUESTION_STEP),
         )
         return mean_scales(self.network, clips)[: len(frames)]
+
+    def most(
+        self, policy: AllocatorPolicy, extents: Sequence[Extent], spec: ProcessorSpec
+    ) -> list[View]:
+        """Returns views as large as the policy can make them; nothing is looked at."""
+        units = units_of(extents, spec)
+        largest = self.network.config.max_scale
+        return unit_views(
+            units, policy.most([unit.extent for unit in units], spec, max_scale=largest)
+        )
 
     def look(
         self,

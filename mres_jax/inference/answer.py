@@ -212,17 +212,23 @@ class LocalAnswerer:
     def check(self, request: Request, max_new_tokens: int) -> int:
         """Returns the tokens of a prompt without making it: pictures are not resized.
 
+        An allocator does not look: its pictures count as large as it could make them.
+
         Raises:
           MresError: what `answer` would raise for this request.
+          PolicyError: also for `zoom`, whose prompts follow from an answer.
         """
         policy = self._policies([request])[request.policy or self.policy]
         sizes = [extent_of(item) for item in request.images]
         if not request.views:
             check_extents(policy, sizes, self.spec)
-        views = list(request.views) or policy(sizes, request.question, self.spec)
-        size = measure(
-            views, messages_of(request), self.spec, self.tokenizer, generation_prompt=True
-        )
+        if request.views or not isinstance(policy, AllocatorPolicy) or not sizes:
+            views = list(request.views) or policy(sizes, request.question, self.spec)
+        else:
+            views = self.allocators.open(policy.weights).most(policy, sizes, self.spec)
+        views, kept = _renumbered(views)
+        messages = messages_of(request, kept)
+        size = measure(views, messages, self.spec, self.tokenizer, generation_prompt=True)
         self.generator.check_length(request.id, size.num_tokens, max_new_tokens)
         check_fits([size], self.ladders.largest(size))
         return size.num_tokens
@@ -253,11 +259,10 @@ class LocalAnswerer:
         if not request.views:
             check_extents(policy, sizes, self.spec)
         views, look_flops, look_ms = self._look(request, policy, sizes)
-        kept = sorted({view.item for view in views})
-        place = {item: i for i, item in enumerate(kept)}  # a policy may leave pictures out
+        shown, kept = _renumbered(views)
         example = assemble(
             [request.images[item] for item in kept],
-            [dataclasses.replace(view, item=place[view.item]) for view in views],
+            shown,
             messages_of(request, kept),
             self.spec,
             self.tokenizer,
@@ -371,6 +376,13 @@ def _check_one_view(prompt: Prepared) -> None:
             f"request {prompt.id!r}: source=gradient points into one view, but there are "
             f"{len(prompt.example.views)}."
         )
+
+
+def _renumbered(views: Sequence[View]) -> tuple[list[View], list[int]]:
+    """Views of the items that a policy left in, these counted from 0, and their own numbers."""
+    kept = sorted({view.item for view in views})
+    place = {item: i for i, item in enumerate(kept)}
+    return [dataclasses.replace(view, item=place[view.item]) for view in views], kept
 
 
 def _shifted(listen: Listener | None, at: int) -> Listener | None:

@@ -11,6 +11,7 @@ from typing import Any
 from mres_jax.geometry import Grid
 from mres_jax.models.qwen2.config import TextConfig
 from mres_jax.models.tower_config import TowerConfig
+from mres_jax.protocols import Cost
 
 
 def encoder_flops(config: Any, grids: Sequence[Grid], *, moving: int = 0) -> float:
@@ -54,6 +55,18 @@ def decode_flops(config: TextConfig, prompt_tokens: int, new_tokens: int) -> flo
     steps = max(new_tokens - 1, 0)
     pairs = steps * prompt_tokens + steps * (steps + 1) // 2
     return float(steps * (2 * _layers(config) + _head(config)) + _attention(config) * pairs)
+
+
+def joint_flops(config: TextConfig, costs: Sequence[Cost]) -> float:
+    """FLOPs of all answers to one request, which share all that comes before decoding.
+
+    Args:
+      config: of the decoder.
+      costs: of the answers, each as if it had been the only one.
+    """
+    first, *others = costs
+    prompt = first.visual_tokens + first.text_tokens
+    return first.flops + sum(decode_flops(config, prompt, cost.new_tokens) for cost in others)
 
 
 def text_flops(config: TextConfig, lengths: Sequence[int], num_scored: int) -> float:

@@ -6,6 +6,7 @@ Reference:
 
 import base64
 import concurrent.futures
+import itertools
 import math
 import re
 import time
@@ -15,8 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mres_jax.data.conversations import prompt_messages
 from mres_jax.data.spec import ChatTemplate, ProcessorSpec
 from mres_jax.data.views import render_view
+from mres_jax.data.wire import picture_part
 from mres_jax.errors import ConfigError, MresError, PromptError, RunError
 from mres_jax.geometry import Size, View
 from mres_jax.inference.http import Server
@@ -270,19 +273,43 @@ def _picture(request: Request, view: View) -> np.ndarray:
 
 
 def chat_messages(request: Request, views: Sequence[View]) -> list[dict[str, Any]]:
-    """Returns a request in OpenAI's form: views as PNG in prompt order, then the question."""
-    parts: list[dict[str, Any]] = [
-        {"type": "image_url", "image_url": {"url": data_url(_picture(request, view), view)}}
-        for view in sorted(views, key=lambda view: view.item)
+    """Returns a request in OpenAI's form: views as PNG where their pictures stand, texts as such.
+
+    Raises:
+      PromptError: a clip; a picture with views that stands in no turn.
+    """
+    turns: Any = request.turns or [
+        (turn.role, turn.parts)
+        for turn in prompt_messages(
+            request.question, num_images=len(request.images), history=request.history
+        )
     ]
-    turns = [*request.history, ("user", request.question)]
-    messages: list[dict[str, Any]] = []
-    for role, text in turns:
-        content: Any = text
-        if role == "user" and parts:  # pictures belong to the first user turn
-            content, parts = [*parts, {"type": "text", "text": text}], []
-        messages.append({"role": role, "content": content})
-    return messages
+    placed = {part for _, parts in turns for part in parts if isinstance(part, int)}
+    if lost := sorted({view.item for view in views} - placed):
+        raise PromptError(
+            f"request {request.id!r}: picture {lost[0]} stands in no turn. Write its number among "
+            "the parts of one."
+        )
+    return [{"role": role, "content": _content(request, parts, views)} for role, parts in turns]
+
+
+def _content(
+    request: Request, parts: Sequence[str | int], views: Sequence[View]
+) -> str | list[dict[str, Any]]:
+    """Texts and pictures of a turn; texts side by side are one, since servers join them as lines.
+
+    A turn without pictures is a plain text, which all servers take.
+    """
+    content: list[dict[str, Any]] = []
+    for is_text, some in itertools.groupby(parts, lambda part: isinstance(part, str)):
+        if is_text:
+            content.append({"type": "text", "text": "".join(map(str, some))})
+            continue
+        for item in some:
+            shown = [data_url(_picture(request, v), v) for v in views if v.item == item]
+            content += [picture_part(url) for url in shown]
+    is_plain = len(content) == 1 and content[0]["type"] == "text"
+    return content[0]["text"] if is_plain else content
 
 
 def data_url(image: np.ndarray, view: View) -> str:
@@ -314,6 +341,8 @@ def _sampling_fields(sampling: Sampling, seed: int) -> dict[str, Any]:
         fields["top_p"] = sampling.top_p
         if sampling.top_k:  # not of OpenAI's protocol; vLLM and SGLang take it
             fields["top_k"] = sampling.top_k
+    if sampling.stop:
+        fields["stop"] = list(sampling.stop)
     return fields
 
 

@@ -3,8 +3,12 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from mres_jax.errors import MresError, suggest
+from mres_jax.errors import MresError, PolicyError, suggest
+from mres_jax.resolution.allocator.policy import AllocatorPolicy
 from mres_jax.resolution.policies import parse_policy
+from mres_jax.resolution.policy import Policy, split
+from mres_jax.resolution.task_policy import TaskPolicy
+from mres_jax.resolution.zoom.policies import Zoom
 from mres_jax.serving.chat import parse_json
 from mres_jax.serving.engine import shutting_down
 from mres_jax.serving.errors import ApiError
@@ -144,16 +148,63 @@ class PolicyRule(NamedTuple):
     policy: str
     may_differ: bool
 
-    def choose(self, wanted: str | None) -> str:
-        """Returns the policy of a request in its canonical spelling.
+    def check(self, *, looks: bool) -> Policy:
+        """Returns the policy of the server.
+
+        Args:
+          looks: whether the server runs policies that look at pixels before they decide.
 
         Raises:
-          ApiError: 403, requests may not choose; 400, there is no such policy.
+          PolicyError: there is no such policy, or this server does not take it.
+        """
+        policy = parse_policy(self.policy)
+        _check_taken(policy, looks=looks)
+        return policy
+
+    def choose(self, wanted: str | None, *, looks: bool) -> str:
+        """Returns the policy of a request in its canonical spelling; `looks` as of `check`.
+
+        Raises:
+          ApiError: 403, requests may not choose, or not this file; 400, there is no such policy, or
+            this server does not take it.
         """
         if wanted is not None and not self.may_differ:
             message = f"policy: this server looks with {self.policy} at every picture."
-            raise ApiError(403, message, param="policy", code="policy_not_allowed")
+            raise _not_allowed(message)
         try:
-            return str(parse_policy(wanted or self.policy))
+            self._check_files(wanted or self.policy)
+            policy = parse_policy(wanted or self.policy)
+            _check_taken(policy, looks=looks)
         except MresError as error:
             raise ApiError(400, str(error), param="policy") from None
+        return str(policy)
+
+    def _check_files(self, wanted: str) -> None:
+        """What lies on the server's machine is the operator's to name."""
+        own, options = split(self.policy)[2], split(wanted)[2]
+        for key in ("file", "weights"):
+            if key in options and options[key] != own.get(key):
+                raise _not_allowed(
+                    f"policy: {key}={options[key]!r:.200} is of the server's machine; requests may "
+                    "name only what it was started with."
+                )
+
+
+def _not_allowed(message: str) -> ApiError:
+    return ApiError(403, message, param="policy", code="policy_not_allowed")
+
+
+def _check_taken(policy: Policy, *, looks: bool) -> None:
+    """Raises `PolicyError` for policies that need more than sizes and are not run here."""
+    chosen = policy.chosen if isinstance(policy, TaskPolicy) else policy
+    if isinstance(chosen, Zoom):
+        raise PolicyError(
+            f"policy {policy}: it asks twice, and a server answers at once. Use mres ask or mres "
+            "eval for it, or window to name the place."
+        )
+    if isinstance(chosen, AllocatorPolicy) and not (looks and chosen is policy):
+        cure = "Name the allocator itself" if looks else "Serve without --upstream"
+        raise PolicyError(
+            f"policy {policy}: an allocator looks at pixels first, which is not done here. {cure}, "
+            "or choose a policy of sizes, for example budget:256."
+        )

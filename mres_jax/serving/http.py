@@ -182,7 +182,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _read(self, length: int) -> bytes:
         content, end = bytearray(), time.monotonic() + BODY_SECONDS
         while len(content) < length:
-            piece = self.rfile.read1(min(_PIECE, length - len(content)))
+            try:
+                piece = self.rfile.read1(min(_PIECE, length - len(content)))
+            except TimeoutError:
+                self._unread = self.close_connection = True
+                raise ApiError(
+                    408,
+                    f"nothing came for {self.timeout:g} s, and {len(content)} of the {length} "
+                    "bytes of the body are here. Send it in one go.",
+                ) from None
+            except OSError:
+                raise ClientGoneError from None
             if not piece:
                 raise ClientGoneError
             content += piece

@@ -9,7 +9,9 @@ from typing import Any
 
 from mres_jax.errors import MresError, PolicyError
 from mres_jax.inference import VLM
+from mres_jax.inference.cost import joint_flops
 from mres_jax.protocols import Answer, Request
+from mres_jax.resolution.allocator.policy import AllocatorPolicy
 from mres_jax.serving import replies
 from mres_jax.serving.app import Events, HttpRequest, PolicyRule, Reply, check_model
 from mres_jax.serving.chat import ChatRequest, parse_chat
@@ -38,11 +40,15 @@ class LocalBackend:
           hosts: that pictures may be fetched from.
 
         Raises:
-          MresError: a policy that the model cannot take.
+          MresError: a policy that the model or a server cannot take; no allocator where it is said
+            to be.
         """
         self.name, self.rule, self.limits, self.hosts = name, rule, limits, hosts
         self.answerer = vlm.answerer
+        policy = rule.check(looks=True)
         self.answerer.check_policy(rule.policy)
+        if isinstance(policy, AllocatorPolicy):
+            self.answerer.allocators.open(policy.weights)
         self.room = Room(limits)
         self.engine = Engine(self.answerer)
 
@@ -74,7 +80,7 @@ class LocalBackend:
         """
         asked = parse_chat(content, self.limits)
         check_model(asked.model, [self.name])
-        policy = self.rule.choose(asked.policy)
+        policy = self.rule.choose(asked.policy, looks=True)
         head = replies.Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), self.name)
         with contextlib.ExitStack() as stack:
             place = stack.enter_context(self.room.enter())
@@ -149,7 +155,9 @@ class _Maker:
         return replies.event(replies.chunk(self.head, sample, delta, **more))
 
     def _cost(self, answers: Sequence[Answer]) -> dict[str, Any]:
-        return replies.cost_of(answers, self.policy, self.answerer.spec)
+        text_config = self.answerer.model.config.text_config
+        flops = joint_flops(text_config, [answer.cost for answer in answers])
+        return replies.cost_of(answers, self.policy, self.answerer.spec, flops=flops)
 
     def _logprobs(self, answer: Answer) -> dict[str, Any] | None:
         return replies.logprobs_of(answer, self.answerer.tokenizer) if self.asked.logprobs else None

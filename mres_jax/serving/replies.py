@@ -63,15 +63,20 @@ def usage(answers: Sequence[Answer]) -> dict[str, int]:
     return {"prompt_tokens": prompt, "completion_tokens": new, "total_tokens": prompt + new}
 
 
-def cost_of(answers: Sequence[Answer], policy: str, spec: ProcessorSpec) -> dict[str, Any]:
-    """Returns what was looked at and what it cost; `ms` is of the round it was answered in."""
+def cost_of(
+    answers: Sequence[Answer], policy: str, spec: ProcessorSpec, *, flops: float
+) -> dict[str, Any]:
+    """Returns what was looked at and what it cost.
+
+    `ms` is of the round it was answered in, `flops` of all answers together.
+    """
     first = answers[0].cost
     return {
         **looked_at(answers[0].views, policy, spec),
         "visual_tokens": first.visual_tokens,
         "text_tokens": first.text_tokens,
         "retention_ratio": round(first.retention_ratio, 6),
-        "flops": sum(answer.cost.flops for answer in answers),
+        "flops": flops,
         "ms": {name: round(value, 3) for name, value in first.ms.items()},
         "coord_frame": answers[0].coord_frame,
     }

@@ -83,11 +83,11 @@ class UpstreamBackend:
           timeout: seconds without a word from the server.
 
         Raises:
-          MresError: a wrong address, or a policy that the model cannot take.
+          MresError: a wrong address, or a policy that the model or a proxy cannot take.
         """
         self.place, self.spec, self.rule, self.limits = Place.parse(url), spec, rule, limits
         self.hosts, self.timeout = hosts, timeout
-        check_policy(parse_policy(rule.policy), spec)
+        check_policy(rule.check(looks=False), spec)
         self.room = Room(limits)
         self.num_answered = 0
 
@@ -149,7 +149,7 @@ class UpstreamBackend:
     def _choose(self, wanted: Any) -> str:
         if wanted is not None and not isinstance(wanted, str):
             raise ApiError(400, "policy: give a text.", param="policy")
-        policy = self.rule.choose(wanted)
+        policy = self.rule.choose(wanted, looks=False)
         try:
             check_policy(parse_policy(policy), self.spec)
         except MresError as error:

@@ -1,5 +1,6 @@
 """Laws of rendering a view: exact where nothing is resized, blind to what lies outside the crop."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -7,9 +8,12 @@ import pytest
 from hypothesis import given, strategies as st
 from PIL import Image
 
+from mres_jax.data import views
+from mres_jax.data.shown import show
 from mres_jax.data.views import render_view
 from mres_jax.errors import MresError
 from mres_jax.geometry import Box, Size, View
+from mres_jax.testing import tiny_llava
 
 
 def picture(height, width, seed=0):
@@ -80,6 +84,48 @@ def test_the_canvas_takes_the_stated_background():
     out = render_view(image, view((0, 0, 4, 4), canvas=Size(4, 6)), background=(1, 2, 3))
     assert out[:, 0].tolist() == [[1, 2, 3]] * 4
     assert out[:, 5].tolist() == [[1, 2, 3]] * 4
+
+
+def middle(height, width, side):
+    """The view of `fixed:side,mode=crop`."""
+    short = min(height, width)
+    size = Size(*(side if n == short else side * n // short for n in (height, width)))
+    top, left = (size.height - side) // 2, (size.width - side) // 2
+    return view((0, 0, height, width), size, window=Box(top, left, top + side, left + side))
+
+
+@pytest.mark.parametrize("resample", ["bicubic", "lanczos", "bilinear"])
+@given(st.integers(1, 30), st.floats(1.05, 30), st.integers(1, 50), st.booleans())
+def test_a_window_made_alone_is_the_one_that_is_cut_out(resample, short, ratio, side, is_tall):
+    """A tall one that shrinks is left out: Pillow takes its columns first from version 13 on."""
+    long = int(short * ratio) + 1
+    size = (long, max(1, min(short, side))) if is_tall else (short, long)
+    image, seen = picture(*size), middle(*size, side)
+    cut = render_view(image, seen, resample=resample).astype(int)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(views, "MAX_WHOLE", 0)
+        alone = render_view(image, seen, resample=resample).astype(int)
+    difference = np.abs(cut - alone)
+    assert difference.max() <= 2
+    assert (difference > 0).mean() <= 0.05
+
+
+@pytest.mark.parametrize("is_tall", [True, False])
+def test_the_middle_of_a_long_strip_is_seen_without_the_strip(is_tall):
+    """Enlarged whole, it would have 336 x 672,000,336 px; only what is near its middle counts."""
+    shape = (2_000_001, 1) if is_tall else (1, 2_000_001)
+    image = picture(*shape)
+    seen = middle(*shape, 336)
+    near = image[999_980:1_000_021] if is_tall else image[:, 999_980:1_000_021]
+    expected = render_view(near, middle(*near.shape[:2], 336))
+    out = render_view(image, seen)
+    assert out.shape == (336, 336, 3)
+    assert np.abs(out.astype(int) - expected).max() <= 2
+    spec = dataclasses.replace(tiny_llava().spec, patch_size=14, image_size=336)
+    shown = show([image], [seen], [seen.grid(14)], spec)
+    np.testing.assert_array_equal(
+        shown.patches, show([out], [view((0, 0, 336, 336))], [seen.grid(14)], spec).patches
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The policy `allocator` end to end on the shipped reader: eyes, network, budget, answer, cost."""
 
+import dataclasses
 import json
 import re
 
@@ -16,7 +17,7 @@ from mres_jax.inference import load
 from mres_jax.inference.allocators import Allocators, LoadedAllocator, open_eyes
 from mres_jax.inference.eyes import Eyes
 from mres_jax.inference.strip import CELL, COLUMNS, GAP, OUTLINE, draw_strip
-from mres_jax.protocols import FeatureExtractor
+from mres_jax.protocols import FeatureExtractor, Request
 from mres_jax.resolution.allocator.config import AllocatorConfig
 from mres_jax.resolution.allocator.network import AllocatorNetwork
 from mres_jax.resolution.allocator.policy import AllocatorPolicy
@@ -115,6 +116,22 @@ def test_pictures_may_be_left_out(vlm, weights, pictures):
         pictures[view.item], QUESTION, policy=f"scale:{float(scales.max())!r}", max_new_tokens=2
     )
     assert answer.token_ids == alone.token_ids
+
+
+@pytest.mark.parametrize("options", ["", ",retention=0.25", ",top=1", ",top=2,retention=0.5"])
+def test_a_check_counts_the_most_that_an_answer_may_look_at(vlm, weights, pictures, options):
+    images = [decode_image(path) for path in pictures]
+    policy = f"allocator,weights={weights}{options}"
+    request = Request(id="a", images=images, question=QUESTION, policy=policy)
+    most = vlm.answerer.check(request, 2)
+    answer = vlm.answer(pictures, QUESTION, policy=policy, max_new_tokens=2)
+    assert answer.cost.visual_tokens + answer.cost.text_tokens <= most
+    if not options:
+        every = dataclasses.replace(request, policy=f"scale:{small_network().config.max_scale}")
+        assert most == vlm.answerer.check(every, 2)
+    if "retention" in options:
+        native = dataclasses.replace(request, policy="native")
+        assert most < vlm.answerer.check(native, 2)
 
 
 def test_without_pictures_nothing_is_allocated(vlm, weights):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from mres_jax.data.views import render_view
-from mres_jax.errors import ConfigError, MresError, PolicyError, RunError
+from mres_jax.errors import ConfigError, MresError, PolicyError, PromptError, RunError
 from mres_jax.geometry import Size
 from mres_jax.inference import http
 from mres_jax.inference.remote import (
@@ -69,19 +69,45 @@ def test_pictures_stand_in_the_first_turn_of_the_user_and_text_stays_as_it_is():
     )
 
 
+def test_pictures_of_a_conversation_stand_where_its_turns_have_them():
+    images = [picture(1), picture(2, (56, 84))]
+    turns = [
+        ("system", ("be ", "brief")),
+        ("user", ("see", 1, "and <|image_pad|>", " more")),
+        ("assistant", ("yes",)),
+        ("user", (0, "what now?")),
+    ]
+    asked = request(images=images, question="what now?", turns=turns, history=[("user", "no")])
+    (_, server) = answer(lambda r: "B", asked)
+    (received,) = server.received
+    assert [message["role"] for message in received.body["messages"]] == [role for role, _ in turns]
+    system, first, second, last = [message["content"] for message in received.body["messages"]]
+    assert (system, second) == ("be brief", "yes")
+    text = lambda text: {"type": "text", "text": text}  # noqa: E731
+    assert [first[0], first[2]] == [text("see"), text("and <|image_pad|> more")]
+    assert [part["type"] for part in (first[1], last[0])] == ["image_url"] * 2
+    assert last[1:] == [text("what now?")]
+    views = parse_policy("native")([Size(*i.shape[:2]) for i in images], "", remote_spec())
+    for sent, view in zip(received.images, views[::-1], strict=True):
+        np.testing.assert_array_equal(sent, render_view(images[view.item], view))
+    with pytest.raises(PromptError, match=r"request 'a': picture 0 stands in no turn\. Write its"):
+        answer(lambda r: "B", request(images=images, turns=turns[:2]))
+
+
 def test_sampling_travels_and_each_request_has_a_seed_of_its_own():
-    drawn = Sampling(temperature=0.5, top_p=0.9, top_k=7, max_new_tokens=5)
+    drawn = Sampling(temperature=0.5, top_p=0.9, top_k=7, max_new_tokens=5, stop=("\n", "END"))
     _, server = answer(lambda r: "B", request("a"), request("b"), n=2, sampling=drawn)
     bodies = [received.body for received in server.received]
+    sent = ("temperature", "top_p", "top_k", "max_tokens", "n", "model", "stop")
     for body in bodies:
-        kept = {k: body[k] for k in ("temperature", "top_p", "top_k", "max_tokens", "n", "model")}
-        assert kept == {
+        assert {name: body[name] for name in sent} == {
             "temperature": 0.5,
             "top_p": 0.9,
             "top_k": 7,
             "max_tokens": 5,
             "n": 2,
             "model": "scripted",
+            "stop": ["\n", "END"],
         }
     assert bodies[0]["seed"] != bodies[1]["seed"]
 

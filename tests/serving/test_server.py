@@ -5,6 +5,7 @@ import http.client
 import json
 import signal
 import socket
+import struct
 import threading
 from concurrent import futures
 
@@ -14,7 +15,7 @@ import pytest
 from mres_jax.errors import ConfigError
 from mres_jax.inference import generate
 from mres_jax.protocols import Request, Sampling
-from mres_jax.serving import Limits, LocalBackend, PolicyRule, run
+from mres_jax.serving import Limits, LocalBackend, PolicyRule, http as http_side, run
 from mres_jax.serving.app import App
 from mres_jax.serving.http import Server
 from mres_jax.serving.local import ASKED
@@ -72,6 +73,23 @@ def test_a_served_answer_is_the_answer_with_its_tokens_and_its_cost(served, vlm)
     assert [view["tokens"] for view in cost["views"]] == [answer.cost.visual_tokens]
     assert cost["flops"] == answer.cost.flops
     assert set(cost["ms"]) == {"host", "vision", "prefill", "decode"}
+
+
+def test_of_several_answers_the_prompt_is_paid_for_once(served, vlm):
+    """One token each is what the prefill scores, so more answers cost no more; longer ones do."""
+    flops = {
+        (n, tokens): served.ask(
+            chat(picture(4), "what is the total", n=n, max_tokens=tokens, temperature=1.0, seed=1)
+        )[2]["mres"]["flops"]
+        for n, tokens in [(1, 1), (3, 1), (1, 4), (3, 4)]
+    }
+    assert flops[3, 1] == flops[1, 1]
+    request = Request(id=ASKED, images=[picture(4)], question="what is the total", policy="native")
+    sampling = Sampling(temperature=1.0, max_new_tokens=4)
+    (answers,) = vlm.answerer.answer([request], n=3, sampling=sampling, seed=1)
+    decoding = sum(answer.cost.flops - flops[1, 1] for answer in answers)
+    assert flops[3, 4] == pytest.approx(flops[1, 1] + decoding, rel=1e-12)
+    assert flops[1, 1] < flops[1, 4] < flops[3, 4] < 3 * flops[1, 4]
 
 
 def test_a_streamed_answer_is_the_whole_one_in_parts(served):
@@ -179,6 +197,28 @@ def test_a_client_that_leaves_or_dawdles_is_noticed_while_it_waits_and_stalls_no
         assert served.ask(chat("what"))[0] == 200
         assert backend.engine.num_answered == 1
         assert backend.engine.num_rounds <= 2  # what had been begun may have held both that left
+
+
+def test_a_client_that_stalls_or_breaks_off_in_its_body_is_no_bug_of_ours(served, monkeypatch):
+    monkeypatch.setattr(http_side._Handler, "timeout", 0.2)
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"
+    before = len(served.log)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as stream:
+        stream.sendall(head)
+        reply = http.client.HTTPResponse(stream)
+        reply.begin()
+        error = json.loads(reply.read())["error"]
+        assert (reply.status, reply.getheader("Connection")) == (408, "close")
+        assert "nothing came for 0.2 s, and 1 of the 99 bytes" in error["message"]
+        assert stream.recv(1) == b""
+    monkeypatch.setattr(http_side._Handler, "timeout", 20)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as stream:
+        stream.sendall(head)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # reset
+    until(lambda: len(served.log) >= before + 2)
+    stalled, broken = served.log[before:]
+    assert " 408 " in stalled
+    assert " 499 " in broken
 
 
 def test_more_connections_than_may_be_are_turned_away(served):

@@ -22,6 +22,7 @@ from mres_jax.resolution.allocator.budget import (
 )
 from mres_jax.resolution.allocator.operators import select_top
 from mres_jax.resolution.policy import Policy
+from mres_jax.resolution.uniform import native_size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,22 @@ class AllocatorPolicy(Policy):
             f"policy {self}: it looks at the pixels first, so it cannot plan from sizes. Use it to "
             "ask and to evaluate; train with another policy, for example native."
         )
+
+    def most(self, sizes: Sequence[Extent], spec: ProcessorSpec, *, max_scale: float) -> Allocation:
+        """Returns the largest allocation there can be, whatever is seen, up to a step of rounding.
+
+        Args:
+          sizes: as of `allocation`.
+          spec: of the model.
+          max_scale: of the allocator.
+
+        Raises:
+          PolicyError: as `allocation`.
+        """
+        by_area = sorted(range(len(sizes)), key=lambda i: -native_size(sizes[i], spec).area)
+        kept = set(by_area[: self.top])
+        scales = [max_scale if i in kept else 0.0 for i in range(len(sizes))]
+        return self.allocation(scales, sizes, spec, max_scale=max_scale)
 
     def allocation(
         self,
