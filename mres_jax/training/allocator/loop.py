@@ -301,16 +301,25 @@ class _Steps:
 
 
 def _check_same_run(directory: pathlib.Path, run: AllocatorRun) -> None:
-    """Refuses to go on with other models; numbers of the training may change."""
+    """Refuses other models and other parts that learn; numbers of the training may change."""
     file = directory / RUN_FILE
     if not file.is_file():
         return
     old = from_json(file.read_text())
     if not isinstance(old, AllocatorRun):
         raise ConfigError(f"run: {directory} holds a run of another kind; name another directory.")
-    changes = [line for line in diff(old, run) if line.startswith(FIXED)]
+    changes = [line for line in diff(old, run) if _is_fixed(line.partition(":")[0])]
+    trains = ["yes" if each.backbone_training else "no" for each in (old, run)]
+    if trains[0] != trains[1]:
+        changes = [line for line in changes if not line.startswith("backbone_training")]
+        changes.append(f"backbone learns: {trains[0]} -> {trains[1]}")
     if changes:
         raise ConfigError(
             f"run: {directory} holds a run of other models ({'; '.join(changes)}). Name another "
             "checkpoint.dir."
         )
+
+
+def _is_fixed(name: str) -> bool:
+    """Whether a field, by its dotted name, is one of those or inside one."""
+    return any(name == fixed or name.startswith(f"{fixed}.") for fixed in FIXED)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mres_jax.config import Schedule
+from mres_jax.config import BackboneTraining, LoRA, OptimizerConfig, Schedule, to_json
 from mres_jax.errors import BadRowError, ConfigError, MresError, RunError
 from mres_jax.resolution.allocator.store import load_allocator
 from mres_jax.testing.runs import rows_without_clocks
@@ -230,6 +230,32 @@ def test_another_network_in_the_same_directory_is_refused(make_run, planted, tmp
     other = dataclasses.replace(run, network=dataclasses.replace(run.network, hidden_size=32))
     with pytest.raises(ConfigError, match=r"network\.hidden_size: 16 -> 32"):
         train_allocator(other, parts=planted, log=quiet)
+
+
+LEARNS = BackboneTraining()
+SLOWER = BackboneTraining(optimizer=OptimizerConfig(learning_rate=2e-7))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (LEARNS, BackboneTraining(peft=LoRA()), r"backbone_training\.peft"),
+        (LEARNS, BackboneTraining(train={"text": 1.0}), r"backbone_training\.train"),
+        (None, LEARNS, r"models \(backbone learns: no -> yes\)"),
+        (LEARNS, None, r"models \(backbone learns: yes -> no\)"),
+        # these get as far as the parts, which have an answerer that cannot learn
+        (LEARNS, BackboneTraining(every=3, advantage="capo"), "another answers"),
+        (LEARNS, SLOWER, "another answers"),
+        (LEARNS, BackboneTraining(remat="full", loss_chunk=None), "another answers"),
+    ],
+)
+def test_a_run_goes_on_with_other_numbers_but_not_with_other_parts(
+    before, after, message, make_run, planted, tmp_path
+):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/run.json").write_text(to_json(make_run(backbone_training=before)))
+    with pytest.raises(ConfigError, match=message):
+        train_allocator(make_run(backbone_training=after), parts=planted, log=quiet)
 
 
 @pytest.mark.slow
