@@ -38,7 +38,8 @@ class BackboneTraining:
 
     Attributes:
       optimizer: step rule.
-      every: it takes a step with every so many steps of the run; the allocator takes all.
+      every: it takes a step with every so many steps of the run; the allocator takes all. The run's
+        schedule, warm-up included, is stretched over the steps that it takes.
       advantage: `grpo` each rollout against all of its prompt, as in the released code; `capo` the
         allocator's own signal, as in the paper.
       train: as in `Run`.
