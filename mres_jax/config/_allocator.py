@@ -115,6 +115,8 @@ class AllocatorRun:
       crowded: share of scales within a twentieth of one end of the range that is warned of.
       retention: of the validation point; None takes the scales as they are.
       seed: of weights, order, allocations and answers.
+      max_skipped: updates in a row, of allocator or backbone, that may be skipped because loss or
+        gradient are not finite.
       log_every: steps between two lines of the log; every step has its row of metrics.
       metrics: as in `Run`.
       smoke: as in `Run`.
@@ -154,6 +156,7 @@ class AllocatorRun:
     crowded: float = 0.9
     retention: float | None = None
     seed: int = 0
+    max_skipped: int = 10
     log_every: int = 1
     metrics: tuple[str, ...] = ()
     smoke: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -211,7 +214,7 @@ def _check_ranks(run: AllocatorRun) -> None:
 
 
 _COUNTS = ("prompts", "allocations", "rollouts", "updates", "max_new_tokens", "strip_every")
-_COUNTS += ("log_every", "clips_per_pack")
+_COUNTS += ("log_every", "clips_per_pack", "max_skipped")
 _CHOICES = {
     "wire": ("stills", "pairs"),
     "cost": ("linear", "token"),

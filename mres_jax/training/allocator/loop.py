@@ -27,6 +27,7 @@ from mres_jax.training.allocator.draws import Drawn, draw_allocations, pack_clip
 from mres_jax.training.allocator.features import FOLDER, FeatureCache
 from mres_jax.training.allocator.measures import costs_of, crowding, measure, split_frames
 from mres_jax.training.allocator.parts import (
+    Learning,
     Parts,
     check_parts,
     fill,
@@ -57,7 +58,6 @@ from mres_jax.training.setup import CHECKPOINTS
 from mres_jax.training.skips import SkipGuard
 
 RUN_FILE, ALLOCATOR, STRIPS = "run.json", "allocator", "strips"
-MAX_SKIPPED = 10  # updates in a row
 FIXED = ("network", "backbone", "eyes", "wire")  # what a run cannot change on its way
 FIXED += ("backbone_training.train", "backbone_training.peft")
 
@@ -84,7 +84,7 @@ def train_allocator(
 
     Raises:
       ConfigError: the directory holds another run; parts that do not fit.
-      RunError: a reward that is no number, or the disk is full.
+      RunError: a reward that is no number, too many updates skipped in a row, or the disk is full.
     """
     mesh = meshes.make_mesh(run.mesh)
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
@@ -126,7 +126,7 @@ class _Steps:
         self.allocator = set_up_allocator(run, mesh)
         self.backbone = set_up_backbone(run, parts, mesh)
         self.answerer = make_answerer(run, parts)
-        self.guard = SkipGuard(MAX_SKIPPED, log)
+        self.guards = _guards(run, log)
 
     def restore(self) -> int:
         """Reads the newest checkpoint, if there is one, and returns its step."""
@@ -147,7 +147,7 @@ class _Steps:
             f"{len(self.rows.held_out)} held out, {run.prompts} x {run.allocations} x "
             f"{run.rollouts} rollouts a step, in {self.directory}"
         )
-        self.guard.saved = first
+        self._saved_at(first)
         with Stop() as stop, open_writers(run, first=first, log=self.log) as writers:
             if first and self._is_unpublished(first):
                 self._publish(first, writers)
@@ -220,19 +220,29 @@ class _Steps:
             updates += 1
             part = list(range(at, at + size))
             batches = pack_decisions(part, groups, features, drawn, judged, run)
-            found = self.allocator.update(batches)
-            self.guard.add(step, found)
-            self.guard.settle()
+            found = self._update("allocator", self.allocator, batches, step)
             if self.backbone is not None and settings and step % settings.every == 0:
                 rollouts = pack_rollouts(
                     [groups[i] for i in here], [judged.backbone[i] for i in here], self.answerer
                 )
                 found |= {
                     name if name.startswith("backbone_") else f"backbone_{name}": value
-                    for name, value in self.backbone.update(rollouts).items()
+                    for name, value in self._update(
+                        "backbone", self.backbone, rollouts, step
+                    ).items()
                 }
             metrics |= found if updates == 1 else {f"{k}_last": v for k, v in found.items()}
         return {"updates": updates} | {k: v for k, v in metrics.items() if "objective" not in k}
+
+    def _update(self, name: str, learner: Learning, batches: list, step: int) -> dict[str, float]:
+        found = learner.update(batches)
+        self.guards[name].add(step, found)
+        self.guards[name].settle()
+        return found
+
+    def _saved_at(self, step: int) -> None:
+        for guard in self.guards.values():
+            guard.saved = step
 
     def _save(self, step: int) -> None:
         run, facts = self.settings, model_facts(self.settings, self.parts)
@@ -244,7 +254,7 @@ class _Steps:
             keep=run.checkpoint.keep,
             **facts,
         )
-        self.guard.saved = step
+        self._saved_at(step)
 
     def _is_unpublished(self, step: int) -> bool:
         """Whether a run was cut between saving a step and answering the held-out questions."""
@@ -298,6 +308,15 @@ class _Steps:
                 f"scale {row['scale']:.2f} ± {row['scale_spread']:.2f}  dropped "
                 f"{row['groups_dropped']}/{row['groups']}  {row['seconds']:.1f} s"
             )
+
+
+def _guards(run: AllocatorRun, log: Callable[[str], None]) -> dict[str, SkipGuard]:
+    """One of each that may learn."""
+    fields = {"allocator": "optimizer", "backbone": "backbone_training.optimizer"}
+    return {
+        name: SkipGuard(run.max_skipped, log, learner=name, optimizer=field)
+        for name, field in fields.items()
+    }
 
 
 def _check_same_run(directory: pathlib.Path, run: AllocatorRun) -> None:
