@@ -41,6 +41,7 @@ def get_config() -> AllocatorRun:
         rollouts=1,
         updates=4,
         clips_per_pack=4,
+        drop_agreeing=False,  # 16 right answers to an easy question say that it may be cheaper
         max_new_tokens=256,
         smoke={
             "schedule.num_steps": "2",

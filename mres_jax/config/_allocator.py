@@ -102,7 +102,10 @@ class AllocatorRun:
       rollouts: under each allocation, N.
       updates: optimiser steps of a batch of rollouts; the first is on-policy.
       clips_per_pack: clips that the allocator learns from at a time; gradients are added up.
-      drop_agreeing: leave out questions whose rollouts all earned the same; they are counted.
+      drop_agreeing: leave out questions whose rollouts teach nothing about answers: of which the
+        allocator would see one accuracy, and the backbone advantages of 0. Those that neither
+        learns from are counted as dropped. Neither paper nor released code leaves any out, and what
+        is cheaper is learnt from right answers.
       temperature: of rollouts.
       top_p: of rollouts.
       top_k: of rollouts; 0 keeps all.
@@ -143,7 +146,7 @@ class AllocatorRun:
     rollouts: int = 1
     updates: int = 1
     clips_per_pack: int = 8
-    drop_agreeing: bool = True
+    drop_agreeing: bool = False
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0

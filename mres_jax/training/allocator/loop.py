@@ -209,19 +209,17 @@ class _Steps:
     ) -> dict[str, Any]:
         """Takes the updates of a step and returns their metrics, of the first and of the last.
 
-        A part whose questions were all dropped changes nothing.
+        A part changes nothing of who keeps none of its questions.
         """
         run, size = self.settings, self.settings.prompts // self.settings.updates
         settings, metrics, updates = run.backbone_training, {}, 0
         for at in range(0, run.prompts, size):
-            here = [i for i in range(at, at + size) if judged.kept[i]]
-            if not here:
-                continue
-            updates += 1
-            part = list(range(at, at + size))
-            batches = pack_decisions(part, groups, features, drawn, judged, run)
-            found = self._update("allocator", self.allocator, batches, step)
-            if self.backbone is not None and settings and step % settings.every == 0:
+            part, found = list(range(at, at + size)), {}
+            if judged.kept[part].any():
+                batches = pack_decisions(part, groups, features, drawn, judged, run)
+                found |= self._update("allocator", self.allocator, batches, step)
+            here = [i for i in part if judged.kept_backbone[i]]
+            if here and self.backbone is not None and settings and step % settings.every == 0:
                 rollouts = pack_rollouts(
                     [groups[i] for i in here], [judged.backbone[i] for i in here], self.answerer
                 )
@@ -231,7 +229,8 @@ class _Steps:
                         "backbone", self.backbone, rollouts, step
                     ).items()
                 }
-            metrics |= found if updates == 1 else {f"{k}_last": v for k, v in found.items()}
+            updates += bool(found)
+            metrics |= {f"{k}_last" if k in metrics else k: v for k, v in found.items()}
         return {"updates": updates} | {k: v for k, v in metrics.items() if "objective" not in k}
 
     def _update(self, name: str, learner: Learning, batches: list, step: int) -> dict[str, float]:

@@ -37,7 +37,7 @@ def write_rollouts(
                 "rewards": [reward.total for reward in each.rewards],
                 "right": [reward.right for reward in each.rewards],
                 "advantage": round(float(judged.capo.allocations[i, m]), 6),
-                "dropped": not bool(judged.kept[i]),
+                "dropped": bool(judged.dropped[i]),
             }
             lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     with (directory / ROLLOUTS).open("a") as file:

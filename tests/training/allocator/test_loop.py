@@ -128,7 +128,7 @@ def test_what_a_step_leaves_behind(make_run, planted, write_clips, tmp_path):
 def test_groups_that_agree_are_dropped_counted_and_change_nothing(make_run, planted, tmp_path):
     body = "return float(row.id in ('r0', 'r1', 'r2'))"
     start = train_allocator(
-        make_run("start", body=body, prompts=6, schedule=Schedule(num_steps=1)),
+        make_run("start", body=body, prompts=6, schedule=Schedule(num_steps=1), drop_agreeing=True),
         parts=planted,
         log=quiet,
     )
