@@ -11,8 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mres_jax.config import AllocatorRun, diff, from_json, to_json
-from mres_jax.errors import ConfigError
+from mres_jax.config import AllocatorRun, to_json
 from mres_jax.files import check_directory, write_together
 from mres_jax.inference.allocators import mean_scales
 from mres_jax.models.checkpoint_io import absolute
@@ -42,24 +41,26 @@ from mres_jax.training.allocator.parts import (
 )
 from mres_jax.training.allocator.prompts import Prompt, open_prompt, open_questions, rows_of_step
 from mres_jax.training.allocator.records import ROLLOUTS, draw_allocation, write_rollouts
+from mres_jax.training.allocator.resuming import (
+    RUN_FILE,
+    answered,
+    check_same_run,
+    is_unpublished,
+)
 from mres_jax.training.allocator.rewarding import check_payable, open_reward
 from mres_jax.training.allocator.rollouts import Group, collect
 from mres_jax.training.allocator.validation import validate
 from mres_jax.training.checkpoints import restore_checkpoint, save_checkpoint
 from mres_jax.training.interrupts import Stop
 from mres_jax.training.metrics import (
-    FILES,
     Writers,
     drop_rows_after,
     open_writers,
-    read_rows,
 )
 from mres_jax.training.setup import CHECKPOINTS
 from mres_jax.training.skips import SkipGuard
 
-RUN_FILE, ALLOCATOR, STRIPS = "run.json", "allocator", "strips"
-FIXED = ("network", "backbone", "eyes", "wire")  # what a run cannot change on its way
-FIXED += ("backbone_training.train", "backbone_training.peft")
+ALLOCATOR, STRIPS = "allocator", "strips"
 
 
 class TrainedAllocator(NamedTuple):
@@ -95,7 +96,7 @@ def _train(
     run: AllocatorRun, parts: Parts | None, mesh: Mesh | None, log: Callable[[str], None]
 ) -> TrainedAllocator:
     directory = check_directory(run.checkpoint.dir)
-    _check_same_run(directory, run)
+    check_same_run(directory, run)
     parts = open_parts(run, mesh) if parts is None else lend_parts(run, parts, mesh)
     check_parts(run, parts)
     if mesh is not None:
@@ -158,8 +159,7 @@ class _Steps:
                 is_end = step == last or stop.asked is not None
                 if is_end or step % run.checkpoint.every_steps == 0:
                     self._save(step)
-                    if not (stop.asked and self.rows.held_out):  # answering takes its time
-                        self._publish(step, writers)
+                    self._publish(step, writers, ask=stop.asked is None)  # which takes its time
                 if stop.asked:
                     self.log(f"{run.name}: stopped by {stop.asked} after step {step}; saved")
                     return step
@@ -256,18 +256,19 @@ class _Steps:
         self._saved_at(step)
 
     def _is_unpublished(self, step: int) -> bool:
-        """Whether a run was cut between saving a step and answering the held-out questions."""
-        rows = read_rows(self.directory / FILES["held_out"])
-        return bool(self.rows.held_out) and all(row["step"] != step for row in rows)
+        is_answered = not self.rows.held_out or answered(self.directory, step) is not None
+        return not is_answered or is_unpublished(self.directory / ALLOCATOR, step)
 
-    def _publish(self, step: int, writers: Writers) -> None:
-        """Answers the held-out questions and leaves the allocator with what came of it."""
+    def _publish(self, step: int, writers: Writers, *, ask: bool = True) -> None:
+        """Leaves the allocator, with what came of the held-out questions where they are asked."""
         run = self.settings
         kept: dict[str, Any] = {"run": run.name, "backbone": run.backbone or "mres-tiny"}
         kept |= {"wire": run.wire, "step": step}
-        if self.rows.held_out:
-            point = self._validate(step)
-            writers.row("held_out", point)
+        if self.rows.held_out and ask:
+            point = answered(self.directory, step)
+            if point is None:
+                point = self._validate(step)
+                writers.row("held_out", point)
             kept |= {k: v for k, v in point.items() if k not in ("step", "time", "seconds")}
         network = self.allocator.module.network
         save_allocator(self.directory / ALLOCATOR, network, features=run.eyes, facts=kept)
@@ -316,28 +317,3 @@ def _guards(run: AllocatorRun, log: Callable[[str], None]) -> dict[str, SkipGuar
         name: SkipGuard(run.max_skipped, log, learner=name, optimizer=field)
         for name, field in fields.items()
     }
-
-
-def _check_same_run(directory: pathlib.Path, run: AllocatorRun) -> None:
-    """Refuses other models and other parts that learn; numbers of the training may change."""
-    file = directory / RUN_FILE
-    if not file.is_file():
-        return
-    old = from_json(file.read_text())
-    if not isinstance(old, AllocatorRun):
-        raise ConfigError(f"run: {directory} holds a run of another kind; name another directory.")
-    changes = [line for line in diff(old, run) if _is_fixed(line.partition(":")[0])]
-    trains = ["yes" if each.backbone_training else "no" for each in (old, run)]
-    if trains[0] != trains[1]:
-        changes = [line for line in changes if not line.startswith("backbone_training")]
-        changes.append(f"backbone learns: {trains[0]} -> {trains[1]}")
-    if changes:
-        raise ConfigError(
-            f"run: {directory} holds a run of other models ({'; '.join(changes)}). Name another "
-            "checkpoint.dir."
-        )
-
-
-def _is_fixed(name: str) -> bool:
-    """Whether a field, by its dotted name, is one of those or inside one."""
-    return any(name == fixed or name.startswith(f"{fixed}.") for fixed in FIXED)

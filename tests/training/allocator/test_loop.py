@@ -14,6 +14,7 @@ from mres_jax.config import BackboneTraining, LoRA, OptimizerConfig, Schedule, t
 from mres_jax.errors import BadRowError, ConfigError, MresError, RunError
 from mres_jax.resolution.allocator.store import load_allocator
 from mres_jax.testing.runs import rows_without_clocks
+from mres_jax.training.allocator import loop
 from mres_jax.training.allocator.draws import pack_clips
 from mres_jax.training.allocator.loop import train_allocator
 from mres_jax.training.allocator.measures import crowding
@@ -90,6 +91,7 @@ def test_sigterm_in_rollouts_saves_behind_their_step_and_leaves_the_questions_to
     assert stopped.step == 2
     assert "stopped by SIGTERM after step 2; saved" in said[-1]
     assert not (tmp_path / "cut/evaluations.jsonl").exists()  # nobody waits for answers
+    assert load_allocator(tmp_path / "cut/allocator").facts["step"] == 2
     body = body.replace("== 10", "< 0")
     again = train_allocator(make_run("cut", body=body + LARGE, **length), parts=planted, log=quiet)
     assert rows_without_clocks(tmp_path / "cut") == rows_without_clocks(tmp_path / "whole")
@@ -100,6 +102,35 @@ def test_sigterm_in_rollouts_saves_behind_their_step_and_leaves_the_questions_to
     np.testing.assert_array_equal(
         again.network.frame_proj.kernel.get_value(), whole.network.frame_proj.kernel.get_value()
     )
+
+
+@pytest.mark.slow
+def test_a_run_killed_before_it_left_its_last_allocator_leaves_it_at_the_next_start(
+    make_run, planted, tmp_path, monkeypatch
+):
+    plain = loop.save_allocator
+
+    def killed(directory, network, *, features, facts):
+        if facts["step"] == 2:
+            raise KeyError("killed")
+        plain(directory, network, features=features, facts=facts)
+
+    run = make_run(body=LARGE, held_out=2)
+    run = dataclasses.replace(run, checkpoint=dataclasses.replace(run.checkpoint, every_steps=1))
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "save_allocator", killed)
+        with pytest.raises(KeyError, match="killed"):
+            train_allocator(run, parts=planted, log=quiet)
+    assert load_allocator(tmp_path / "run/allocator").facts["step"] == 1
+    points = rows_without_clocks(tmp_path / "run", "evaluations.jsonl")
+    assert [point["step"] for point in points] == [1, 2]
+    found = train_allocator(run, parts=planted, log=quiet)
+    stored = load_allocator(tmp_path / "run/allocator")
+    assert found.step == stored.facts["step"] == 2
+    assert stored.facts["accuracy"] == points[1]["accuracy"]
+    kernel = np.asarray(stored.network.head.down.kernel.get_value())
+    np.testing.assert_array_equal(kernel, found.network.head.down.kernel.get_value())
+    assert rows_without_clocks(tmp_path / "run", "evaluations.jsonl") == points  # asked once
 
 
 @pytest.mark.slow
