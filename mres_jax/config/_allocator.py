@@ -20,9 +20,12 @@ class Questions:
     held_out: int = 0  # rows kept from training, for the validation point: the last of the file
     max_frames: int = 32  # of a clip
     fps: float = 2.0  # frames looked at per second of video
+    on_bad: Literal["skip", "raise"] = "skip"  # pixels that cannot be read: another row is asked
 
     def __post_init__(self):
         require(bool(self.path), "Questions", "path is empty; name a .json or .jsonl file.")
+        known = self.on_bad in ("skip", "raise")
+        require(known, "Questions", f"on_bad={self.on_bad!r}; have skip, raise.")
         require(self.held_out >= 0, "Questions", f"held_out={self.held_out} must be at least 0.")
         ok = self.max_frames >= 2 and self.fps > 0
         require(

@@ -12,6 +12,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mres_jax.config import AllocatorRun, to_json
+from mres_jax.data.rows import QuestionRow
+from mres_jax.errors import BadRowError, RunError
 from mres_jax.files import check_directory, write_together
 from mres_jax.inference.allocators import mean_scales
 from mres_jax.models.checkpoint_io import absolute
@@ -39,8 +41,19 @@ from mres_jax.training.allocator.parts import (
     set_up_backbone,
     trees_of,
 )
-from mres_jax.training.allocator.prompts import Prompt, open_prompt, open_questions, rows_of_step
-from mres_jax.training.allocator.records import ROLLOUTS, draw_allocation, write_rollouts
+from mres_jax.training.allocator.prompts import (
+    Prompt,
+    open_in_order,
+    open_prompt,
+    open_questions,
+    order_of_step,
+)
+from mres_jax.training.allocator.records import (
+    ROLLOUTS,
+    BadRows,
+    draw_allocation,
+    write_rollouts,
+)
 from mres_jax.training.allocator.resuming import (
     RUN_FILE,
     answered,
@@ -85,7 +98,8 @@ def train_allocator(
 
     Raises:
       ConfigError: the directory holds another run; parts that do not fit.
-      RunError: a reward that is no number, too many updates skipped in a row, or the disk is full.
+      RunError: a reward that is no number, too many updates skipped in a row, a row that cannot be
+        read with `data.on_bad="raise"`, or the disk is full.
     """
     mesh = meshes.make_mesh(run.mesh)
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
@@ -127,7 +141,7 @@ class _Steps:
         self.allocator = set_up_allocator(run, mesh)
         self.backbone = set_up_backbone(run, parts, mesh)
         self.answerer = make_answerer(run, parts)
-        self.guards = _guards(run, log)
+        self.guards, self.bad = _guards(run, log), BadRows(directory, log)
 
     def restore(self) -> int:
         """Reads the newest checkpoint, if there is one, and returns its step."""
@@ -143,6 +157,7 @@ class _Steps:
         """Takes the steps that are left and returns the last one taken."""
         run, last = self.settings, self.settings.schedule.num_steps or 0
         drop_rows_after(self.directory / ROLLOUTS, first)
+        self.bad.begin(first)
         self.log(
             f"{run.name}: steps {first} to {last}, {len(self.rows.train)} questions and "
             f"{len(self.rows.held_out)} held out, {run.prompts} x {run.allocations} x "
@@ -168,9 +183,9 @@ class _Steps:
     def step(self, step: int) -> dict[str, Any]:
         """One step: questions, allocations, answers, rewards, updates. Returns its metrics."""
         run, start = self.settings, time.perf_counter()
-        rows = rows_of_step(self.rows.train, step, count=run.prompts, seed=run.seed)
-        prompts = [self._open(row) for row in rows]
-        names = [f"{row.id}@{step}.{place}" for place, row in enumerate(rows)]
+        order = order_of_step(self.rows.train, step, count=run.prompts, seed=run.seed)
+        prompts = open_in_order(order, lambda row: self._open(row, step), count=run.prompts)
+        names = [f"{prompt.row.id}@{step}.{place}" for place, prompt in enumerate(prompts)]
         features = [self._features(prompt) for prompt in prompts]
         clips = pack_clips(features, max_clips=run.prompts)
         drawn = draw_allocations(
@@ -191,7 +206,7 @@ class _Steps:
         )
         costs, asked = costs_of(groups, run), time.perf_counter()
         judged = judge(groups, costs, run)
-        row: dict[str, Any] = {"step": step}
+        row: dict[str, Any] = {"step": step, "bad_rows": self.bad.count}
         row |= measure(groups, drawn, costs, judged.capo, run) | judged.counts
         row |= self._learn(step, groups, features, drawn, judged)
         write_rollouts(self.directory, step, groups, judged)
@@ -277,9 +292,14 @@ class _Steps:
         run, start = self.settings, time.perf_counter()
         if self.backbone is not None:
             self.answerer.generator.model = self.backbone.module.model
-        prompts = [self._open(row) for row in self.rows.held_out]
         point = validate(
-            prompts, self._mean_scales, self.answerer, self.parts.spec, self.reward, run
+            self.rows.held_out,
+            lambda row: self._open(row, step, held_out=True),
+            self._mean_scales,
+            self.answerer,
+            self.parts.spec,
+            self.reward,
+            run,
         )
         self.log(
             f"step {step:5d} held out: accuracy {point['accuracy']:.3f} at retention "
@@ -293,8 +313,16 @@ class _Steps:
         clips = pack_clips([self._features(prompt)], max_clips=1)
         return mean_scales(self.allocator.module.network, clips)[: len(prompt.frames)]
 
-    def _open(self, row: Any) -> Prompt:
-        return open_prompt(row, self.settings.data, self.parts.spec, wire=self.settings.wire)
+    def _open(self, row: QuestionRow, step: int, *, held_out: bool = False) -> Prompt | None:
+        """None where its pixels cannot be read."""
+        data = self.settings.data
+        try:
+            return open_prompt(row, data, self.parts.spec, wire=self.settings.wire)
+        except BadRowError as error:
+            if data.on_bad == "raise":
+                raise RunError(f"data: {data.path}: {error}") from None
+            self.bad.note(step, error, held_out=held_out)
+            return None
 
     def _features(self, prompt: Prompt) -> tuple[np.ndarray, np.ndarray]:
         return self.features.features(prompt.frames, prompt.row.prompt)

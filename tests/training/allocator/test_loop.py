@@ -18,7 +18,7 @@ from mres_jax.training.allocator import loop
 from mres_jax.training.allocator.draws import pack_clips
 from mres_jax.training.allocator.loop import train_allocator
 from mres_jax.training.allocator.measures import crowding
-from mres_jax.training.allocator.prompts import rows_of_step
+from mres_jax.training.allocator.prompts import open_in_order, order_of_step
 from mres_jax.training.metrics import read_rows
 
 LARGE = "return float(int(answer.text) >= 6)"  # the first frame is looked at enlarged
@@ -26,6 +26,11 @@ LARGE = "return float(int(answer.text) >= 6)"  # the first frame is looked at en
 
 def quiet(line):
     """Says nothing."""
+
+
+def cut_short(file):
+    """Leaves a picture its header, which is all that is read before it is asked about."""
+    file.write_bytes(file.read_bytes()[:60])
 
 
 @pytest.mark.slow
@@ -225,13 +230,60 @@ def test_every_epoch_asks_each_row_once_in_an_order_of_its_own():
         [
             x
             for step in range(3 * e + 1, 3 * e + 4)
-            for x in rows_of_step(rows, step, count=2, seed=3)
+            for x in order_of_step(rows, step, count=2, seed=3)[:2]
         ]
         for e in range(3)
     ]
     assert all(len(set(epoch)) == 6 for epoch in epochs)  # the last whole step ends it
     assert len({tuple(epoch) for epoch in epochs}) == 3
-    assert rows_of_step([1, 2], 5, count=5, seed=0) == [1, 2, 1, 2, 1]
+    assert order_of_step([1, 2], 5, count=5, seed=0) == [1, 2, 1, 2, 1]
+
+
+@pytest.mark.parametrize("bad", [{3}, {0, 5}, {0, 1, 2, 3, 4}], ids=len)
+def test_the_next_row_stands_in_for_one_that_cannot_be_read_and_the_others_keep_their_place(bad):
+    for step in range(1, 10):
+        order = order_of_step(range(7), step, count=2, seed=3)
+        assert sorted(order) == list(range(7))
+        found = open_in_order(order, lambda row: None if row in bad else row, count=2)
+        assert len(set(found)) == 2
+        assert not bad & set(found)
+        kept = [(a, b) for a, b in zip(order, found, strict=False) if a not in bad]
+        assert all(a == b for a, b in kept)
+    assert open_in_order([1, 2, 3], lambda row: row if row == 2 else None, count=2) == [2, 2]
+    with pytest.raises(RunError, match=r"none of 3 rows can be read; bad_rows\.jsonl"):
+        open_in_order([1, 2, 3], lambda row: None, count=2)
+
+
+@pytest.mark.slow
+def test_clips_that_cannot_be_read_are_named_and_a_run_goes_on_bit_for_bit_without_them(
+    make_run, planted, tmp_path
+):
+    for row in (1, 5):  # one that is trained on, one that is held out
+        cut_short(tmp_path / f"data/{row}_2.png")
+    constant = {"warmup_steps": 0, "kind": "constant"}
+    for name, lengths in {"whole": (4,), "cut": (3, 4)}.items():
+        for steps in lengths:
+            schedule = Schedule(num_steps=steps, **constant)
+            run = make_run(name, body=LARGE, held_out=2, schedule=schedule)
+            train_allocator(run, parts=planted, log=quiet)
+    rows = {name: rows_without_clocks(tmp_path / name) for name in ("whole", "cut")}
+    assert rows["cut"] == rows["whole"]
+    files = [(tmp_path / name / "rollouts.jsonl").read_text() for name in ("whole", "cut")]
+    assert files[0] == files[1]
+    bad = read_rows(tmp_path / "whole/bad_rows.jsonl")
+    assert {(each["row"], each["held_out"]) for each in bad} == {("r1", False), ("r5", True)}
+    assert all("2.png" in each["reason"] for each in bad)
+    assert rows["whole"][-1]["bad_rows"] == sum(not each["held_out"] for each in bad) >= 2
+    assert all(row["groups"] == 2 for row in rows["whole"])  # each epoch has two steps of two
+    assert {p["questions"] for p in read_rows(tmp_path / "whole/evaluations.jsonl")} == {1}
+
+
+def test_a_clip_that_cannot_be_read_ends_the_run_where_it_was_asked_to(make_run, planted, tmp_path):
+    cut_short(tmp_path / "data/3_0.png")
+    run = make_run(prompts=6)
+    run = dataclasses.replace(run, data=dataclasses.replace(run.data, on_bad="raise"))
+    with pytest.raises(RunError, match=r"data: .*rows\.jsonl: row r3: .*3_0\.png"):
+        train_allocator(run, parts=planted, log=quiet)
 
 
 @pytest.mark.parametrize(
