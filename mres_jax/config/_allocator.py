@@ -20,9 +20,12 @@ class Questions:
     held_out: int = 0  # rows kept from training, for the validation point: the last of the file
     max_frames: int = 32  # of a clip
     fps: float = 2.0  # frames looked at per second of video
+    on_bad: Literal["skip", "raise"] = "skip"  # pixels that cannot be read: another row is asked
 
     def __post_init__(self):
         require(bool(self.path), "Questions", "path is empty; name a .json or .jsonl file.")
+        known = self.on_bad in ("skip", "raise")
+        require(known, "Questions", f"on_bad={self.on_bad!r}; have skip, raise.")
         require(self.held_out >= 0, "Questions", f"held_out={self.held_out} must be at least 0.")
         ok = self.max_frames >= 2 and self.fps > 0
         require(
@@ -38,7 +41,8 @@ class BackboneTraining:
 
     Attributes:
       optimizer: step rule.
-      every: it takes a step with every so many steps of the run; the allocator takes all.
+      every: it takes a step with every so many steps of the run; the allocator takes all. The run's
+        schedule, warm-up included, is stretched over the steps that it takes.
       advantage: `grpo` each rollout against all of its prompt, as in the released code; `capo` the
         allocator's own signal, as in the paper.
       train: as in `Run`.
@@ -101,7 +105,10 @@ class AllocatorRun:
       rollouts: under each allocation, N.
       updates: optimiser steps of a batch of rollouts; the first is on-policy.
       clips_per_pack: clips that the allocator learns from at a time; gradients are added up.
-      drop_agreeing: leave out questions whose rollouts all earned the same; they are counted.
+      drop_agreeing: leave out questions whose rollouts teach nothing about answers: of which the
+        allocator would see one accuracy, and the backbone advantages of 0. Those that neither
+        learns from are counted as dropped. Neither paper nor released code leaves any out, and what
+        is cheaper is learnt from right answers.
       temperature: of rollouts.
       top_p: of rollouts.
       top_k: of rollouts; 0 keeps all.
@@ -114,6 +121,8 @@ class AllocatorRun:
       crowded: share of scales within a twentieth of one end of the range that is warned of.
       retention: of the validation point; None takes the scales as they are.
       seed: of weights, order, allocations and answers.
+      max_skipped: updates in a row, of allocator or backbone, that may be skipped because loss or
+        gradient are not finite.
       log_every: steps between two lines of the log; every step has its row of metrics.
       metrics: as in `Run`.
       smoke: as in `Run`.
@@ -140,7 +149,7 @@ class AllocatorRun:
     rollouts: int = 1
     updates: int = 1
     clips_per_pack: int = 8
-    drop_agreeing: bool = True
+    drop_agreeing: bool = False
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
@@ -153,6 +162,7 @@ class AllocatorRun:
     crowded: float = 0.9
     retention: float | None = None
     seed: int = 0
+    max_skipped: int = 10
     log_every: int = 1
     metrics: tuple[str, ...] = ()
     smoke: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -210,7 +220,7 @@ def _check_ranks(run: AllocatorRun) -> None:
 
 
 _COUNTS = ("prompts", "allocations", "rollouts", "updates", "max_new_tokens", "strip_every")
-_COUNTS += ("log_every", "clips_per_pack")
+_COUNTS += ("log_every", "clips_per_pack", "max_skipped")
 _CHOICES = {
     "wire": ("stills", "pairs"),
     "cost": ("linear", "token"),

@@ -35,7 +35,7 @@ from mres_jax.training.meshes import (
     slowest_and_mean,
 )
 from mres_jax.training.meter import Meter
-from mres_jax.training.metrics import Writers, drop_rows_after, open_writers
+from mres_jax.training.metrics import BAD_ROWS, Writers, drop_rows_after, open_writers
 from mres_jax.training.optimizer import rate_at
 from mres_jax.training.parts import describe_parts
 from mres_jax.training.progress import line, progress_bar
@@ -43,7 +43,7 @@ from mres_jax.training.setup import CHECKPOINTS, open_run, set_up, set_up_on
 from mres_jax.training.skips import SkipGuard, summable
 from mres_jax.training.warm_start import restore_params
 
-RUN_FILE, BAD_ROWS = "run.json", "bad_rows.jsonl"
+RUN_FILE = "run.json"
 # Fields that an epoch's packs depend on.
 PLANNED = ("data", "policies", "ladder", "fill", "balance", "seed")
 

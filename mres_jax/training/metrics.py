@@ -20,6 +20,7 @@ from mres_jax.files import write_together
 
 Series = Literal["train", "held_out"]
 FILES: dict[Series, str] = {"train": "metrics.jsonl", "held_out": "evaluations.jsonl"}
+BAD_ROWS = "bad_rows.jsonl"  # beside them: what could not be read
 NOT_SHOWN = ("step", "time")  # the axes of every chart
 
 

@@ -19,24 +19,36 @@ class SkipGuard:
       limit: steps skipped in a row that are too many.
       log: takes a line.
       saved: step of the newest checkpoint, 0 where there is none; the run keeps it up to date.
+      learner: who learns, where a run has several, each with a guard of its own and any number of
+        updates a step: updates are counted then. Empty: one, with an update a step.
+      optimizer: field of its step rule.
     """
 
-    def __init__(self, limit: int, log: Callable[[str], None], *, saved: int = 0):
+    def __init__(
+        self,
+        limit: int,
+        log: Callable[[str], None],
+        *,
+        saved: int = 0,
+        learner: str = "",
+        optimizer: str = "optimizer",
+    ):
         self.limit, self.log, self.saved = limit, log, saved
+        self.learner, self.optimizer = learner, optimizer
         self.in_row = 0
         self._waiting: collections.deque[tuple[int, Mapping]] = collections.deque()
 
     def add(self, step: int, metrics: Mapping) -> None:
-        """Looks at the metrics of a step, as `Step` returns them, once later steps are under way.
+        """Looks at the metrics of an update, as `Step` returns them, once later ones are under way.
 
         Raises:
-          RunError: too many steps in a row were skipped.
+          RunError: too many in a row were skipped.
         """
         self._waiting.append((step, metrics))
         self._look(LAG)
 
     def settle(self) -> None:
-        """Looks at all steps added so far; `in_row` counts those skipped at their end."""
+        """Looks at all that were added so far; `in_row` counts those skipped at their end."""
         self._look(0)
 
     def _look(self, left: int) -> None:
@@ -46,16 +58,24 @@ class SkipGuard:
             if not self.in_row:
                 continue
             found = f"loss {metrics['objective']}, gradient norm {metrics['grad_norm']}"
-            self.log(f"step {step:5d} skipped: {found}")
+            what = f": update of the {self.learner}" if self.learner else ""
+            self.log(f"step {step:5d}{what} skipped: {found}")
             if self.in_row >= self.limit:
                 raise RunError(self._message(step, found))
 
     def _message(self, step: int, found: str) -> str:
         kept = f"the newest checkpoint is of step {self.saved}" if self.saved else "none was saved"
+        last = step - self.in_row
+        what = (
+            f"the last {self.in_row} updates of the {self.learner} were skipped, up to step {step} "
+            f"({found}): {kept}"
+            if self.learner
+            else f"steps {last + 1} to {step} were skipped ({found}): the last one that changed "
+            f"anything is {last}, {kept}"
+        )
         return (
-            f"train: steps {step - self.in_row + 1} to {step} were skipped ({found}): the last one "
-            f"that changed anything is {step - self.in_row}, {kept}. Lower optimizer.learning_rate "
-            "or look at the data of these steps; max_skipped is how many are borne in a row."
+            f"train: {what}. Lower {self.optimizer}.learning_rate or look at the data of these "
+            "steps; max_skipped is how many are borne in a row."
         )
 
 

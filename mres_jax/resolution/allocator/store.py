@@ -105,6 +105,15 @@ def load_allocator(
     return StoredAllocator(network=network, features=content["features"], facts=content["facts"])
 
 
+def read_facts(directory: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """Returns what was kept beside an allocator, without its weights.
+
+    Raises:
+      CheckpointError: no allocator, or a damaged configuration.
+    """
+    return _read_config(pathlib.Path(directory))["facts"]
+
+
 def num_parameters(network: AllocatorNetwork) -> int:
     """Returns how many parameters are trained."""
     return sum(int(np.prod(leaf.shape)) for leaf in _leaves(network).values())

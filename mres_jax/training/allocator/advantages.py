@@ -4,8 +4,9 @@ Axes: b questions, m allocations, n rollouts.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -27,14 +28,21 @@ class Judged(NamedTuple):
     Attributes:
       capo: of allocations and rollouts.
       backbone: of rollouts, for the backbone, `[b m n]`.
-      kept: questions that are learnt from, `[b]`.
+      kept: questions that the allocator learns from, `[b]`.
+      kept_backbone: questions that the backbone learns from, `[b]`; none where it is frozen.
       counts: how the groups came out, by name.
     """
 
     capo: Advantages
     backbone: np.ndarray
     kept: np.ndarray
+    kept_backbone: np.ndarray
     counts: dict[str, int]
+
+    @property
+    def dropped(self) -> np.ndarray:
+        """Questions that nobody learns from, `[b]`."""
+        return ~(self.kept | self.kept_backbone)
 
 
 def judge(groups: Sequence[Group], costs: Costs, run: AllocatorRun) -> Judged:
@@ -50,25 +58,31 @@ def judge(groups: Sequence[Group], costs: Costs, run: AllocatorRun) -> Judged:
     check_rewards(totals, names)
     cost = costs.proxy if run.cost == "linear" else costs.true
     capo = capo_advantages(jnp.asarray(accuracy), jnp.asarray(cost, jnp.float32), run.capo)
-    flat = jnp.asarray(totals.reshape(len(groups), -1))
-    backbone = np.asarray(grpo_advantages(flat)).reshape(totals.shape)
-    if run.backbone_training is not None and run.backbone_training.advantage == "capo":
+    backbone = np.asarray(grpo_advantages(_flat(totals))).reshape(totals.shape)
+    varies = teaches = np.asarray(has_variance(_flat(accuracy)))
+    settings = run.backbone_training
+    if settings is not None and settings.advantage == "capo":
         backbone = np.asarray(capo.rollouts)
-    kept, counts = _sort_out(groups, accuracy, run)
-    return Judged(capo, backbone, kept, counts)
+    else:
+        teaches = np.asarray(has_variance(_flat(totals)))
+    kept = varies | (not run.drop_agreeing)
+    kept_backbone = (teaches | (not run.drop_agreeing)) & (settings is not None)
+    counts = _count(groups, varies)
+    counts["groups_dropped"] = int((~(kept | kept_backbone)).sum())
+    return Judged(capo, backbone, kept, kept_backbone, counts)
 
 
-def _sort_out(
-    groups: Sequence[Group], accuracy: np.ndarray, run: AllocatorRun
-) -> tuple[np.ndarray, dict[str, int]]:
-    varies = np.asarray(has_variance(jnp.asarray(accuracy.reshape(len(groups), -1))))
+def _count(groups: Sequence[Group], varies: np.ndarray) -> dict[str, int]:
     right = np.array([[r.right for each in g.tries for r in each.rewards] for g in groups])
     agree = ~varies
-    counts: dict[str, Any] = {
+    return {
         "groups": len(groups),
         "groups_all_right": int((agree & right.all(axis=1)).sum()),
         "groups_all_wrong": int((agree & ~right.any(axis=1)).sum()),
         "groups_without_variance": int(agree.sum()),
     }
-    kept = varies if run.drop_agreeing else np.ones(len(groups), bool)
-    return kept, counts | {"groups_dropped": int((~kept).sum())}
+
+
+def _flat(rewards: np.ndarray) -> jax.Array:
+    """All rollouts of a question in a row, `[b m*n]`."""
+    return jnp.asarray(rewards.reshape(len(rewards), -1))

@@ -23,7 +23,7 @@ def pack_decisions(
     judged: Judged,
     run: AllocatorRun,
 ) -> list[Decisions]:
-    """Returns some questions in packs of so many clips; nothing is learnt from dropped ones.
+    """Returns some questions in packs of so many clips; nothing is learnt from those not kept.
 
     These stay in their places, so that lengths do not depend on how many there are.
 

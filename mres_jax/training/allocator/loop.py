@@ -11,8 +11,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mres_jax.config import AllocatorRun, diff, from_json, to_json
-from mres_jax.errors import ConfigError
+from mres_jax.config import AllocatorRun, to_json
+from mres_jax.data.rows import QuestionRow
+from mres_jax.errors import BadRowError, RunError
 from mres_jax.files import check_directory, write_together
 from mres_jax.inference.allocators import mean_scales
 from mres_jax.models.checkpoint_io import absolute
@@ -27,6 +28,7 @@ from mres_jax.training.allocator.draws import Drawn, draw_allocations, pack_clip
 from mres_jax.training.allocator.features import FOLDER, FeatureCache
 from mres_jax.training.allocator.measures import costs_of, crowding, measure, split_frames
 from mres_jax.training.allocator.parts import (
+    Learning,
     Parts,
     check_parts,
     fill,
@@ -39,27 +41,39 @@ from mres_jax.training.allocator.parts import (
     set_up_backbone,
     trees_of,
 )
-from mres_jax.training.allocator.prompts import Prompt, open_prompt, open_questions, rows_of_step
-from mres_jax.training.allocator.records import ROLLOUTS, draw_allocation, write_rollouts
+from mres_jax.training.allocator.prompts import (
+    Prompt,
+    open_in_order,
+    open_prompt,
+    open_questions,
+    order_of_step,
+)
+from mres_jax.training.allocator.records import (
+    ROLLOUTS,
+    BadRows,
+    draw_allocation,
+    write_rollouts,
+)
+from mres_jax.training.allocator.resuming import (
+    RUN_FILE,
+    answered,
+    check_same_run,
+    is_unpublished,
+)
 from mres_jax.training.allocator.rewarding import check_payable, open_reward
 from mres_jax.training.allocator.rollouts import Group, collect
 from mres_jax.training.allocator.validation import validate
 from mres_jax.training.checkpoints import restore_checkpoint, save_checkpoint
 from mres_jax.training.interrupts import Stop
 from mres_jax.training.metrics import (
-    FILES,
     Writers,
     drop_rows_after,
     open_writers,
-    read_rows,
 )
 from mres_jax.training.setup import CHECKPOINTS
 from mres_jax.training.skips import SkipGuard
 
-RUN_FILE, ALLOCATOR, STRIPS = "run.json", "allocator", "strips"
-MAX_SKIPPED = 10  # updates in a row
-FIXED = ("network", "backbone", "eyes", "wire")  # what a run cannot change on its way
-FIXED += ("backbone_training.train", "backbone_training.peft")
+ALLOCATOR, STRIPS = "allocator", "strips"
 
 
 class TrainedAllocator(NamedTuple):
@@ -84,7 +98,8 @@ def train_allocator(
 
     Raises:
       ConfigError: the directory holds another run; parts that do not fit.
-      RunError: a reward that is no number, or the disk is full.
+      RunError: a reward that is no number, too many updates skipped in a row, a row that cannot be
+        read with `data.on_bad="raise"`, or the disk is full.
     """
     mesh = meshes.make_mesh(run.mesh)
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
@@ -95,7 +110,7 @@ def _train(
     run: AllocatorRun, parts: Parts | None, mesh: Mesh | None, log: Callable[[str], None]
 ) -> TrainedAllocator:
     directory = check_directory(run.checkpoint.dir)
-    _check_same_run(directory, run)
+    check_same_run(directory, run)
     parts = open_parts(run, mesh) if parts is None else lend_parts(run, parts, mesh)
     check_parts(run, parts)
     if mesh is not None:
@@ -126,7 +141,7 @@ class _Steps:
         self.allocator = set_up_allocator(run, mesh)
         self.backbone = set_up_backbone(run, parts, mesh)
         self.answerer = make_answerer(run, parts)
-        self.guard = SkipGuard(MAX_SKIPPED, log)
+        self.guards, self.bad = _guards(run, log), BadRows(directory, log)
 
     def restore(self) -> int:
         """Reads the newest checkpoint, if there is one, and returns its step."""
@@ -142,12 +157,13 @@ class _Steps:
         """Takes the steps that are left and returns the last one taken."""
         run, last = self.settings, self.settings.schedule.num_steps or 0
         drop_rows_after(self.directory / ROLLOUTS, first)
+        self.bad.begin(first)
         self.log(
             f"{run.name}: steps {first} to {last}, {len(self.rows.train)} questions and "
             f"{len(self.rows.held_out)} held out, {run.prompts} x {run.allocations} x "
             f"{run.rollouts} rollouts a step, in {self.directory}"
         )
-        self.guard.saved = first
+        self._saved_at(first)
         with Stop() as stop, open_writers(run, first=first, log=self.log) as writers:
             if first and self._is_unpublished(first):
                 self._publish(first, writers)
@@ -158,8 +174,7 @@ class _Steps:
                 is_end = step == last or stop.asked is not None
                 if is_end or step % run.checkpoint.every_steps == 0:
                     self._save(step)
-                    if not (stop.asked and self.rows.held_out):  # answering takes its time
-                        self._publish(step, writers)
+                    self._publish(step, writers, ask=stop.asked is None)  # which takes its time
                 if stop.asked:
                     self.log(f"{run.name}: stopped by {stop.asked} after step {step}; saved")
                     return step
@@ -168,9 +183,9 @@ class _Steps:
     def step(self, step: int) -> dict[str, Any]:
         """One step: questions, allocations, answers, rewards, updates. Returns its metrics."""
         run, start = self.settings, time.perf_counter()
-        rows = rows_of_step(self.rows.train, step, count=run.prompts, seed=run.seed)
-        prompts = [self._open(row) for row in rows]
-        names = [f"{row.id}@{step}.{place}" for place, row in enumerate(rows)]
+        order = order_of_step(self.rows.train, step, count=run.prompts, seed=run.seed)
+        prompts = open_in_order(order, lambda row: self._open(row, step), count=run.prompts)
+        names = [f"{prompt.row.id}@{step}.{place}" for place, prompt in enumerate(prompts)]
         features = [self._features(prompt) for prompt in prompts]
         clips = pack_clips(features, max_clips=run.prompts)
         drawn = draw_allocations(
@@ -191,7 +206,7 @@ class _Steps:
         )
         costs, asked = costs_of(groups, run), time.perf_counter()
         judged = judge(groups, costs, run)
-        row: dict[str, Any] = {"step": step}
+        row: dict[str, Any] = {"step": step, "bad_rows": self.bad.count}
         row |= measure(groups, drawn, costs, judged.capo, run) | judged.counts
         row |= self._learn(step, groups, features, drawn, judged)
         write_rollouts(self.directory, step, groups, judged)
@@ -209,30 +224,39 @@ class _Steps:
     ) -> dict[str, Any]:
         """Takes the updates of a step and returns their metrics, of the first and of the last.
 
-        A part whose questions were all dropped changes nothing.
+        A part changes nothing of who keeps none of its questions.
         """
         run, size = self.settings, self.settings.prompts // self.settings.updates
         settings, metrics, updates = run.backbone_training, {}, 0
         for at in range(0, run.prompts, size):
-            here = [i for i in range(at, at + size) if judged.kept[i]]
-            if not here:
-                continue
-            updates += 1
-            part = list(range(at, at + size))
-            batches = pack_decisions(part, groups, features, drawn, judged, run)
-            found = self.allocator.update(batches)
-            self.guard.add(step, found)
-            self.guard.settle()
-            if self.backbone is not None and settings and step % settings.every == 0:
+            part, found = list(range(at, at + size)), {}
+            if judged.kept[part].any():
+                batches = pack_decisions(part, groups, features, drawn, judged, run)
+                found |= self._update("allocator", self.allocator, batches, step)
+            here = [i for i in part if judged.kept_backbone[i]]
+            if here and self.backbone is not None and settings and step % settings.every == 0:
                 rollouts = pack_rollouts(
                     [groups[i] for i in here], [judged.backbone[i] for i in here], self.answerer
                 )
                 found |= {
                     name if name.startswith("backbone_") else f"backbone_{name}": value
-                    for name, value in self.backbone.update(rollouts).items()
+                    for name, value in self._update(
+                        "backbone", self.backbone, rollouts, step
+                    ).items()
                 }
-            metrics |= found if updates == 1 else {f"{k}_last": v for k, v in found.items()}
+            updates += bool(found)
+            metrics |= {f"{k}_last" if k in metrics else k: v for k, v in found.items()}
         return {"updates": updates} | {k: v for k, v in metrics.items() if "objective" not in k}
+
+    def _update(self, name: str, learner: Learning, batches: list, step: int) -> dict[str, float]:
+        found = learner.update(batches)
+        self.guards[name].add(step, found)
+        self.guards[name].settle()
+        return found
+
+    def _saved_at(self, step: int) -> None:
+        for guard in self.guards.values():
+            guard.saved = step
 
     def _save(self, step: int) -> None:
         run, facts = self.settings, model_facts(self.settings, self.parts)
@@ -244,21 +268,22 @@ class _Steps:
             keep=run.checkpoint.keep,
             **facts,
         )
-        self.guard.saved = step
+        self._saved_at(step)
 
     def _is_unpublished(self, step: int) -> bool:
-        """Whether a run was cut between saving a step and answering the held-out questions."""
-        rows = read_rows(self.directory / FILES["held_out"])
-        return bool(self.rows.held_out) and all(row["step"] != step for row in rows)
+        is_answered = not self.rows.held_out or answered(self.directory, step) is not None
+        return not is_answered or is_unpublished(self.directory / ALLOCATOR, step)
 
-    def _publish(self, step: int, writers: Writers) -> None:
-        """Answers the held-out questions and leaves the allocator with what came of it."""
+    def _publish(self, step: int, writers: Writers, *, ask: bool = True) -> None:
+        """Leaves the allocator, with what came of the held-out questions where they are asked."""
         run = self.settings
         kept: dict[str, Any] = {"run": run.name, "backbone": run.backbone or "mres-tiny"}
         kept |= {"wire": run.wire, "step": step}
-        if self.rows.held_out:
-            point = self._validate(step)
-            writers.row("held_out", point)
+        if self.rows.held_out and ask:
+            point = answered(self.directory, step)
+            if point is None:
+                point = self._validate(step)
+                writers.row("held_out", point)
             kept |= {k: v for k, v in point.items() if k not in ("step", "time", "seconds")}
         network = self.allocator.module.network
         save_allocator(self.directory / ALLOCATOR, network, features=run.eyes, facts=kept)
@@ -267,9 +292,14 @@ class _Steps:
         run, start = self.settings, time.perf_counter()
         if self.backbone is not None:
             self.answerer.generator.model = self.backbone.module.model
-        prompts = [self._open(row) for row in self.rows.held_out]
         point = validate(
-            prompts, self._mean_scales, self.answerer, self.parts.spec, self.reward, run
+            self.rows.held_out,
+            lambda row: self._open(row, step, held_out=True),
+            self._mean_scales,
+            self.answerer,
+            self.parts.spec,
+            self.reward,
+            run,
         )
         self.log(
             f"step {step:5d} held out: accuracy {point['accuracy']:.3f} at retention "
@@ -283,8 +313,16 @@ class _Steps:
         clips = pack_clips([self._features(prompt)], max_clips=1)
         return mean_scales(self.allocator.module.network, clips)[: len(prompt.frames)]
 
-    def _open(self, row: Any) -> Prompt:
-        return open_prompt(row, self.settings.data, self.parts.spec, wire=self.settings.wire)
+    def _open(self, row: QuestionRow, step: int, *, held_out: bool = False) -> Prompt | None:
+        """None where its pixels cannot be read."""
+        data = self.settings.data
+        try:
+            return open_prompt(row, data, self.parts.spec, wire=self.settings.wire)
+        except BadRowError as error:
+            if data.on_bad == "raise":
+                raise RunError(f"data: {data.path}: {error}") from None
+            self.bad.note(step, error, held_out=held_out)
+            return None
 
     def _features(self, prompt: Prompt) -> tuple[np.ndarray, np.ndarray]:
         return self.features.features(prompt.frames, prompt.row.prompt)
@@ -300,17 +338,10 @@ class _Steps:
             )
 
 
-def _check_same_run(directory: pathlib.Path, run: AllocatorRun) -> None:
-    """Refuses to go on with other models; numbers of the training may change."""
-    file = directory / RUN_FILE
-    if not file.is_file():
-        return
-    old = from_json(file.read_text())
-    if not isinstance(old, AllocatorRun):
-        raise ConfigError(f"run: {directory} holds a run of another kind; name another directory.")
-    changes = [line for line in diff(old, run) if line.startswith(FIXED)]
-    if changes:
-        raise ConfigError(
-            f"run: {directory} holds a run of other models ({'; '.join(changes)}). Name another "
-            "checkpoint.dir."
-        )
+def _guards(run: AllocatorRun, log: Callable[[str], None]) -> dict[str, SkipGuard]:
+    """One of each that may learn."""
+    fields = {"allocator": "optimizer", "backbone": "backbone_training.optimizer"}
+    return {
+        name: SkipGuard(run.max_skipped, log, learner=name, optimizer=field)
+        for name, field in fields.items()
+    }

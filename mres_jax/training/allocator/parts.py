@@ -148,6 +148,21 @@ class Learning:
         return {name: float(value) for name, value in jax.device_get(metrics).items()}
 
 
+def schedule_of(run: AllocatorRun, *, every: int = 1) -> Schedule:
+    """Returns the schedule of a run in updates of one that learns, where the run counts steps.
+
+    Args:
+      run: the settings; each of its steps has `run.updates`.
+      every: steps of the run to one in which it learns.
+    """
+    assert run.schedule.num_steps is not None
+    schedule = in_steps(run.schedule, run.schedule.num_steps)
+    last, warmup = (
+        (steps or 0) // every * run.updates for steps in (schedule.num_steps, schedule.warmup_steps)
+    )
+    return dataclasses.replace(schedule, num_steps=max(last, 1), warmup_steps=warmup)
+
+
 def set_up_allocator(run: AllocatorRun, mesh: Mesh | None = None) -> Learning:
     """Returns the allocator with random weights, where its arrays lie on a mesh."""
     learner = AllocatorLearner(
@@ -156,7 +171,7 @@ def set_up_allocator(run: AllocatorRun, mesh: Mesh | None = None) -> Learning:
         similarity=run.similarity,
         concentration=run.concentration,
     )
-    optimizer = make_optimizer(run.optimizer, _schedule(run, run.updates))
+    optimizer = make_optimizer(run.optimizer, schedule_of(run))
     return _learning(*init_state(learner, optimizer), optimizer, mesh)
 
 
@@ -182,7 +197,7 @@ def set_up_backbone(run: AllocatorRun, parts: Parts, mesh: Mesh | None = None) -
     if settings.peft is not None:
         adapt(learner.model, settings.peft, rngs=nnx.Rngs(run.seed))
     rates = trained_rates(learner, settings.train)
-    optimizer = make_optimizer(settings.optimizer, _schedule(run, run.updates), rates)
+    optimizer = make_optimizer(settings.optimizer, schedule_of(run, every=settings.every), rates)
     graphdef, state = init_state(
         learner, optimizer, is_trained=lambda path, _: tuple(map(str, path)) in rates
     )
@@ -239,16 +254,6 @@ def model_facts(run: AllocatorRun, parts: Parts) -> dict[str, Any]:
         "assets": {TOKENIZER_FILE: parts.tokenizer.to_bytes()},
         "extra": extra,
     }
-
-
-def _schedule(run: AllocatorRun, updates: int) -> Schedule:
-    """In optimiser steps, of which a step of the run has several."""
-    assert run.schedule.num_steps is not None
-    schedule = in_steps(run.schedule, run.schedule.num_steps)
-    warmup = (schedule.warmup_steps or 0) * updates
-    return dataclasses.replace(
-        schedule, num_steps=run.schedule.num_steps * updates, warmup_steps=warmup
-    )
 
 
 def _with_remat(model: Any, remat: Any) -> Any:

@@ -1,7 +1,8 @@
 """Rows as an allocator and its backbone see them, and which of them a step asks."""
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -10,12 +11,14 @@ from mres_jax.config import Questions
 from mres_jax.data.rows import QuestionRow, read_questions
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.video import FrameSampling
-from mres_jax.errors import ConfigError
+from mres_jax.errors import ConfigError, RunError
 from mres_jax.geometry import Extent
 from mres_jax.protocols import Item, extent_of, frames_of
 from mres_jax.resolution.allocator.units import Unit, units_of
+from mres_jax.training.metrics import BAD_ROWS
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,15 +93,41 @@ def open_prompt(row: QuestionRow, data: Questions, spec: ProcessorSpec, *, wire:
     return Prompt(row=row, items=items, frames=frames, units=units)
 
 
-def rows_of_step(rows: Sequence[T], step: int, *, count: int, seed: int) -> list[T]:
-    """Returns the rows of a step, from 1: a new order in every epoch, the same in every run.
+def order_of_step(rows: Sequence[T], step: int, *, count: int, seed: int) -> list[T]:
+    """Returns rows in the order of a step, from 1: those it asks, then those that may stand in.
 
-    An epoch ends with its last whole step; where there are fewer rows than a step takes, each step
-    has all of them, over and over.
+    An epoch has a new order, the same in every run, and ends with its last whole step; those that
+    may stand in follow in it. Where there are fewer rows than a step takes, each step has all of
+    them, over and over, and none is left to stand in.
     """
     if len(rows) < count:
         return [rows[i % len(rows)] for i in range(count)]
     steps = len(rows) // count
     epoch, place = divmod(step - 1, steps)
     order = np.random.default_rng([seed, epoch]).permutation(len(rows))
-    return [rows[i] for i in order[place * count : (place + 1) * count]]
+    return [rows[i] for i in np.roll(order, -place * count)]
+
+
+def open_in_order(order: Sequence[T], open_row: Callable[[T], U | None], *, count: int) -> list[U]:
+    """Opens the first rows of an order; in the place of one that cannot be read comes the next.
+
+    Where too few can be read these are taken over and over.
+
+    Args:
+      order: of `order_of_step`.
+      open_row: returns None where a row cannot be read.
+      count: rows of the step.
+
+    Raises:
+      RunError: none can be read.
+    """
+    spare = iter(order[count:])
+    opened: list[U] = []
+    for row in order[:count]:
+        for each in itertools.chain([row], spare):
+            if (found := open_row(each)) is not None:
+                opened.append(found)
+                break
+    if not opened:
+        raise RunError(f"questions: none of {len(order)} rows can be read; {BAD_ROWS} says why.")
+    return [opened[i % len(opened)] for i in range(count)]

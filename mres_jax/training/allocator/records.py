@@ -1,12 +1,14 @@
-"""What a run leaves to look at: every rollout as a line, and strips of what was allocated."""
+"""What a run leaves to look at: rollouts and bad rows as lines, and strips of allocations."""
 
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from mres_jax.data.spec import ProcessorSpec
+from mres_jax.errors import BadRowError
 from mres_jax.geometry import Size, View
 from mres_jax.inference.show import png
 from mres_jax.inference.strip import draw_strip
@@ -15,8 +17,45 @@ from mres_jax.resolution.uniform import native_size, whole_view
 from mres_jax.training.allocator.advantages import Judged
 from mres_jax.training.allocator.prompts import Prompt
 from mres_jax.training.allocator.rollouts import Group, plan_views
+from mres_jax.training.metrics import BAD_ROWS, drop_rows_after, read_rows
 
 ROLLOUTS = "rollouts.jsonl"
+
+
+class BadRows:
+    """Rows whose pixels could not be read: named in the log and in a file, and counted.
+
+    A run that goes on counts as if it had never stopped.
+
+    Args:
+      directory: of the run.
+      log: takes a line.
+    """
+
+    def __init__(self, directory: pathlib.Path, log: Callable[[str], None]):
+        self.file, self.log = directory / BAD_ROWS, log
+        self._rows: list[dict[str, Any]] = []
+
+    def begin(self, first: int) -> None:
+        """Forgets what was found in steps that will be taken again."""
+        drop_rows_after(self.file, first)
+        self._rows = read_rows(self.file)
+
+    @property
+    def count(self) -> int:
+        """So far, of the questions that are trained on."""
+        return sum(not row["held_out"] for row in self._rows)
+
+    def note(self, step: int, error: BadRowError, *, held_out: bool = False) -> None:
+        """Names a row once per step, and once as it is held out there."""
+        row = {"step": step, "row": error.row, "reason": error.reason, "held_out": held_out}
+        if row in self._rows:
+            return
+        self._rows.append(row)
+        with self.file.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        what = "Left out of the held-out questions" if held_out else "Another row is asked"
+        self.log(f"step {step:5d} {error} {what}; all such rows stand in {BAD_ROWS}")
 
 
 def write_rollouts(
@@ -37,7 +76,7 @@ def write_rollouts(
                 "rewards": [reward.total for reward in each.rewards],
                 "right": [reward.right for reward in each.rewards],
                 "advantage": round(float(judged.capo.allocations[i, m]), 6),
-                "dropped": not bool(judged.kept[i]),
+                "dropped": bool(judged.dropped[i]),
             }
             lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     with (directory / ROLLOUTS).open("a") as file:

@@ -3,13 +3,16 @@
 Both get the same share of the native visual tokens, counted after rounding.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from mres_jax.config import AllocatorRun
+from mres_jax.data.rows import QuestionRow
 from mres_jax.data.spec import ProcessorSpec
+from mres_jax.errors import RunError
 from mres_jax.geometry import View
 from mres_jax.protocols import Answerer, Sampling
 from mres_jax.resolution.allocator.budget import (
@@ -22,8 +25,10 @@ from mres_jax.resolution.allocator.units import unit_scales, unit_views
 from mres_jax.training.allocator.prompts import Prompt
 from mres_jax.training.allocator.rewarding import RewardFunction
 from mres_jax.training.allocator.rollouts import to_request
+from mres_jax.training.metrics import BAD_ROWS
 
 LEAST = 1e-6  # a scale below every picture's smallest size
+MOST_BYTES = 2**30  # of frames that wait to be asked about; one clip more may come on top
 
 
 class Sized(NamedTuple):
@@ -86,7 +91,8 @@ def retention_of(sized: Sequence[Sized]) -> float:
 
 
 def validate(
-    prompts: Sequence[Prompt],
+    rows: Sequence[QuestionRow],
+    open_row: Callable[[QuestionRow], Prompt | None],
     scales: Callable[[Prompt], np.ndarray],
     answerer: Answerer,
     spec: ProcessorSpec,
@@ -95,32 +101,86 @@ def validate(
 ) -> dict[str, float | int]:
     """Returns accuracy and retention under the allocator and under one fixed scale.
 
+    Pixels of a part of the rows are in memory at a time, so each row is opened twice: what the
+    fixed scale may spend is known once all are answered under the allocator.
+
     Args:
-      prompts: held-out questions, answered greedily.
+      rows: held-out questions, answered greedily.
+      open_row: returns one with its pixels; None where they cannot be read: it is left out.
       scales: the allocator's mean scale of each frame.
       answerer: the backbone.
       spec: of it.
       reward: pays an answer.
       run: the settings.
+
+    Raises:
+      RunError: none of the rows can be read.
     """
-    ours = [size_by_scales(prompt, scales(prompt), spec, run) for prompt in prompts]
-    retention = retention_of(ours)
-    limit = run.network.max_scale
-    fixed = [size_uniformly(prompt, retention, spec, max_scale=limit) for prompt in prompts]
-    here, there = (ask(sized, answerer, reward, run) for sized in (ours, fixed))
+    asked = functools.partial(_ask_in_parts, open_row, answerer, reward, run)
+    ours = asked(rows, lambda prompt: size_by_scales(prompt, scales(prompt), spec, run))
+    if not ours.earned:
+        raise RunError(f"held out: none of {len(rows)} rows can be read; {BAD_ROWS} says why.")
+    share, limit = ours.point.retention, run.network.max_scale
+    fixed = asked(rows, lambda prompt: size_uniformly(prompt, share, spec, max_scale=limit))
     return {
-        "questions": len(prompts),
-        "accuracy": here.accuracy,
-        "retention": here.retention,
-        "fixed_accuracy": there.accuracy,
-        "fixed_retention": there.retention,
+        "questions": len(ours.earned),
+        "accuracy": ours.point.accuracy,
+        "retention": share,
+        "fixed_accuracy": fixed.point.accuracy,
+        "fixed_retention": fixed.point.retention,
     }
+
+
+class Asked(NamedTuple):
+    """Rows that were answered.
+
+    Attributes:
+      earned: accuracy of each.
+      tokens: visual tokens of all.
+      native: of all at native resolution.
+    """
+
+    earned: list[float]
+    tokens: int
+    native: int
+
+    @property
+    def point(self) -> Point:
+        """Over all of them."""
+        return Point(float(np.mean(self.earned)), self.tokens / self.native)
+
+
+def _ask_in_parts(
+    open_row: Callable[[QuestionRow], Prompt | None],
+    answerer: Answerer,
+    reward: RewardFunction,
+    run: AllocatorRun,
+    rows: Sequence[QuestionRow],
+    size: Callable[[Prompt], Sized],
+) -> Asked:
+    """Asks as soon as the frames that wait take `MOST_BYTES`."""
+    parts, waiting, held = [], [], 0
+    for place, row in enumerate(rows, 1):
+        if (prompt := open_row(row)) is not None:
+            waiting.append(size(prompt))
+            held += sum(frame.nbytes for frame in prompt.frames)
+        if waiting and (held >= MOST_BYTES or place == len(rows)):
+            parts.append(_ask(waiting, answerer, reward, run))
+            waiting, prompt, held = [], None, 0
+    earned = [value for part in parts for value in part.earned]
+    return Asked(earned, sum(part.tokens for part in parts), sum(part.native for part in parts))
 
 
 def ask(
     sized: Sequence[Sized], answerer: Answerer, reward: RewardFunction, run: AllocatorRun
 ) -> Point:
     """Returns what greedy answers at these sizes are worth."""
+    return _ask(sized, answerer, reward, run).point
+
+
+def _ask(
+    sized: Sequence[Sized], answerer: Answerer, reward: RewardFunction, run: AllocatorRun
+) -> Asked:
     requests = [
         to_request(each.prompt, f"{each.prompt.row.id}@held_out", each.views) for each in sized
     ]
@@ -130,7 +190,8 @@ def ask(
         reward(answer, each.prompt.row).accuracy
         for answer, each in zip(answers, sized, strict=True)
     ]
-    return Point(float(np.mean(earned)), retention_of(sized))
+    tokens = sum(sum(each.allocation.tokens) for each in sized)
+    return Asked(earned, tokens, sum(sum(each.allocation.native_tokens) for each in sized))
 
 
 def _floor(prompt: Prompt, spec: ProcessorSpec) -> int:

@@ -33,7 +33,7 @@ def normalise_group(
     """
     if rewards.shape[-1] == 1:
         return jnp.zeros_like(rewards)
-    centred = rewards - rewards.mean(axis=-1, keepdims=True)
+    centred = _centred(rewards)
     total = jnp.square(centred).sum(axis=-1, keepdims=True)
     deviation = jnp.sqrt(total / (rewards.shape[-1] - int(unbiased)))
     return jnp.where(deviation < min_deviation, 0.0, centred / (deviation + epsilon))
@@ -42,16 +42,23 @@ def normalise_group(
 def grpo_advantages(rewards: Float[Array, "*b g"]) -> Float[Array, "*b g"]:
     """Returns one advantage per rollout, for all of its tokens: deviations from the group's mean.
 
-    The deviation is the unbiased one, as in the released training code of ResAdapt.
+    The deviation is the unbiased one, as in the released training code of ResAdapt; a group that
+    does not vary gives zeros, as in `normalise_group`.
     """
-    return normalise_group(rewards, unbiased=True, min_deviation=0.0)
+    return normalise_group(rewards, unbiased=True)
 
 
 def has_variance(
     rewards: Float[Array, "*b g"], *, min_deviation: float = 1e-4
 ) -> Bool[Array, "*b"]:
     """Whether a group can teach anything: not all of its rewards are the same."""
-    return rewards.std(axis=-1) >= min_deviation
+    return jnp.sqrt(jnp.square(_centred(rewards)).mean(axis=-1)) >= min_deviation
+
+
+def _centred(rewards: Float[Array, "*b g"]) -> Float[Array, "*b g"]:
+    """Rewards less their mean: 0 to the last bit where all are the same, however large they are."""
+    from_first = rewards - rewards[..., :1]  # a mean of equal numbers is not always that number
+    return from_first - from_first.mean(axis=-1, keepdims=True)
 
 
 def check_rewards(rewards: np.ndarray, names: Sequence[str]) -> None:

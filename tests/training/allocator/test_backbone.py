@@ -7,9 +7,10 @@ import pytest
 from flax import nnx
 
 from mres_jax.config import BackboneTraining, LoRA, OptimizerConfig, Schedule
-from mres_jax.errors import ConfigError
+from mres_jax.errors import ConfigError, RunError
 from mres_jax.models.registry import load_model
 from mres_jax.testing.runs import rows_without_clocks
+from mres_jax.training.allocator import loop
 from mres_jax.training.allocator.loop import train_allocator
 from mres_jax.training.metrics import read_rows
 
@@ -66,3 +67,25 @@ def test_an_answerer_that_cannot_learn_is_refused(make_run, planted):
     run = make_run(backbone_training=learning())
     with pytest.raises(ConfigError, match="another answers than the model"):
         train_allocator(run, parts=planted, log=quiet)
+
+
+def test_a_backbone_that_only_skips_ends_the_run_by_its_own_name(make_run, parts, monkeypatch):
+    plain, said = loop.pack_rollouts, []
+
+    def spoilt(*args):
+        packs = plain(*args)
+        return [pack._replace(advantages=pack.advantages * np.nan) for pack in packs]
+
+    monkeypatch.setattr(loop, "pack_rollouts", spoilt)
+    changes = {"updates": 2, "max_skipped": 3, "drop_agreeing": False}
+    run = make_run(body=EVEN, schedule=constant(3), backbone_training=learning(), **changes)
+    message = (
+        r"the last 3 updates of the backbone were skipped, up to step 2 \(loss nan.*\): none was "
+        r"saved\. Lower backbone_training\.optimizer\.learning_rate"
+    )
+    with pytest.raises(RunError, match=message):
+        train_allocator(run, parts=parts, log=said.append)
+    skipped = [line for line in said if "skipped" in line]
+    assert [line.split(" skipped")[0] for line in skipped] == [
+        f"step     {step}: update of the backbone" for step in (1, 1, 2)
+    ]

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mres_jax.config import Schedule
+from mres_jax.config import BackboneTraining, LoRA, OptimizerConfig, Schedule, to_json
 from mres_jax.errors import BadRowError, ConfigError, MresError, RunError
 from mres_jax.resolution.allocator.store import load_allocator
 from mres_jax.testing.runs import rows_without_clocks
+from mres_jax.training.allocator import loop
 from mres_jax.training.allocator.draws import pack_clips
 from mres_jax.training.allocator.loop import train_allocator
 from mres_jax.training.allocator.measures import crowding
-from mres_jax.training.allocator.prompts import rows_of_step
+from mres_jax.training.allocator.prompts import open_in_order, order_of_step
 from mres_jax.training.metrics import read_rows
 
 LARGE = "return float(int(answer.text) >= 6)"  # the first frame is looked at enlarged
@@ -25,6 +26,11 @@ LARGE = "return float(int(answer.text) >= 6)"  # the first frame is looked at en
 
 def quiet(line):
     """Says nothing."""
+
+
+def cut_short(file):
+    """Leaves a picture its header, which is all that is read before it is asked about."""
+    file.write_bytes(file.read_bytes()[:60])
 
 
 @pytest.mark.slow
@@ -90,6 +96,7 @@ def test_sigterm_in_rollouts_saves_behind_their_step_and_leaves_the_questions_to
     assert stopped.step == 2
     assert "stopped by SIGTERM after step 2; saved" in said[-1]
     assert not (tmp_path / "cut/evaluations.jsonl").exists()  # nobody waits for answers
+    assert load_allocator(tmp_path / "cut/allocator").facts["step"] == 2
     body = body.replace("== 10", "< 0")
     again = train_allocator(make_run("cut", body=body + LARGE, **length), parts=planted, log=quiet)
     assert rows_without_clocks(tmp_path / "cut") == rows_without_clocks(tmp_path / "whole")
@@ -100,6 +107,35 @@ def test_sigterm_in_rollouts_saves_behind_their_step_and_leaves_the_questions_to
     np.testing.assert_array_equal(
         again.network.frame_proj.kernel.get_value(), whole.network.frame_proj.kernel.get_value()
     )
+
+
+@pytest.mark.slow
+def test_a_run_killed_before_it_left_its_last_allocator_leaves_it_at_the_next_start(
+    make_run, planted, tmp_path, monkeypatch
+):
+    plain = loop.save_allocator
+
+    def killed(directory, network, *, features, facts):
+        if facts["step"] == 2:
+            raise KeyError("killed")
+        plain(directory, network, features=features, facts=facts)
+
+    run = make_run(body=LARGE, held_out=2)
+    run = dataclasses.replace(run, checkpoint=dataclasses.replace(run.checkpoint, every_steps=1))
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "save_allocator", killed)
+        with pytest.raises(KeyError, match="killed"):
+            train_allocator(run, parts=planted, log=quiet)
+    assert load_allocator(tmp_path / "run/allocator").facts["step"] == 1
+    points = rows_without_clocks(tmp_path / "run", "evaluations.jsonl")
+    assert [point["step"] for point in points] == [1, 2]
+    found = train_allocator(run, parts=planted, log=quiet)
+    stored = load_allocator(tmp_path / "run/allocator")
+    assert found.step == stored.facts["step"] == 2
+    assert stored.facts["accuracy"] == points[1]["accuracy"]
+    kernel = np.asarray(stored.network.head.down.kernel.get_value())
+    np.testing.assert_array_equal(kernel, found.network.head.down.kernel.get_value())
+    assert rows_without_clocks(tmp_path / "run", "evaluations.jsonl") == points  # asked once
 
 
 @pytest.mark.slow
@@ -128,7 +164,7 @@ def test_what_a_step_leaves_behind(make_run, planted, write_clips, tmp_path):
 def test_groups_that_agree_are_dropped_counted_and_change_nothing(make_run, planted, tmp_path):
     body = "return float(row.id in ('r0', 'r1', 'r2'))"
     start = train_allocator(
-        make_run("start", body=body, prompts=6, schedule=Schedule(num_steps=1)),
+        make_run("start", body=body, prompts=6, schedule=Schedule(num_steps=1), drop_agreeing=True),
         parts=planted,
         log=quiet,
     )
@@ -194,13 +230,60 @@ def test_every_epoch_asks_each_row_once_in_an_order_of_its_own():
         [
             x
             for step in range(3 * e + 1, 3 * e + 4)
-            for x in rows_of_step(rows, step, count=2, seed=3)
+            for x in order_of_step(rows, step, count=2, seed=3)[:2]
         ]
         for e in range(3)
     ]
     assert all(len(set(epoch)) == 6 for epoch in epochs)  # the last whole step ends it
     assert len({tuple(epoch) for epoch in epochs}) == 3
-    assert rows_of_step([1, 2], 5, count=5, seed=0) == [1, 2, 1, 2, 1]
+    assert order_of_step([1, 2], 5, count=5, seed=0) == [1, 2, 1, 2, 1]
+
+
+@pytest.mark.parametrize("bad", [{3}, {0, 5}, {0, 1, 2, 3, 4}], ids=len)
+def test_the_next_row_stands_in_for_one_that_cannot_be_read_and_the_others_keep_their_place(bad):
+    for step in range(1, 10):
+        order = order_of_step(range(7), step, count=2, seed=3)
+        assert sorted(order) == list(range(7))
+        found = open_in_order(order, lambda row: None if row in bad else row, count=2)
+        assert len(set(found)) == 2
+        assert not bad & set(found)
+        kept = [(a, b) for a, b in zip(order, found, strict=False) if a not in bad]
+        assert all(a == b for a, b in kept)
+    assert open_in_order([1, 2, 3], lambda row: row if row == 2 else None, count=2) == [2, 2]
+    with pytest.raises(RunError, match=r"none of 3 rows can be read; bad_rows\.jsonl"):
+        open_in_order([1, 2, 3], lambda row: None, count=2)
+
+
+@pytest.mark.slow
+def test_clips_that_cannot_be_read_are_named_and_a_run_goes_on_bit_for_bit_without_them(
+    make_run, planted, tmp_path
+):
+    for row in (1, 5):  # one that is trained on, one that is held out
+        cut_short(tmp_path / f"data/{row}_2.png")
+    constant = {"warmup_steps": 0, "kind": "constant"}
+    for name, lengths in {"whole": (4,), "cut": (3, 4)}.items():
+        for steps in lengths:
+            schedule = Schedule(num_steps=steps, **constant)
+            run = make_run(name, body=LARGE, held_out=2, schedule=schedule)
+            train_allocator(run, parts=planted, log=quiet)
+    rows = {name: rows_without_clocks(tmp_path / name) for name in ("whole", "cut")}
+    assert rows["cut"] == rows["whole"]
+    files = [(tmp_path / name / "rollouts.jsonl").read_text() for name in ("whole", "cut")]
+    assert files[0] == files[1]
+    bad = read_rows(tmp_path / "whole/bad_rows.jsonl")
+    assert {(each["row"], each["held_out"]) for each in bad} == {("r1", False), ("r5", True)}
+    assert all("2.png" in each["reason"] for each in bad)
+    assert rows["whole"][-1]["bad_rows"] == sum(not each["held_out"] for each in bad) >= 2
+    assert all(row["groups"] == 2 for row in rows["whole"])  # each epoch has two steps of two
+    assert {p["questions"] for p in read_rows(tmp_path / "whole/evaluations.jsonl")} == {1}
+
+
+def test_a_clip_that_cannot_be_read_ends_the_run_where_it_was_asked_to(make_run, planted, tmp_path):
+    cut_short(tmp_path / "data/3_0.png")
+    run = make_run(prompts=6)
+    run = dataclasses.replace(run, data=dataclasses.replace(run.data, on_bad="raise"))
+    with pytest.raises(RunError, match=r"data: .*rows\.jsonl: row r3: .*3_0\.png"):
+        train_allocator(run, parts=planted, log=quiet)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +313,32 @@ def test_another_network_in_the_same_directory_is_refused(make_run, planted, tmp
     other = dataclasses.replace(run, network=dataclasses.replace(run.network, hidden_size=32))
     with pytest.raises(ConfigError, match=r"network\.hidden_size: 16 -> 32"):
         train_allocator(other, parts=planted, log=quiet)
+
+
+LEARNS = BackboneTraining()
+SLOWER = BackboneTraining(optimizer=OptimizerConfig(learning_rate=2e-7))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (LEARNS, BackboneTraining(peft=LoRA()), r"backbone_training\.peft"),
+        (LEARNS, BackboneTraining(train={"text": 1.0}), r"backbone_training\.train"),
+        (None, LEARNS, r"models \(backbone learns: no -> yes\)"),
+        (LEARNS, None, r"models \(backbone learns: yes -> no\)"),
+        # these get as far as the parts, which have an answerer that cannot learn
+        (LEARNS, BackboneTraining(every=3, advantage="capo"), "another answers"),
+        (LEARNS, SLOWER, "another answers"),
+        (LEARNS, BackboneTraining(remat="full", loss_chunk=None), "another answers"),
+    ],
+)
+def test_a_run_goes_on_with_other_numbers_but_not_with_other_parts(
+    before, after, message, make_run, planted, tmp_path
+):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/run.json").write_text(to_json(make_run(backbone_training=before)))
+    with pytest.raises(ConfigError, match=message):
+        train_allocator(make_run(backbone_training=after), parts=planted, log=quiet)
 
 
 @pytest.mark.slow
