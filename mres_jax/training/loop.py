@@ -18,8 +18,9 @@ from mres_jax.files import check_directory, write_together
 from mres_jax.models.vlm import PackedVLM
 from mres_jax.training import hosts
 from mres_jax.training.checkpoints import Checkpoints
+from mres_jax.training.chips import peak_flops
 from mres_jax.training.evaluator import Evaluator, check_questions
-from mres_jax.training.flops import flops_counter, passes, peak_flops
+from mres_jax.training.flops import flops_counter, passes
 from mres_jax.training.input.epochs import Epoch, Fed
 from mres_jax.training.input.feed import Feed, Position, Steps
 from mres_jax.training.interrupts import Stop
@@ -249,11 +250,12 @@ class _Steps:
 
     def _meter(self, state: TrainState) -> Meter:
         run = self.settings
+        peak = peak_flops(jax.devices()[0].device_kind)
         return Meter(
             run.log_every,
             self.sums,
             count_flops=flops_counter(run.model, passes(state.params, state.frozen)),
-            peak_flops=peak_flops(jax.devices()[0].device_kind),
+            peak_flops=None if peak is None else run.mesh.size * peak,
         )
 
     def _evaluate(
