@@ -173,10 +173,7 @@ class _Steps:
     def run(self, state: TrainState, step_fn: Step) -> TrainState:
         """Takes the steps that are left."""
         run, first = self.settings, int(state.step)
-        number = jax.process_index()
-        while (file := self._bad_rows_file(number)).exists():  # and those of processes of before
-            drop_rows_after(file, first)
-            number += jax.process_count()
+        _drop_bad_rows_after(self.directory, first)
         self.log(f"{run.name}: steps {first} to {self.last}, checkpoints in {run.checkpoint.dir}")
         guard, is_due = SkipGuard(run.max_skipped, self.log, saved=first), False
         self.meter = self._meter(state)
@@ -288,17 +285,12 @@ class _Steps:
             }
             self.checkpoints.save(state, step=step, run=self.settings, progress=progress)
 
-    def _bad_rows_file(self, number: int | None = None) -> pathlib.Path:
-        """Each process writes one of its own."""
-        number = jax.process_index() if number is None else number
-        return self.directory / (f"bad_rows.{number}.jsonl" if number else BAD_ROWS)
-
     def _note_bad(self, fed: Fed, step: int) -> None:
         """Rows that could not be read have left padding; they are counted and named."""
         if not fed.bad:
             return
         self.bad_rows += len(fed.bad)
-        with self._bad_rows_file().open("a") as file:
+        with (self.directory / _bad_rows_name(jax.process_index())).open("a") as file:
             for name, reason in fed.bad:
                 row = {"step": step, "epoch": fed.epoch, "row": name, "reason": reason}
                 file.write(json.dumps(row) + "\n")
@@ -307,6 +299,19 @@ class _Steps:
             f"{len(fed.bad)} of {len(fed.members)} rows of step {step} could not be read "
             f"({self.bad_rows} so far, all in {BAD_ROWS}): {name}: {reason}"
         )
+
+
+def _bad_rows_name(number: int) -> str:
+    """Of the file that a process writes alone."""
+    return f"bad_rows.{number}.jsonl" if number else BAD_ROWS
+
+
+def _drop_bad_rows_after(directory: pathlib.Path, step: int) -> None:
+    """In the file of this process, and in its share of those that other numbers of them left."""
+    for file in directory.glob("bad_rows*.jsonl"):
+        number = file.name.split(".")[1]
+        if (int(number) if number.isdigit() else 0) % jax.process_count() == jax.process_index():
+            drop_rows_after(file, step)
 
 
 def _position(run: Run, progress: Mapping[str, Any], log: Callable[[str], None]) -> Position:

@@ -245,6 +245,25 @@ def test_peaks_are_told_apart_by_the_device_s_name():
             assert chip.devices * (peak_flops(name) or 0) == chip.flops
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_files_of_bad_rows_are_cut_whoever_wrote_them_each_by_one_process(
+    tmp_path, monkeypatch, count
+):
+    names = ["bad_rows.jsonl", "bad_rows.2.jsonl", "bad_rows.5.jsonl"]  # 1, 3 and 4 had none
+    for name in names:
+        rows = "".join(json.dumps({"step": step}) + "\n" for step in (1, 2, 3))
+        (tmp_path / name).write_text(rows)
+    cut = []
+    plain = loop.drop_rows_after
+    monkeypatch.setattr(loop, "drop_rows_after", lambda *args: cut.append(args[0]) or plain(*args))
+    monkeypatch.setattr(loop.jax, "process_count", lambda: count)
+    for index in range(count):
+        monkeypatch.setattr(loop.jax, "process_index", lambda index=index: index)
+        loop._drop_bad_rows_after(tmp_path, 1)
+    assert sorted(path.name for path in cut) == sorted(names)
+    assert all([row["step"] for row in read_rows(tmp_path / name)] == [1] for name in names)
+
+
 @pytest.mark.parametrize("count", [1, 4])
 def test_the_peak_of_a_run_is_that_of_all_its_devices(tmp_path, monkeypatch, count):
     monkeypatch.setattr(loop, "peak_flops", lambda kind: 100.0)
