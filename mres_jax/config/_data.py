@@ -78,7 +78,7 @@ class Rows:
 
     path: str  # .json or .jsonl, a directory of `mres data prepare`, or `tfds:NAME@DIRECTORY`
     images: str = ""  # folder that the paths of a file's rows start from; empty: the file's own
-    weight: float = 1.0  # times that an epoch has each row; a fraction draws rows anew every epoch
+    weight: float = 1.0  # times that an epoch has each row; a fraction draws one or more anew
     held_out: int = 0  # rows kept from training, for `Run.evaluate`: the same for all seeds
     template: Literal["chat", "plain"] = "chat"  # plain: pictures, caption, line break
     on_bad: Literal["skip", "raise"] = "skip"  # rows that cannot be read are counted and named

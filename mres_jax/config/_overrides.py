@@ -67,7 +67,7 @@ def _replace(owner: str, path: str, config: Any, entries: Entries) -> Any:
 
 def _new_value(path: str, old: Any, kind: Any, entries: Entries) -> Any:
     whole, part = entries.get(()), _not_none(kind)
-    if typing.get_origin(part) is Mapping or (isinstance(old, Mapping) and () not in entries):
+    if _is_mapping(old, kind, whole):
         return _new_mapping(path, old, kind, entries)
     inside = [".".join(names) for names in entries if names]
     if whole is not None and inside:
@@ -79,6 +79,16 @@ def _new_value(path: str, old: Any, kind: Any, entries: Entries) -> Any:
     if isinstance(old, tuple):
         return _replace_items(path, old, kind, entries)
     raise ConfigError(f"{path}: has no fields, but {path}.{inside[0]} was given.")
+
+
+def _is_mapping(old: Any, kind: Any, whole: str | None) -> bool:
+    """Whether a mapping is set: what may be something else too is what its text or keys say."""
+    if typing.get_origin(_not_none(kind)) is Mapping:
+        return True
+    may_be = any(typing.get_origin(part) is Mapping for part in typing.get_args(kind))
+    if whole is not None:
+        return may_be and whole.startswith("{")
+    return isinstance(old, Mapping) or (may_be and old is None)
 
 
 def _new_dataclass(path: str, old: Any, kind: Any, entries: Entries) -> Any:

@@ -18,7 +18,7 @@ class OptimizerConfig:
 
     name: Literal["adamw", "muon"] = "adamw"  # muon: of matrices, the rest by adamw
     learning_rate: float = 1e-3  # at the top of the schedule
-    weight_decay: float = 0.0  # of matrices
+    weight_decay: float = 0.0  # of all but biases and norms
     b1: float = 0.9  # of the mean of gradients
     b2: float = 0.95  # of the mean of their squares
     clip_norm: float = 1.0  # of the global gradient

@@ -112,6 +112,9 @@ def _json(path: str, text: str, kind: Any) -> Any:
 
 
 def _parse_union(path: str, text: str, kind: Any) -> Any:
+    mappings = [part for part in typing.get_args(kind) if typing.get_origin(part) is Mapping]
+    if mappings and text.startswith("{"):  # also a legal text
+        return parse_text(path, text, mappings[0])
     # None first: "none" is also a legal text
     parts = sorted(typing.get_args(kind), key=lambda part: part is not type(None))
     for part in parts:

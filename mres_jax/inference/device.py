@@ -6,6 +6,7 @@ way, and float32 ones of another library. None of it changes a result by more th
 """
 
 import functools
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -17,6 +18,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from mres_jax import nn, ops
+from mres_jax.models.checkpoint_io import stored_arrays
+from mres_jax.models.manifest import FILE
+from mres_jax.models.registry import checkpoint_directory
 
 # XLA's newer library for products (YNNPACK) is behind Eigen in float32, 180 GFLOP/s against 215
 # on two cores of Zen 4, and far ahead in bfloat16.
@@ -52,10 +56,21 @@ def free_memory() -> float | None:
 
 
 def stored_bytes(directory: str | os.PathLike[str]) -> int:
-    """Returns the size of a model's weights on disk; 0 where that takes a network to know."""
+    """Returns the size of a model's weights as they are stored, of a run those of its newest step.
+
+    0 where that takes a network to know, or where no model is.
+
+    Raises:
+      CheckpointError: a checkpoint of ours that cannot be read.
+    """
     path = pathlib.Path(directory)
-    files = list(path.glob("*.safetensors")) or list(path.rglob("*"))
-    return sum(file.stat().st_size for file in files if file.is_file())
+    if files := list(path.glob("*.safetensors")):
+        return sum(file.stat().st_size for file in files)
+    step = checkpoint_directory(path) if path.is_dir() else None
+    if step is None or not (step / FILE).exists():
+        return 0
+    arrays = stored_arrays(step).get("model", {})
+    return sum(math.prod(shape) * jnp.dtype(dtype).itemsize for shape, dtype in arrays.values())
 
 
 def is_on_cpu(model: nnx.Module) -> bool:

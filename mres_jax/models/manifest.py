@@ -135,6 +135,25 @@ def verify(directory: epath.Path, manifest: Manifest) -> None:
         raise DamagedError(f"{directory}: {'; '.join(problems)}.")
 
 
+def read_asset(directory: epath.Path, name: str) -> bytes | None:
+    """Returns a file that was kept beside the arrays, or None where none of that name was.
+
+    Raises:
+      DamagedError: it is missing or changed.
+    """
+    file, path = f"{ASSETS}/{name}", directory / ASSETS / name
+    stated = read_manifest(directory).files.get(file)
+    if stated is None:
+        return None
+    if not path.exists():
+        raise DamagedError(f"{directory}: file {file}: missing.")
+    data = path.read_bytes()
+    found = [len(data), f"{zlib.crc32(data):08x}"]
+    if found != list(stated):
+        raise DamagedError(f"{directory}: file {file}: {_difference(found, stated)}.")
+    return data
+
+
 def checksums(files: Mapping[str, epath.Path]) -> dict[str, list[Any]]:
     """Returns [bytes, CRC-32] of each file, several at a time."""
     with ThreadPoolExecutor(8) as pool:

@@ -6,8 +6,8 @@ import json
 import os
 import pathlib
 import warnings
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 from etils import epath
@@ -27,6 +27,7 @@ from mres_jax.models.manifest import (
     DamagedError,
     Manifest,
     list_steps,
+    read_asset,
     read_manifest,
     step_directory,
 )
@@ -38,6 +39,7 @@ from mres_jax.training import hosts
 from mres_jax.training.learner import TrainState
 from mres_jax.training.trees import bind, fill_state, split_trees
 
+T = TypeVar("T")
 FROZEN = "frozen"  # directory beside the steps
 BEST, BEST_ROW = "best", "best.json"  # link to the best step, and what it was best in
 
@@ -143,21 +145,41 @@ def restore_checkpoint(
         raise CheckpointError(f"{folder}: no complete checkpoint (step_*/{FILE}).")
     if step is not None and step not in steps:
         raise CheckpointError(f"{folder}: no complete step {step}; have {_listing(steps)}.")
-    candidates = [s for s in reversed(steps) if step is None or s <= step]
-    for number, candidate in enumerate(candidates):
+
+    def read(candidate: int) -> Restored:
         directory = step_directory(folder, candidate)
-        try:
-            manifest = read_manifest(directory)
-            added = {k: v for k, v in (defaults or {}).items() if k not in manifest.arrays}
-            wanted = {k: v for k, v in abstract.items() if k not in added}
-            trees = read_checkpoint(directory, wanted) | added
-            return Restored(step=candidate, trees=trees, manifest=manifest)
-        except DamagedError as error:
-            older = candidates[number + 1 :]
-            if not fallback or not older:
-                raise _with_cure(error, older) from error
-            warnings.warn(f"{error} Taking step {older[0]} instead.", stacklevel=2)
-    raise AssertionError("unreachable: the last candidate returns or raises")
+        manifest = read_manifest(directory)
+        added = {k: v for k, v in (defaults or {}).items() if k not in manifest.arrays}
+        wanted = {k: v for k, v in abstract.items() if k not in added}
+        trees = read_checkpoint(directory, wanted) | added
+        return Restored(step=candidate, trees=trees, manifest=manifest)
+
+    candidates = [s for s in reversed(steps) if step is None or s <= step]
+    return _from_first_sound(candidates, read, fallback=fallback)
+
+
+def newest_asset(
+    root: str | os.PathLike[str], name: str, *, fallback: bool = False
+) -> bytes | None:
+    """Verifies and returns a file that the newest step keeps beside its arrays, None without one.
+
+    Args:
+      root: directory of the run's checkpoints, with a complete step.
+      name: of the file.
+      fallback: where it is damaged, warn and take that of the step before.
+
+    Raises:
+      CheckpointError: it is damaged.
+
+    Warns:
+      UserWarning: a damaged step that `fallback` passed over.
+    """
+    folder = absolute(root)
+    return _from_first_sound(
+        list_steps(folder)[::-1],
+        lambda step: read_asset(step_directory(folder, step), name),
+        fallback=fallback,
+    )
 
 
 class Checkpoints:
@@ -253,7 +275,20 @@ class Checkpoints:
         return bind(state), progress
 
 
-def _with_cure(error: DamagedError, older: list[int]) -> DamagedError:
+def _from_first_sound(steps: Sequence[int], read: Callable[[int], T], *, fallback: bool) -> T:
+    """What `read` gives of the first step, or with `fallback` of the first that is not damaged."""
+    for number, step in enumerate(steps):
+        try:
+            return read(step)
+        except DamagedError as error:
+            older = steps[number + 1 :]
+            if not fallback or not older:
+                raise _with_cure(error, older) from error
+            warnings.warn(f"{error} Taking step {older[0]} instead.", stacklevel=3)
+    raise AssertionError("unreachable: the last step returns or raises")
+
+
+def _with_cure(error: DamagedError, older: Sequence[int]) -> DamagedError:
     if not older:
         return error
     return DamagedError(

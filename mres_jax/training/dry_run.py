@@ -21,7 +21,9 @@ from mres_jax.data.types import Pack, Rung
 from mres_jax.training.flops import flops_counter, passes
 from mres_jax.training.input.documents import PATCH_CLASSES
 from mres_jax.training.input.epochs import Epoch
+from mres_jax.training.input.held_out import open_held_out
 from mres_jax.training.learner import Share, Step
+from mres_jax.training.meshes import check_model
 from mres_jax.training.setup import Setup, open_run, set_up_abstractly
 
 READ = 4  # packs, for FLOPs and for the rate of reading
@@ -99,10 +101,14 @@ def dry_run(run: Run, *, log: Callable[[str], None] = lambda line: None) -> DryR
       log: takes a line.
 
     Raises:
-      ConfigError: what `train` would refuse.
+      ConfigError: what `train` would refuse; only a mesh need not fit the devices that are here.
     """
-    _, spec, plan, schedule = open_run(run, log=log)
+    check_model(run.mesh, run.model, run.ladder)
+    tokenizer, spec, plan, schedule = open_run(run, log=log)
     epoch = plan(0)
+    if run.evaluate is not None:
+        limit = run.model.text_config.max_position_embeddings
+        open_held_out(run, spec, tokenizer, max_context=limit, log=log)
     setup = set_up_abstractly(run, schedule)
     flops, rate = _read(run, setup, epoch)
     steps = schedule.num_steps or 0

@@ -1,4 +1,4 @@
-"""Model FLOPs of training on a pack, and what the device could do at most.
+"""Model FLOPs of training on a pack.
 
 Model FLOPs are those that the mathematics needs: padding, and what is computed again to save
 memory, are work of ours and not counted.
@@ -14,36 +14,6 @@ from mres_jax.data.packing import example_slices
 from mres_jax.data.types import Pack
 from mres_jax.geometry import Grid
 from mres_jax.inference.cost import encoder_flops, text_flops
-
-# Dense bfloat16 matrix products a second, from the makers' data sheets, by start of the device's
-# name; the longest that fits counts. Others have no `mfu`, CPUs among them.
-PEAKS = {
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-    "TPU v6 lite": 918e12,
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA H100 PCIe": 756e12,
-    "NVIDIA H200": 989e12,
-    "NVIDIA L4": 121e12,
-    "NVIDIA L40S": 362e12,
-    "NVIDIA B200": 2_250e12,
-}
-
-
-def peak_flops(device_kind: str) -> float | None:
-    """Returns the most FLOP/s of a device, or None where we do not know.
-
-    Example:
-      >>> peak_flops("NVIDIA H100 80GB HBM3") == PEAKS["NVIDIA H100"]
-      True
-      >>> peak_flops("cpu")
-    """
-    fits = [name for name in PEAKS if device_kind.startswith(name)]
-    fits = [name for name in fits if device_kind[len(name) :][:1] in ("", " ", "-", "p")]
-    return PEAKS[max(fits, key=len)] if fits else None
-
 
 PARTS = ("vision", "text")
 

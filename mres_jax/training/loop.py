@@ -18,8 +18,9 @@ from mres_jax.files import check_directory, write_together
 from mres_jax.models.vlm import PackedVLM
 from mres_jax.training import hosts
 from mres_jax.training.checkpoints import Checkpoints
+from mres_jax.training.chips import peak_flops
 from mres_jax.training.evaluator import Evaluator, check_questions
-from mres_jax.training.flops import flops_counter, passes, peak_flops
+from mres_jax.training.flops import flops_counter, passes
 from mres_jax.training.input.epochs import Epoch, Fed
 from mres_jax.training.input.feed import Feed, Position, Steps
 from mres_jax.training.interrupts import Stop
@@ -172,10 +173,7 @@ class _Steps:
     def run(self, state: TrainState, step_fn: Step) -> TrainState:
         """Takes the steps that are left."""
         run, first = self.settings, int(state.step)
-        number = jax.process_index()
-        while (file := self._bad_rows_file(number)).exists():  # and those of processes of before
-            drop_rows_after(file, first)
-            number += jax.process_count()
+        _drop_bad_rows_after(self.directory, first)
         self.log(f"{run.name}: steps {first} to {self.last}, checkpoints in {run.checkpoint.dir}")
         guard, is_due = SkipGuard(run.max_skipped, self.log, saved=first), False
         self.meter = self._meter(state)
@@ -249,11 +247,12 @@ class _Steps:
 
     def _meter(self, state: TrainState) -> Meter:
         run = self.settings
+        peak = peak_flops(jax.devices()[0].device_kind)
         return Meter(
             run.log_every,
             self.sums,
             count_flops=flops_counter(run.model, passes(state.params, state.frozen)),
-            peak_flops=peak_flops(jax.devices()[0].device_kind),
+            peak_flops=None if peak is None else run.mesh.size * peak,
         )
 
     def _evaluate(
@@ -286,17 +285,12 @@ class _Steps:
             }
             self.checkpoints.save(state, step=step, run=self.settings, progress=progress)
 
-    def _bad_rows_file(self, number: int | None = None) -> pathlib.Path:
-        """Each process writes one of its own."""
-        number = jax.process_index() if number is None else number
-        return self.directory / (f"bad_rows.{number}.jsonl" if number else BAD_ROWS)
-
     def _note_bad(self, fed: Fed, step: int) -> None:
         """Rows that could not be read have left padding; they are counted and named."""
         if not fed.bad:
             return
         self.bad_rows += len(fed.bad)
-        with self._bad_rows_file().open("a") as file:
+        with (self.directory / _bad_rows_name(jax.process_index())).open("a") as file:
             for name, reason in fed.bad:
                 row = {"step": step, "epoch": fed.epoch, "row": name, "reason": reason}
                 file.write(json.dumps(row) + "\n")
@@ -305,6 +299,19 @@ class _Steps:
             f"{len(fed.bad)} of {len(fed.members)} rows of step {step} could not be read "
             f"({self.bad_rows} so far, all in {BAD_ROWS}): {name}: {reason}"
         )
+
+
+def _bad_rows_name(number: int) -> str:
+    """Of the file that a process writes alone."""
+    return f"bad_rows.{number}.jsonl" if number else BAD_ROWS
+
+
+def _drop_bad_rows_after(directory: pathlib.Path, step: int) -> None:
+    """In the file of this process, and in its share of those that other numbers of them left."""
+    for file in directory.glob("bad_rows*.jsonl"):
+        number = file.name.split(".")[1]
+        if (int(number) if number.isdigit() else 0) % jax.process_count() == jax.process_index():
+            drop_rows_after(file, step)
 
 
 def _position(run: Run, progress: Mapping[str, Any], log: Callable[[str], None]) -> Position:

@@ -26,7 +26,7 @@ class Meter:
       every: steps per row.
       start: what `sums_so_far` gave, where a run goes on.
       count_flops: of training on a pack; None leaves them out.
-      peak_flops: most FLOP/s of the device, if known.
+      peak_flops: most FLOP/s of all devices of the run together, if known.
     """
 
     def __init__(

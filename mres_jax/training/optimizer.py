@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import optax.contrib
@@ -17,7 +18,8 @@ def make_optimizer(
 ) -> optax.GradientTransformation:
     """Clips the global norm, then AdamW or Muon under the schedule.
 
-    `rates` are multipliers of the learning rate by path of the parameter, decay included.
+    `rates` are multipliers of the learning rate by path of the parameter, decay included. All but
+    biases and norms decays, under either rule.
 
     Muon orthogonalises the update of every matrix (each layer of a stack on its own) and leaves
     embeddings, heads, norms and biases to AdamW; `consistent_rms=0.2` lets both share one rate.
@@ -33,18 +35,20 @@ def make_optimizer(
             b1=config.b1,
             b2=config.b2,
             weight_decay=config.weight_decay,
-            mask=lambda params: jax.tree_util.tree_map_with_path(_is_kernel, params),
+            mask=lambda params: jax.tree_util.tree_map_with_path(_is_decayed, params),
         )
     else:
         update = optax.contrib.muon(
             rate,
             beta=0.95,
             weight_decay=config.weight_decay,
+            adam_weight_decay=config.weight_decay,
             adam_b1=config.b1,
             adam_b2=config.b2,
             muon_weight_dimension_numbers=_muon_axes,
             consistent_rms=0.2,
         )
+        update = _hide_undecayed(update)
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), update, _scale_parts(rates))
 
 
@@ -91,6 +95,24 @@ def _muon_axes(params: Any) -> Any:
         return optax.contrib.MuonDimensionNumbers(x.ndim - 2, x.ndim - 1)
 
     return jax.tree_util.tree_map_with_path(axes, params)
+
+
+def _hide_undecayed(update: optax.GradientTransformation) -> optax.GradientTransformation:
+    """For an optimiser that decays all it sees, and looks at values for nothing else."""
+
+    def seen(path: Any, x: jax.Array) -> jax.Array:
+        return x if _is_decayed(path, x) else jnp.zeros_like(x)
+
+    def update_fn(updates: Any, state: Any, params: Any = None) -> Any:
+        return update.update(updates, state, jax.tree_util.tree_map_with_path(seen, params))
+
+    return optax.GradientTransformation(update.init, update_fn)
+
+
+def _is_decayed(path: Any, x: Any) -> bool:
+    """All but biases and norms, as elsewhere: embeddings and the factors of adapters too."""
+    del x
+    return _names(path)[-1] not in ("bias", "scale")
 
 
 def _is_kernel(path: Any, x: Any) -> bool:

@@ -15,10 +15,11 @@ from mres_jax.config import Run, Schedule
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import FILE as TOKENIZER_FILE, Tokenizer
 from mres_jax.errors import ConfigError
-from mres_jax.models.manifest import ASSETS, list_steps
+from mres_jax.models.manifest import list_steps, read_asset
 from mres_jax.models.registry import checkpoint_directory, detect, family_of, resolve
 from mres_jax.models.tower_config import TowerConfig
 from mres_jax.ops import ROW_MULTIPLE
+from mres_jax.training.checkpoints import newest_asset
 from mres_jax.training.initial import init_local_attention, init_positions
 from mres_jax.training.input.documents import PATCH_CLASSES, document_tokenizer
 from mres_jax.training.input.epochs import Epoch
@@ -101,20 +102,27 @@ def in_steps(schedule: Schedule, steps: int) -> Schedule:
 
 
 def _find_tokenizer(run: Run, checkpoints: pathlib.Path) -> Tokenizer:
-    if not list_steps(epath.Path(checkpoints)):
-        if not run.init:
-            return document_tokenizer()
-        directory = resolve(
-            run.init if isinstance(run.init, str) else next(iter(run.init.values()))
-        )
-    else:
+    """Files of ours are verified: a flipped bit may well be another word."""
+    if list_steps(epath.Path(checkpoints)):
         directory = checkpoints
-    if detect(directory) == "orbax":
-        directory = checkpoint_directory(directory) / ASSETS
-    file = directory / TOKENIZER_FILE
-    if not file.exists():
+        data = newest_asset(checkpoints, TOKENIZER_FILE, fallback=run.checkpoint.fallback)
+    elif run.init:
+        first = run.init if isinstance(run.init, str) else next(iter(run.init.values()))
+        directory = resolve(first)
+        data = _tokenizer_of(directory)
+    else:
+        return document_tokenizer()
+    if data is None:
         raise ConfigError(f"run: {directory} has no {TOKENIZER_FILE}.")
-    return Tokenizer.parse(file.read_bytes(), file)
+    return Tokenizer.parse(data, directory / TOKENIZER_FILE)
+
+
+def _tokenizer_of(directory: pathlib.Path | epath.Path) -> bytes | None:
+    """Of a model directory of either kind, or of a run's newest step."""
+    if detect(directory) == "orbax":
+        return read_asset(checkpoint_directory(directory), TOKENIZER_FILE)
+    file = directory / TOKENIZER_FILE
+    return file.read_bytes() if file.exists() else None
 
 
 def _check_tokenizer(model: Any, tokenizer: Tokenizer) -> None:

@@ -49,6 +49,22 @@ def test_adapters_that_a_run_file_leaves_out_begin_with_their_defaults(before, o
     assert apply_overrides(make_run(peft=before), overrides).peft == after
 
 
+@pytest.mark.parametrize(
+    ("before", "overrides", "after"),
+    [
+        (None, ["--init=org/name"], "org/name"),
+        (None, ['--init={"text": "/x"}'], {"text": "/x"}),
+        ("org/name", ['init={"text": "/x"}', "init.vision=/y"], {"text": "/x", "vision": "/y"}),
+        (None, ["--init.text=/x", "init.vision.merger=/y"], {"text": "/x", "vision.merger": "/y"}),
+        ({"text": "/x"}, ["init.vision=/y"], {"text": "/x", "vision": "/y"}),
+        ({"text": "/x"}, ["init=/z"], "/z"),
+        ({"text": "/x"}, ["init=none"], None),
+    ],
+)
+def test_what_a_run_starts_from_is_set_whole_or_part_by_part(before, overrides, after):
+    assert apply_overrides(make_run(init=before), overrides).init == after
+
+
 def test_json_keeps_parts_and_adapters():
     run = make_run(train={"": 1.0, "vision.merger": 0.5}, peft=LoRA(targets=("*.q",)))
     assert from_json(to_json(run)) == run
@@ -84,6 +100,15 @@ def test_json_keeps_parts_and_adapters():
         (
             ["peft.ranks=8"],
             "peft: no field 'ranks'. Did you mean 'rank'? Fields here: targets, rank, alpha.",
+        ),
+        (
+            ["init={oops"],
+            "init={oops: not JSON (Expecting property name enclosed in double quotes); give "
+            "Mapping[str, str].",
+        ),
+        (
+            ["init=org/name", "init.text=/x"],
+            "init=org/name: init.text is given too; give one of the two.",
         ),
         (["frozen_dtype=int8"], "frozen_dtype=int8: not one of float32, bfloat16 or none."),
     ],

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 from flax import nnx
 
 from mres_jax.inference import device
+from mres_jax.models.checkpoint_io import write_checkpoint
 from mres_jax.testing import tiny_qwen2_vl
 
 TOKENS = jnp.array([5], jnp.int32)
@@ -42,6 +44,26 @@ def test_float32_alone_gets_options_of_the_compiler(model):
     wide = tiny_qwen2_vl().model
     assert set(device.compiler_options(wide)) <= set(device.NO_YNN)
     assert not device._accepted("xla_cpu_no_such_option")
+
+
+def test_the_weights_of_a_run_are_those_of_one_step_with_what_it_leans_on(tmp_path):
+    root = epath.Path(tmp_path) / "run" / "checkpoints"
+    write_checkpoint(root / "frozen", {"model": {"a": jnp.zeros(100)}}, config={})
+    for step in (1, 2):
+        trees = {"model": {"b": jnp.zeros(50, jnp.bfloat16)}, "training": {"mu": jnp.zeros(1_000)}}
+        write_checkpoint(
+            root / f"step_{step:08}", trees, config={}, step=step, base=root / "frozen"
+        )
+    for directory in (tmp_path / "run", root, root / "step_00000001"):
+        assert device.stored_bytes(directory) == 100 * 4 + 50 * 2
+
+
+def test_the_weights_of_other_directories_are_their_files(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(bytes(70))
+    (tmp_path / "tokenizer.json").write_bytes(bytes(30))
+    assert device.stored_bytes(tmp_path) == 70
+    assert device.stored_bytes("org/name") == 0
+    assert device.stored_bytes("gs://bucket/run") == 0
 
 
 @pytest.mark.parametrize(

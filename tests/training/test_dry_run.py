@@ -1,6 +1,7 @@
 """What a dry run says of a run is what the run then does."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -8,8 +9,9 @@ import pytest
 
 from mres_jax import testing
 from mres_jax.cli import main
-from mres_jax.config import LoRA, Schedule
+from mres_jax.config import Evaluate, LoRA, MeshConfig, Rows, Schedule
 from mres_jax.data.types import Rung
+from mres_jax.errors import MresError
 from mres_jax.testing import tiny_run
 from mres_jax.training.dry_run import dry_run
 from mres_jax.training.input.documents import document_tokenizer
@@ -92,6 +94,29 @@ def test_the_command_prints_it_and_writes_nothing(tmp_path, capsys):
     assert main(["train", str(file), "--json"]) == 2
     assert "--json goes with --dry-run" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"evaluate": Evaluate(data=(Rows(path="nowhere.jsonl"),))},
+            r"nowhere\.jsonl",
+        ),
+        ({"evaluate": Evaluate(policy="fixed:100000")}, r"max_pixels"),
+        ({"mesh": MeshConfig(tensor=3)}, r"tensor=3"),
+    ],
+    ids=["held-out rows", "policy of questions", "mesh"],
+)
+def test_what_training_would_refuse_is_refused(tmp_path, changes, message):
+    run = tiny_run(tmp_path / "a", **changes)
+    refused = []
+    for start in (dry_run, functools.partial(train, log=lambda line: None)):
+        with pytest.raises(MresError, match=message) as error:
+            start(run)
+        refused.append(str(error.value))
+    assert refused[0] == refused[1]
+    assert not (tmp_path / "a" / "run.json").exists()
 
 
 @pytest.mark.slow

@@ -202,3 +202,15 @@ def test_other_data_may_be_named_to_evaluate_on(tmp_path):
     )
     np.testing.assert_array_equal(named.packs[0].patches, alone.packs[0].patches)
     assert [q.expected for q in named.questions] == [q.expected for q in alone.questions]
+
+
+def test_rows_of_another_file_may_be_named_and_all_of_them_are_used(tmp_path):
+    run, other = rows_run(tmp_path), rows_run(tmp_path / "other")
+    settings = dataclasses.replace(EVALUATE, num_questions=100, data=other.data)
+    run = dataclasses.replace(run, evaluate=settings)
+    held = open_held_out(run, spec_of(run), TOKENIZER, max_context=512)
+    lines = pathlib.Path(other.data[0].path).read_text().splitlines()
+    assert len(held.packs) == 1
+    assert len(held.questions) == len(lines)
+    folder = pathlib.Path(other.data[0].path).parent
+    assert folder != pathlib.Path(run.data[0].path).parent

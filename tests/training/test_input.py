@@ -25,6 +25,7 @@ from mres_jax.errors import BadRowError, ConfigError, RunError
 from mres_jax.models.nativeres_llava import processor
 from mres_jax.models.nativeres_llava.presets import mres_tiny
 from mres_jax.resolution.policies import parse_policy
+from mres_jax.resolution.uniform import Native
 from mres_jax.testing.runs import tiny_run
 from mres_jax.training.input.documents import DocumentExamples, document_tokenizer
 from mres_jax.training.input.epochs import Epoch, Fed, plan_epoch
@@ -128,6 +129,28 @@ def test_a_row_comes_as_often_as_its_weight_says_and_policies_by_theirs(folder):
     assert len(again) == 2  # the half that comes a third time is another one
     for number in (0, len(places) - 1):
         assert tuple(source.example(0, number).size) == tuple(source.sizes(0)[number])
+
+
+@pytest.mark.parametrize("weight", [1e-3, 0.3, 1.001])
+def test_no_data_set_is_left_out_of_an_epoch(folder, weight):
+    source = rows(folder, weight=weight)
+    assert len(source.sizes(0)) == max(1, round(weight * len(source.taken)))
+    assert source.example(0, 0).patches.size
+
+
+def test_a_policy_of_weight_0_changes_nothing(folder):
+    """Neither by the rows that it refuses nor by what is drawn."""
+
+    class Refusing(Native):
+        def __call__(self, sizes, question, spec):
+            raise ConfigError("no row suits")
+
+    plain = rows(folder, {"native": 1.0, "budget:16": 2.0}, weight=1.5)
+    policies = dict(zip((Refusing(), *plain.policies), (0.0, 1.0, 2.0), strict=True))
+    beside = RowExamples(plain.data, plain.rows, policies=policies, seed=0)
+    assert len(plain.taken)
+    for epoch in (0, 1):
+        np.testing.assert_array_equal(plain.sizes(epoch), beside.sizes(epoch))
 
 
 def test_packs_are_the_same_from_any_position_and_with_any_number_of_workers():

@@ -129,6 +129,24 @@ def test_a_damaged_step_is_passed_over_only_if_the_run_says_so(tmp_path):
         assert train(dataclasses.replace(run, checkpoint=allowed), log=quiet).step == 2
 
 
+def test_a_run_goes_on_with_the_tokenizer_of_a_sound_step_alone(tmp_path):
+    run = tiny_run(
+        tmp_path / "a", steps=2, checkpoint=CheckpointConfig(dir=str(tmp_path / "a"), every_steps=1)
+    )
+    file = tmp_path / "a" / "checkpoints" / "step_00000002" / "assets" / "tokenizer.json"
+    sound = train(run, log=quiet).tokenizer.to_bytes()
+    place = sound.index(b"invoice")  # one bit makes it another word, or no JSON at all
+    allowed = dataclasses.replace(run.checkpoint, fallback=True)
+    for spoiled in (sound[:place] + b"h" + sound[place + 1 :], b"z" + sound[1:]):
+        file.write_bytes(spoiled)
+        message = r"step_00000002: file assets/tokenizer\.json: crc32.* Step 1 stands before it"
+        with pytest.raises(CheckpointError, match=message):
+            train(run, log=quiet)
+        with pytest.warns(UserWarning, match="Taking step 1 instead"):
+            again = train(dataclasses.replace(run, checkpoint=allowed), log=quiet)
+        assert again.tokenizer.to_bytes() == sound == file.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

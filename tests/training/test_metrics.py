@@ -10,16 +10,19 @@ import pytest
 from flax import nnx
 
 from mres_jax import testing
-from mres_jax.config import Evaluate, Rows
+from mres_jax.config import Evaluate, MeshConfig, Rows
 from mres_jax.data.packing import empty_pack
 from mres_jax.data.types import Pack, Rung
 from mres_jax.errors import ConfigError
 from mres_jax.models.registry import family_of
-from mres_jax.training import meter as meters
-from mres_jax.training.flops import passes, peak_flops
+from mres_jax.training import loop, meter as meters
+from mres_jax.training.checkpoints import Checkpoints
+from mres_jax.training.chips import CHIPS, peak_flops
+from mres_jax.training.flops import passes
 from mres_jax.training.learner import Learner
 from mres_jax.training.metrics import open_writers, read_rows
 from mres_jax.training.progress import line, progress_bar
+from mres_jax.training.setup import set_up_abstractly
 
 ROW = {"step": 3, "loss": 1.5, "epoch": 0, "time": 100.0}
 
@@ -232,10 +235,43 @@ def test_means_go_on_where_a_run_was_cut_between_two_rows(clock):
 def test_peaks_are_told_apart_by_the_device_s_name():
     assert peak_flops("TPU v5 lite") == 197e12
     assert peak_flops("TPU v5") == peak_flops("TPU v5p") == 459e12
+    assert peak_flops("TPU7x") == 2307e12 / 2  # two devices a chip
     assert peak_flops("NVIDIA H100 PCIe") < (peak_flops("NVIDIA H100 80GB HBM3") or 0)
     assert peak_flops("NVIDIA L40S") == 362e12
     assert peak_flops("NVIDIA L400") is None
     assert peak_flops("cpu") is None
+    for chip in CHIPS.values():  # planning and measuring share one table
+        for name in chip.names or (chip.kind,):
+            assert chip.devices * (peak_flops(name) or 0) == chip.flops
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_files_of_bad_rows_are_cut_whoever_wrote_them_each_by_one_process(
+    tmp_path, monkeypatch, count
+):
+    names = ["bad_rows.jsonl", "bad_rows.2.jsonl", "bad_rows.5.jsonl"]  # 1, 3 and 4 had none
+    for name in names:
+        rows = "".join(json.dumps({"step": step}) + "\n" for step in (1, 2, 3))
+        (tmp_path / name).write_text(rows)
+    cut = []
+    plain = loop.drop_rows_after
+    monkeypatch.setattr(loop, "drop_rows_after", lambda *args: cut.append(args[0]) or plain(*args))
+    monkeypatch.setattr(loop.jax, "process_count", lambda: count)
+    for index in range(count):
+        monkeypatch.setattr(loop.jax, "process_index", lambda index=index: index)
+        loop._drop_bad_rows_after(tmp_path, 1)
+    assert sorted(path.name for path in cut) == sorted(names)
+    assert all([row["step"] for row in read_rows(tmp_path / name)] == [1] for name in names)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_the_peak_of_a_run_is_that_of_all_its_devices(tmp_path, monkeypatch, count):
+    monkeypatch.setattr(loop, "peak_flops", lambda kind: 100.0)
+    run = testing.tiny_run(tmp_path, accumulation=4, mesh=MeshConfig(fsdp=count))
+    state = set_up_abstractly(run, run.schedule).state
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    steps = loop._Steps(run, run.schedule, lambda epoch: None, checkpoints, {}, print)
+    assert steps._meter(state).peak_flops == 100.0 * count
 
 
 def test_a_line_says_what_matters_and_when_it_ends():

@@ -154,6 +154,25 @@ def test_a_multiplier_scales_the_whole_update_of_its_part(name):
         np.testing.assert_allclose(updates["b"][leaf], 0.2 * updates["a"][leaf], rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_all_but_biases_and_norms_decays(name):
+    """Nothing else moves a parameter here: gradients are zero."""
+    adapted = make_learner(LoRA(targets=("*.q",)))
+    shapes = nnx.state(adapted, nnx.Param)
+    params = nnx.to_pure_dict(jax.tree.map(lambda x: jnp.ones(x.shape), shapes))
+    config = OptimizerConfig(name=name, learning_rate=0.5, weight_decay=0.1)
+    optimizer = make_optimizer(config, Schedule(num_steps=2, kind="constant"))
+    state = optimizer.init(params)
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), state, params)
+    moved: dict[str, set[float]] = {}
+    for path, update in nnx.to_flat_state(nnx.State(updates)):
+        moved.setdefault(str(path[-1]), set()).update(np.unique(update).tolist())
+    decayed = {"kernel", "embedding", "lora_a", "lora_b"}
+    assert moved.keys() == decayed | {"bias", "scale"}
+    for leaf, values in moved.items():
+        assert values == {float(np.float32(-0.05)) if leaf in decayed else 0.0}, leaf
+
+
 PEFT = LoRA(targets=("text.layers", "vision.blocks.attn.qkv"), rank=2, alpha=8.0)
 
 

@@ -67,7 +67,7 @@ def open_held_out(
     assert evaluate is not None
     policy = evaluate.policy or max(run.policies, key=run.policies.__getitem__)
     check_policy(parse_policy(policy), spec)
-    held = dataclasses.replace(run, data=_parts(run, evaluate), seed=0)
+    held = dataclasses.replace(run, data=_parts(run, evaluate), evaluate=None, seed=0)
     kept = "all" if evaluate.data else "held_out"
     packs: list[Pack] = []
     if evaluate.num_packs:

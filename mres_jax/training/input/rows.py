@@ -28,7 +28,7 @@ class RowExamples:
     Args:
       data: how often each row is used, and what happens to one that cannot be read.
       rows: opened.
-      policies: with their weights; each use of a row draws one.
+      policies: with their weights; each use of a row draws one. Those of weight 0 do not count.
       seed: of these draws.
       label_mask: see `tokenize_messages`.
       kept: `train` leaves out the rows that `data.held_out` keeps back, `held_out` has these alone.
@@ -47,8 +47,9 @@ class RowExamples:
         log: Callable[[str], None] = lambda line: None,
     ):
         self.data, self.rows, self.seed, self.label_mask = data, rows, seed, label_mask
-        self.policies = tuple(policies)
-        weights = np.array(list(policies.values()), np.float64)
+        drawn = {policy: weight for policy, weight in policies.items() if weight}
+        self.policies = tuple(drawn)
+        weights = np.array(list(drawn.values()), np.float64)
         self._shares = weights / weights.sum()
         measured = [rows.measure(policy) for policy in self.policies]
         for policy, one in zip(self.policies, measured, strict=True):
@@ -114,6 +115,7 @@ def _draw(
     entropy = [epoch, *seed.encode()]
     rng = np.random.Generator(np.random.PCG64(entropy))
     whole, part = divmod(weight, 1.0)
-    extra = rng.permutation(num_rows)[: round(part * num_rows)]
+    count = max(0 if whole else 1, round(part * num_rows))  # no data set is left out
+    extra = rng.permutation(num_rows)[:count]
     places = np.concatenate([np.tile(np.arange(num_rows), int(whole)), np.sort(extra)])
     return places, rng.choice(len(shares), len(places), p=shares)
