@@ -107,7 +107,7 @@ def _train(
     if restored is not None:
         state, progress = restored
     elif run.init:
-        state = restore_params(run.init, state, config=run.model)
+        state = restore_params(run.init, state, config=run.model, mesh=mesh)
     steps = _Steps(run, schedule, plan, checkpoints, progress, log, show_progress)
     if mesh is not None:
         steps.ranks = rank_count(mesh)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from mres_jax import testing
+from mres_jax.models.registry import convert
 from mres_jax.training import hosts
 from mres_jax.training.loop import train
 
@@ -135,6 +136,20 @@ def test_two_processes_are_the_run_alone(tmp_path, alone, mesh):
     for ours, theirs in zip(*(map(json.loads, text.splitlines()) for text in rows), strict=True):
         for name in ("patch_efficiency", "token_efficiency", "epoch", "pack", "bad_rows"):
             assert ours[name] == theirs[name], name
+
+
+@pytest.mark.parametrize("kind", ["ours", "huggingface"])
+def test_two_processes_start_from_what_another_run_has_learnt(tmp_path, alone, kind):
+    start = alone if kind == "ours" else tmp_path / "theirs"
+    if kind == "huggingface":
+        convert(alone, start)
+    run = testing.tiny_run(tmp_path / "one", steps=2, accumulation=4, init=str(start), seed=3)
+    train(run, log=lambda line: None)
+    settings = (FSDP, "steps=2", f"init={json.dumps(str(start))}", "seed=3")
+    with running(tmp_path / "two", 2, *settings) as group:
+        assert group.codes() == [0, 0], group.said()
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    assert losses(tmp_path / "two")[0] < losses(alone)[0] - 0.1  # the start counts
 
 
 @pytest.mark.parametrize("others", [1, 4])
