@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from mres_jax.config import Run, Schedule, diff, from_json, to_json
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import FILE as TOKENIZER_FILE, Tokenizer
+from mres_jax.data.types import Kind
 from mres_jax.errors import ConfigError
 from mres_jax.files import check_directory, write_together
 from mres_jax.models.vlm import PackedVLM
@@ -31,7 +32,6 @@ from mres_jax.training.meshes import (
     nearest,
     rank_count,
     reading,
-    shape_of,
     slowest_and_mean,
 )
 from mres_jax.training.meter import Meter
@@ -205,7 +205,7 @@ class _Steps:
                     self._note_bad(fed, step)
                     self.meter.saw(fed.pack)
                 self._note_attention(batch)
-                state, metrics = step_fn(state, [fed.pack for fed in batch])
+                state, metrics = step_fn(state, [fed.pack for fed in batch], _kinds(batch))
                 guard.add(step, metrics)
                 row = self.meter.add(step, summable(metrics))
                 if row:
@@ -237,15 +237,14 @@ class _Steps:
         """The packs of a step that this process answers for."""
         if self.reading is None:
             return list(batch)
-        is_counted = self.reading.is_counted([shape_of(fed.pack) for fed in batch])
+        is_counted = self.reading.is_counted(_kinds(batch))
         return [fed for fed, counted in zip(batch, is_counted, strict=True) if counted]
 
     def _note_attention(self, batch: Sequence[Fed]) -> None:
         """How evenly the ranks share it, known to every process from the plan."""
         if self.ranks > 1:
-            shapes = [shape_of(fed.pack) for fed in batch]
             costs = [fed.pairs for fed in batch]
-            self.meter.shared(*slowest_and_mean(costs, shapes, self.ranks))
+            self.meter.shared(*slowest_and_mean(costs, _kinds(batch), self.ranks))
 
     def _meter(self, state: TrainState) -> Meter:
         run = self.settings
@@ -305,6 +304,10 @@ class _Steps:
             f"{len(fed.bad)} of {len(fed.members)} rows of step {step} could not be read "
             f"({self.bad_rows} so far, all in {BAD_ROWS}): {name}: {reason}"
         )
+
+
+def _kinds(batch: Sequence[Fed]) -> list[Kind]:
+    return [fed.kind for fed in batch]
 
 
 def _position(run: Run, progress: Mapping[str, Any], log: Callable[[str], None]) -> Position:

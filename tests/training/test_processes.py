@@ -11,7 +11,9 @@ import sys
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mres_jax import testing
 from mres_jax.models.registry import convert
@@ -150,6 +152,31 @@ def test_two_processes_start_from_what_another_run_has_learnt(tmp_path, alone, k
         assert group.codes() == [0, 0], group.said()
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
     assert losses(tmp_path / "two")[0] < losses(alone)[0] - 0.1  # the start counts
+
+
+def write_clips(folder: pathlib.Path) -> None:
+    """Five clips and four pictures: of the two packs of a group often one alone has a clip."""
+    folder.mkdir()
+    draw, rows = np.random.default_rng(0), []
+    for number in range(9):
+        names = [f"{number}.{frame}.png" for frame in range(4)]
+        for name in names:
+            Image.fromarray(draw.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / name)
+        seen = {"image": names[0]} if number % 2 else {"frames": names, "fps": 4.0}
+        rows.append({"id": str(number), "question": "what is red", "answer": "red", **seen})
+    (folder / "rows.json").write_text(json.dumps(rows))
+
+
+def test_two_processes_train_on_clips_and_pictures_what_one_does(tmp_path):
+    write_clips(tmp_path / "data")
+    settings = ('mesh={"fsdp": 2, "tensor": 2}', "steps=4", f'clips="{tmp_path / "data"}"')
+    for name, count in (("one", 1), ("two", 2)):
+        with running(tmp_path / name, count, *settings) as group:
+            assert group.codes() == [0] * count, group.said()
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    read = [(tmp_path / "two" / f"trained.0.{number}").read_text() for number in (0, 1)]
+    assert all(read)  # both had something to do
+    assert sum(text.count("\n") for text in read) == 4 * 4
 
 
 @pytest.mark.parametrize("others", [1, 4])
