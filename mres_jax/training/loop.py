@@ -46,6 +46,10 @@ from mres_jax.training.warm_start import restore_params
 RUN_FILE, BAD_ROWS = "run.json", "bad_rows.jsonl"
 # Fields that an epoch's packs depend on.
 PLANNED = ("data", "policies", "ladder", "fill", "balance", "seed")
+DATA_CURE = (
+    "Their hosts have other rows, pictures or indexes: compare the files that `data` names and "
+    "what `mres data check` says of them on each."
+)
 
 
 class Trained(NamedTuple):
@@ -112,7 +116,7 @@ def _train(
     if mesh is not None:
         steps.ranks = rank_count(mesh)
         steps.reading = reading(mesh) if hosts.are_several() else None
-    plan(steps.position.epoch)  # what is wrong with the data shows before anything is written
+    _check_plan(plan(steps.position.epoch))  # before anything is written
     if run.evaluate is not None:
         steps.evaluator = Evaluator(
             run, graphdef, spec, tokenizer, last=schedule.num_steps or 0, log=log
@@ -142,6 +146,21 @@ def _check_same_run(directory: pathlib.Path, run: Run) -> None:
         raise ConfigError(
             f"run: {directory} holds a run of another model, start or choice of parts "
             f"({'; '.join(changes)}). Name another checkpoint.dir."
+        )
+
+
+def _check_plan(epoch: Epoch) -> None:
+    """Refuses data that are not the same for all processes: each would wait for other packs.
+
+    Raises:
+      ConfigError: on all of them, each with its own counts.
+    """
+    if hosts.are_several():
+        examples = sum(map(len, epoch.members))
+        hosts.check_same(
+            f"the plan of epoch {epoch.number}, here {examples} examples in {len(epoch)} packs,",
+            epoch.fingerprint(),
+            cure=DATA_CURE,
         )
 
 

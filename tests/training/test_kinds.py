@@ -3,6 +3,7 @@
 import itertools
 import json
 import pathlib
+import shutil
 
 import jax
 import numpy as np
@@ -119,6 +120,20 @@ def test_what_is_read_is_what_is_computed_here(folder):
                 step = [next(feed) for _ in range(size)]
                 here = process.is_read([fed.kind for fed in step])
                 assert [bool(fed.pack.loss_mask.any()) for fed in step] == here
+
+
+def test_a_fingerprint_tells_data_that_are_not_the_same(folder, tmp_path):
+    """A copy has that of its source; one without a picture, or with a larger one, has not."""
+    copies = [tmp_path / name for name in ("same", "lost", "larger", "moved")]
+    for copy in copies:
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(*[c.name for c in copies]))
+    (copies[1] / "3.0.png").unlink()
+    Image.new("RGB", (64, 32)).save(copies[2] / "3.0.png")
+    rows = json.loads((folder / "rows.json").read_text())
+    (copies[3] / "rows.json").write_text(json.dumps([*rows[1:], rows[0]]))
+    own, same, *others = (plan(each).fingerprint() for each in (folder, *copies))
+    assert own == same
+    assert len({own, *others}) == 4
 
 
 def test_packs_with_clips_stand_together_where_packs_are_balanced(folder):

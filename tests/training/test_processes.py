@@ -42,9 +42,11 @@ class Group:
             paths = os.pathsep.join([str(TOP / "kernels"), str(TOP)])
             settings_ = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
             settings_ |= {name: str(value) for name, value in names.items()} if count > 1 else {}
+            own = directory / f"host{number}"  # of a process with a disk of its own
+            here = own if own.is_dir() else None
             with log.open("w") as file:
                 self.processes.append(
-                    subprocess.Popen(command, stdout=file, stderr=file, env=settings_)
+                    subprocess.Popen(command, stdout=file, stderr=file, env=settings_, cwd=here)
                 )
 
     def wait_for(self, text: str, seconds: float = 400.0) -> None:
@@ -156,7 +158,7 @@ def test_two_processes_start_from_what_another_run_has_learnt(tmp_path, alone, k
 
 def write_clips(folder: pathlib.Path) -> None:
     """Five clips and four pictures: of the two packs of a group often one alone has a clip."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     draw, rows = np.random.default_rng(0), []
     for number in range(9):
         names = [f"{number}.{frame}.png" for frame in range(4)]
@@ -220,6 +222,22 @@ def test_processes_that_were_started_differently_end_with_one_line(tmp_path):
         assert group.codes() == [2, 2], group.said()
     for log in group.logs:
         assert "the run differs between processes: 1 of 2 (1) have another" in log.read_text()
+
+
+def test_processes_whose_hosts_have_other_data_end_with_one_line(tmp_path):
+    directory = tmp_path / "run"
+    for number in (0, 1):
+        write_clips(directory / f"host{number}")
+    (directory / "host1" / "3.0.png").unlink()
+    with running(directory, 2, 'mesh={"fsdp": 2, "tensor": 2}', 'clips="."') as group:
+        assert group.codes() == [2, 2], group.said()
+    for log, count in zip(group.logs, (9, 8), strict=True):
+        assert (
+            f"the plan of epoch 0, here {count} examples in {count} packs, differs between "
+            "processes: 1 of 2 (1) have another than process 0. Their hosts have other rows, "
+            "pictures or indexes: compare the files that `data` names"
+        ) in log.read_text()
+    assert not (directory / "run.json").exists()
 
 
 def test_processes_without_a_mesh_for_all_of_them_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 """Data sets mixed, shuffled and planned into the packs of one epoch."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -68,6 +69,11 @@ class Epoch:
     def rungs(self) -> tuple[Rung, ...]:
         """Static lengths of each pack."""
         return tuple(kind.rung for kind in self.kinds)
+
+    def fingerprint(self) -> str:
+        """Returns a text that is the same for two plans only if they are."""
+        planned = (self.number, self.kinds, self.members, self.sizes, self.pairs)
+        return hashlib.sha256(repr(planned).encode()).hexdigest()
 
     def blank(self, index: int) -> Fed:
         """The same pack without contents: what stands for one that another process reads."""
