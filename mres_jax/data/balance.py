@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mres_jax.data.packing import Sizes
-from mres_jax.data.types import Rung
+from mres_jax.data.types import Kind, Rung
 
 
 def attention_pairs(sizes: Sizes) -> Int[np.ndarray, " examples"]:
@@ -23,24 +23,26 @@ def attention_pairs(sizes: Sizes) -> Int[np.ndarray, " examples"]:
 
 
 def balanced_order(
-    rungs: Sequence[Rung], pairs: Sequence[int] | np.ndarray, window: int
+    kinds: Sequence[Kind] | Sequence[Rung],
+    pairs: Sequence[int] | np.ndarray,
+    window: int,
 ) -> list[int]:
-    """Returns the packs in an order in which neighbours have the same rung and about equal pairs.
+    """Returns the packs in an order in which neighbours are of a kind and have about equal pairs.
 
-    Each window of so many packs is sorted by rung and pairs, up and down in turn, so that any run
+    Each window of so many packs is sorted by kind and pairs, up and down in turn, so that any run
     of packs is even, wherever steps begin and however many packs they take. No pack leaves its
     window.
 
     Args:
-      rungs: of the packs, in the order that was drawn.
+      kinds: of the packs, or their rungs where all are of pictures, in the order that was drawn.
       pairs: likewise, attention pairs.
       window: packs; 0 leaves the order as it is.
     """
     if not window:
-        return list(range(len(rungs)))
+        return list(range(len(kinds)))
     order: list[int] = []
-    for number, first in enumerate(range(0, len(rungs), window)):
-        places = range(first, min(first + window, len(rungs)))
-        ordered = sorted(places, key=lambda place: (rungs[place], pairs[place]))
+    for number, first in enumerate(range(0, len(kinds), window)):
+        places = range(first, min(first + window, len(kinds)))
+        ordered = sorted(places, key=lambda place: (kinds[place], pairs[place]))
         order += ordered if number % 2 == 0 else ordered[::-1]
     return order

@@ -209,7 +209,11 @@ def _smallest(ladder: Sequence[Rung], total: np.ndarray) -> Rung:
 
 
 def pack(
-    examples: Sequence[Example], rung: Rung, *, label_names: Sequence[str] | None = None
+    examples: Sequence[Example],
+    rung: Rung,
+    *,
+    label_names: Sequence[str] | None = None,
+    frames: int = 1,
 ) -> Pack:
     """Returns the examples one after the other in buffers of the rung's lengths; padding is 0.
 
@@ -220,13 +224,14 @@ def pack(
       rung: static lengths.
       label_names: the `patch_labels` to carry, so that every pack has the same ones; None takes
         those that occur.
+      frames: of a patch row where none of them has a clip: several where one was to be here.
 
     Raises:
       PackingError: they do not fit, there are none, or their patch rows differ.
     """
     _check_pack(examples, rung)
     p, t = rung.max_patches, rung.max_tokens
-    rows, still = _patch_rows(examples, p)
+    rows, still = _patch_rows(examples, p, frames)
     grids = [grid for example in examples for grid in example.grids]
     grid_thw = np.array(grids, np.int32).reshape(-1, 3)
     view_lengths = grid_thw.prod(axis=1)
@@ -273,9 +278,12 @@ def _for_the_tower(examples: Sequence[Example], num_patches: int) -> dict[str, A
     return arrays
 
 
-def empty_pack(rung: Rung, spec: ProcessorSpec, *, label_names: Sequence[str] = ()) -> Pack:
+def empty_pack(
+    rung: Rung, spec: ProcessorSpec, *, label_names: Sequence[str] = (), has_clip: bool = False
+) -> Pack:
     """Returns a pack of padding alone, as other packs for the model are built."""
-    return pack([blank_example(spec)], rung, label_names=label_names)
+    frames = spec.temporal_patch_size if has_clip else 1
+    return pack([blank_example(spec)], rung, label_names=label_names, frames=frames)
 
 
 def example_slices(segment_ids: np.ndarray) -> list[slice]:
@@ -316,13 +324,13 @@ def _check_pack(examples: Sequence[Example], rung: Rung) -> None:
 
 
 def _patch_rows(
-    examples: Sequence[Example], length: int
+    examples: Sequence[Example], length: int, frames: int
 ) -> tuple[list[np.ndarray], np.ndarray | None]:
     """Rows of one length, and `Pack.still`; padding counts as still."""
     moving = next((e for e in examples if e.still is not None), None)
-    if moving is None:
+    if moving is None and frames == 1:
         return [e.patches for e in examples], None
-    row_size = moving.patches.shape[1]
+    row_size = frames * examples[0].patches.shape[1] if moving is None else moving.patches.shape[1]
     rows = [widen(e.patches, row_size) if e.still is None else e.patches for e in examples]
     still = [np.ones(len(e.patches), bool) if e.still is None else e.still for e in examples]
     return rows, _padded([*still, np.ones(length - sum(map(len, still)), bool)], length)

@@ -88,6 +88,18 @@ class Rung:
     canvases: tuple[tuple[int, int], ...] = ()  # height and width, px; `max_views` of each
 
 
+class Kind(NamedTuple):
+    """What is known of a pack before it is read: packs of one kind have arrays of one shape.
+
+    Attributes:
+      rung: its static lengths.
+      has_clip: whether its patch rows have several frames, see `Pack.still`.
+    """
+
+    rung: Rung
+    has_clip: bool = False
+
+
 class Canvases(NamedTuple):
     """Views of one canvas shape, for a convolutional pathway.
 

@@ -19,16 +19,17 @@ from mres_jax.models.key_table import KeyTable, Parameters, flatten
 from mres_jax.models.llama import convert as llama
 from mres_jax.models.qwen2 import convert as qwen2
 from mres_jax.models.siglip import convert as siglip
-from mres_jax.models.weights import load_weights
+from mres_jax.models.weights import ShardingRule, load_weights
 
 
-def load_part(model: str, part: Parameters) -> Parameters:
+def load_part(model: str, part: Parameters, *, sharding: ShardingRule | None = None) -> Parameters:
     """Returns the parameters of `part`, in its types, from the Hugging Face files of a model.
 
     Args:
       model: directory or hub id of a model of a known family, of a Qwen2 or Llama decoder alone,
         of a CLIP, of a SigLIP2-NaFlex, or of a ConvNeXt of timm.
       part: an `nnx.State` under the paths of our models: `text...`, `vision...`.
+      sharding: where each lies, from dotted path and shape; None takes one device.
 
     Raises:
       CheckpointError: no such model, or its files lack a parameter or have another shape.
@@ -44,7 +45,8 @@ def load_part(model: str, part: Parameters) -> Parameters:
     rows = {key.ours for key in table.keys}
     if absent := [name for name in names if name not in rows]:
         raise CheckpointError(f"{directory}: such a model has no {absent[0]}.")
-    return load_weights(directory, part, dataclasses.replace(table, partial=True))
+    table = dataclasses.replace(table, partial=True)
+    return load_weights(directory, part, table, sharding=sharding)
 
 
 def _table(directory: pathlib.Path, names: Iterable[str]) -> KeyTable:

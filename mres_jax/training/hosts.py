@@ -104,8 +104,15 @@ def agreed(value: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
-def check_same(name: str, text: str) -> None:
+def check_same(
+    name: str, text: str, *, cure: str = "Start all with the same files and options."
+) -> None:
     """Refuses to go on where a text differs between processes.
+
+    Args:
+      name: of the text, for the message; a process may say its own numbers.
+      text: compared by its checksum.
+      cure: what to do about it.
 
     Raises:
       ConfigError: on all of them, with those that differ from process 0.
@@ -118,7 +125,7 @@ def check_same(name: str, text: str) -> None:
         shown = ", ".join(map(str, others[:8])) + (", ..." if len(others) > 8 else "")
         raise ConfigError(
             f"train: {name} differs between processes: {len(others)} of {len(sums)} ({shown}) have "
-            "another than process 0. Start all with the same files and options."
+            f"another than process 0. {cure}"
         )
 
 

@@ -192,9 +192,9 @@ def init_state(
 class Step:
     """An optimiser step over one or more packs, which may be of different rungs.
 
-    It compiles once per rung and takes over the old state's memory. Gradients of several packs are
-    added up in float32. A step whose objective or gradient norm is not finite changes nothing but
-    the counters of its state.
+    It compiles once per rung, and once more where packs of it have clips, and takes over the old
+    state's memory. Gradients of several packs are added up in float32. A step whose objective or
+    gradient norm is not finite changes nothing but the counters of its state.
 
     Example:
       `state, metrics = Step(graphdef, optimizer)(state, packs)`
@@ -230,14 +230,20 @@ class Step:
         self._finish = jax.jit(self._run_finish, donate_argnums=0)
 
     def __call__(
-        self, state: TrainState, packs: Batch | Sequence[Batch]
+        self,
+        state: TrainState,
+        packs: Batch | Sequence[Batch],
+        kinds: Sequence[Any] | None = None,
     ) -> tuple[TrainState, Metrics]:
-        """Returns the state after the step, and its metrics; `state` must not be used again."""
+        """Returns the state after the step, and its metrics; `state` must not be used again.
+
+        Over a mesh packs of one of `kinds` are computed together, see `meshes.spread`.
+        """
         packs = [packs] if isinstance(packs, Batch) else packs
         if self.mesh is None:
             groups = list(zip(packs, shares(packs, self.average), strict=True))
         else:
-            spread = meshes.spread(packs, self.mesh)
+            spread = meshes.spread(packs, self.mesh, kinds)
             parts = self._weigh(spread, count=len(packs))
             groups = [(pack, part) for (pack, _), part in zip(spread, parts, strict=True)]
         if len(groups) == 1:

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from mres_jax.config import Run, Schedule, diff, from_json, to_json
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import FILE as TOKENIZER_FILE, Tokenizer
+from mres_jax.data.types import Kind
 from mres_jax.errors import ConfigError
 from mres_jax.files import check_directory, write_together
 from mres_jax.models.vlm import PackedVLM
@@ -32,7 +33,6 @@ from mres_jax.training.meshes import (
     nearest,
     rank_count,
     reading,
-    shape_of,
     slowest_and_mean,
 )
 from mres_jax.training.meter import Meter
@@ -47,6 +47,10 @@ from mres_jax.training.warm_start import restore_params
 RUN_FILE = "run.json"
 # Fields that an epoch's packs depend on.
 PLANNED = ("data", "policies", "ladder", "fill", "balance", "seed")
+DATA_CURE = (
+    "Their hosts have other rows, pictures or indexes: compare the files that `data` names and "
+    "what `mres data check` says of them on each."
+)
 
 
 class Trained(NamedTuple):
@@ -108,12 +112,12 @@ def _train(
     if restored is not None:
         state, progress = restored
     elif run.init:
-        state = restore_params(run.init, state, config=run.model)
+        state = restore_params(run.init, state, config=run.model, mesh=mesh)
     steps = _Steps(run, schedule, plan, checkpoints, progress, log, show_progress)
     if mesh is not None:
         steps.ranks = rank_count(mesh)
         steps.reading = reading(mesh) if hosts.are_several() else None
-    plan(steps.position.epoch)  # what is wrong with the data shows before anything is written
+    _check_plan(plan(steps.position.epoch))  # before anything is written
     if run.evaluate is not None:
         steps.evaluator = Evaluator(
             run, graphdef, spec, tokenizer, last=schedule.num_steps or 0, log=log
@@ -143,6 +147,21 @@ def _check_same_run(directory: pathlib.Path, run: Run) -> None:
         raise ConfigError(
             f"run: {directory} holds a run of another model, start or choice of parts "
             f"({'; '.join(changes)}). Name another checkpoint.dir."
+        )
+
+
+def _check_plan(epoch: Epoch) -> None:
+    """Refuses data that are not the same for all processes: each would wait for other packs.
+
+    Raises:
+      ConfigError: on all of them, each with its own counts.
+    """
+    if hosts.are_several():
+        examples = sum(map(len, epoch.members))
+        hosts.check_same(
+            f"the plan of epoch {epoch.number}, here {examples} examples in {len(epoch)} packs,",
+            epoch.fingerprint(),
+            cure=DATA_CURE,
         )
 
 
@@ -203,7 +222,7 @@ class _Steps:
                     self._note_bad(fed, step)
                     self.meter.saw(fed.pack)
                 self._note_attention(batch)
-                state, metrics = step_fn(state, [fed.pack for fed in batch])
+                state, metrics = step_fn(state, [fed.pack for fed in batch], _kinds(batch))
                 guard.add(step, metrics)
                 row = self.meter.add(step, summable(metrics))
                 if row:
@@ -235,15 +254,14 @@ class _Steps:
         """The packs of a step that this process answers for."""
         if self.reading is None:
             return list(batch)
-        is_counted = self.reading.is_counted([shape_of(fed.pack) for fed in batch])
+        is_counted = self.reading.is_counted(_kinds(batch))
         return [fed for fed, counted in zip(batch, is_counted, strict=True) if counted]
 
     def _note_attention(self, batch: Sequence[Fed]) -> None:
         """How evenly the ranks share it, known to every process from the plan."""
         if self.ranks > 1:
-            shapes = [shape_of(fed.pack) for fed in batch]
             costs = [fed.pairs for fed in batch]
-            self.meter.shared(*slowest_and_mean(costs, shapes, self.ranks))
+            self.meter.shared(*slowest_and_mean(costs, _kinds(batch), self.ranks))
 
     def _meter(self, state: TrainState) -> Meter:
         run = self.settings
@@ -312,6 +330,10 @@ def _drop_bad_rows_after(directory: pathlib.Path, step: int) -> None:
         number = file.name.split(".")[1]
         if (int(number) if number.isdigit() else 0) % jax.process_count() == jax.process_index():
             drop_rows_after(file, step)
+
+
+def _kinds(batch: Sequence[Fed]) -> list[Kind]:
+    return [fed.kind for fed in batch]
 
 
 def _position(run: Run, progress: Mapping[str, Any], log: Callable[[str], None]) -> Position:

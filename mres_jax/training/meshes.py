@@ -136,13 +136,13 @@ class Reading(NamedTuple):
     here: frozenset[int]
     counted: frozenset[int]
 
-    def is_read(self, rungs: Sequence[Any]) -> list[bool]:
-        """Of the packs of a step by their rungs, or by their shapes: those that are read here."""
-        return [rank in self.here for _, rank in places(rungs, self.ranks)]
+    def is_read(self, kinds: Sequence[Any]) -> list[bool]:
+        """Of the packs of a step by their kinds: those that are read here."""
+        return [rank in self.here for _, rank in places(kinds, self.ranks)]
 
-    def is_counted(self, rungs: Sequence[Any]) -> list[bool]:
+    def is_counted(self, kinds: Sequence[Any]) -> list[bool]:
         """Likewise those that are counted here."""
-        return [rank in self.counted for _, rank in places(rungs, self.ranks)]
+        return [rank in self.counted for _, rank in places(kinds, self.ranks)]
 
 
 def reading(mesh: Mesh) -> Reading:
@@ -161,52 +161,59 @@ def rank_count(mesh: Mesh) -> int:
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def places(rungs: Sequence[Any], ranks: int) -> list[tuple[int, int]]:
+def places(kinds: Sequence[Any], ranks: int) -> list[tuple[int, int]]:
     """Returns group and rank of each pack of a step; a group is computed at a time.
 
-    Packs of one rung go together, in their order. It depends on the rungs alone, so processes agree
-    on it without a word.
+    Packs of one kind go together, in their order. It depends on the kinds alone, which are planned,
+    so processes agree on it without a word.
     """
     groups: dict[Any, list[int]] = {}
-    for number, rung in enumerate(rungs):
-        groups.setdefault(rung, []).append(number)
+    for number, kind in enumerate(kinds):
+        groups.setdefault(kind, []).append(number)
     found, first = {}, 0
     for numbers in groups.values():
         for order, number in enumerate(numbers):
             found[number] = first + order // ranks, order % ranks
         first += -(-len(numbers) // ranks)
-    return [found[number] for number in range(len(rungs))]
+    return [found[number] for number in range(len(kinds))]
 
 
-def slowest_and_mean(costs: Sequence[int], rungs: Sequence[Any], ranks: int) -> tuple[float, float]:
+def slowest_and_mean(costs: Sequence[int], kinds: Sequence[Any], ranks: int) -> tuple[float, float]:
     """Returns the cost of the slowest rank and that of a mean one, over a step.
 
     Ranks meet in every layer, so each group of packs takes as long as its dearest one.
 
     Args:
       costs: of the packs of a step.
-      rungs: of the same packs, or their shapes.
+      kinds: of the same packs.
       ranks: of the mesh.
     """
     groups: dict[int, list[int]] = {}
-    for cost, (group, _) in zip(costs, places(rungs, ranks), strict=True):
+    for cost, (group, _) in zip(costs, places(kinds, ranks), strict=True):
         groups.setdefault(group, []).append(cost)
     return float(sum(map(max, groups.values()))), sum(costs) / ranks
 
 
-def shape_of(pack: Any) -> str:
-    """What a compiled step knows of a pack: its rung, if it came from one."""
+def _shape_of(pack: Any) -> str:
+    """What a compiled step knows of a pack."""
     return str(jax.tree.map(np.shape, pack))
 
 
-def spread(packs: Sequence[Batch], mesh: Mesh) -> list[tuple[Batch, jax.Array]]:
+def spread(
+    packs: Sequence[Batch], mesh: Mesh, kinds: Sequence[Any] | None = None
+) -> list[tuple[Batch, jax.Array]]:
     """Returns the packs of a step in groups, one per rank on a leading axis over the ranks.
 
-    What is left of a rung is filled up with packs without contents. With each group comes which of
+    What is left of a kind is filled up with packs without contents. With each group comes which of
     its packs are real. Of packs on ranks of other processes the contents do not matter.
+
+    Args:
+      packs: of one step.
+      mesh: of the ranks.
+      kinds: of the packs, by which those who read them shared them out; None takes their shapes.
     """
     ranks, where = rank_count(mesh), pack_sharding(mesh)
-    slots = places([shape_of(pack) for pack in packs], ranks)
+    slots = places([_shape_of(pack) for pack in packs] if kinds is None else kinds, ranks)
     groups: list[list[Any]] = [[None] * ranks for _ in range(1 + max(slots)[0])]
     for pack, (group, rank) in zip(packs, slots, strict=True):
         groups[group][rank] = pack

@@ -3,8 +3,8 @@
 python many_processes.py DIR DEVICES [NAME=JSON ...]
 
 DEVICES are of this process; `JAX_COORDINATOR_ADDRESS` and its like make it one of several. A NAME
-is a field of the run, `sleep` (s before each step), `stuck` (the step before which process 1 hangs)
-or `life`, the number of this start.
+is a field of the run, `clips` (a folder of rows to train on), `sleep` (s before each step), `stuck`
+(the step before which process 1 hangs) or `life`, the number of this start.
 """
 
 import json
@@ -17,8 +17,10 @@ from typing import Any
 import jax
 
 from mres_jax import testing
-from mres_jax.config import Evaluate, MeshConfig
+from mres_jax.config import Evaluate, MeshConfig, Rows
+from mres_jax.data.types import Rung
 from mres_jax.training import hosts, loop
+from mres_jax.training.input.documents import document_tokenizer
 
 
 def note_trained(directory: str, *, life: int, sleep: float, stuck: int | None) -> None:
@@ -30,17 +32,27 @@ def note_trained(directory: str, *, life: int, sleep: float, stuck: int | None) 
         latest[:] = counted(self, batch)
         return latest
 
-    def slow(self: Any, state: Any, packs: Any) -> Any:
+    def slow(self: Any, state: Any, *packs: Any) -> Any:
         number = int(state.step) + 1
         time.sleep(3600 if number == stuck and jax.process_index() == 1 else sleep)
         with pathlib.Path(directory, f"trained.{life}.{jax.process_index()}").open("a") as file:
             for fed in latest:
                 members = [list(map(int, member)) for member in fed.members]
                 file.write(json.dumps([number, fed.epoch, fed.place, members]) + "\n")
-        return step(self, state, packs)
+        return step(self, state, *packs)
 
     loop._Steps._counted = note
     loop.Step.__call__ = slow
+
+
+def about_clips(folder: str) -> dict[str, Any]:
+    """Fields of a run over rows about clips and pictures, one to a pack."""
+    return {
+        "model": testing.tiny_config("qwen2_vl", document_tokenizer()),
+        "data": (Rows(path=f"{folder}/rows.json", images=folder, fps=4.0),),
+        "ladder": (Rung(max_patches=64, max_tokens=128, max_views=4, max_examples=1),),
+        "policies": {"budget:16": 1.0},
+    }
 
 
 def main(directory: str, devices: str, *settings: str) -> None:
@@ -51,6 +63,8 @@ def main(directory: str, devices: str, *settings: str) -> None:
     note_trained(directory, **{name: fields.pop(name, x) for name, x in watched.items()})
     if hosts.ADDRESS in os.environ:
         hosts.join(heartbeat=10)
+    if "clips" in fields:
+        fields |= about_clips(fields.pop("clips"))
     for name, kind in {"mesh": MeshConfig, "evaluate": Evaluate}.items():
         if name in fields:
             fields[name] = kind(**fields[name])

@@ -3,6 +3,7 @@
 import itertools
 
 import jax
+import numpy as np
 import pytest
 
 from mres_jax.errors import ConfigError
@@ -59,6 +60,23 @@ def test_half_a_cluster_is_refused_with_what_is_missing(monkeypatch, names, mess
 
 def _raise_no_address(**settings):
     raise ValueError("coordinator_address should be defined.")
+
+
+def test_texts_that_differ_are_refused_with_who_differs_and_what_to_do(monkeypatch):
+    def gather(own):
+        return np.array([own, own + 1, own, own + 7], np.uint32)
+
+    hosts.check_same("the run", "a")  # alone there is nobody to differ
+    monkeypatch.setattr(hosts, "are_several", lambda: True)
+    monkeypatch.setattr(hosts.multihost_utils, "process_allgather", lambda x: np.array([x] * 4))
+    hosts.check_same("the run", "a")
+    monkeypatch.setattr(hosts.multihost_utils, "process_allgather", gather)
+    with pytest.raises(ConfigError) as error:
+        hosts.check_same("the plan", "a", cure="Compare the data.")
+    assert str(error.value) == (
+        "train: the plan differs between processes: 2 of 4 (1, 3) have another than process 0. "
+        "Compare the data."
+    )
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 4])

@@ -20,7 +20,7 @@ import pytest
 from mres_jax.config import Documents, Rows, Schedule
 from mres_jax.data.documents import write_set
 from mres_jax.data.rows import open_rows, prepare_rows
-from mres_jax.data.types import ExampleSize, Rung
+from mres_jax.data.types import ExampleSize, Kind, Rung
 from mres_jax.errors import BadRowError, ConfigError, RunError
 from mres_jax.models.nativeres_llava import processor
 from mres_jax.models.nativeres_llava.presets import mres_tiny
@@ -311,7 +311,7 @@ def six_packs(number: int) -> Epoch:
     return Epoch(
         sources=(),
         number=number,
-        rungs=LADDER[:1] * 6,
+        kinds=(Kind(LADDER[0]),) * 6,
         members=((),) * 6,
         sizes=(ExampleSize(0, 0, 0),) * 6,
         pairs=(0,) * 6,

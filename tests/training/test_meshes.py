@@ -105,6 +105,15 @@ def test_a_run_on_eight_devices_is_the_run_on_one():
     assert_equal_runs(over_meshes("reader", {"data": 2, "fsdp": 2, "tensor": 2}))
 
 
+def test_what_a_run_starts_from_is_read_to_where_it_lies_and_never_whole_to_one_device(tmp_path):
+    """A checkpoint of ours, Hugging Face's files, and a mapping of parts."""
+    rows = run_program("init_over_meshes.py", str(tmp_path), '{"fsdp": 4}')
+    assert len(rows) == 3
+    for size, most, wrong in rows:
+        assert wrong == 0
+        assert size / 4 <= most < 1.2 * size / 4  # biases and scales are not shared out
+
+
 @pytest.mark.slow
 def test_an_allocator_learns_on_four_devices_what_it_learns_on_one(tmp_path):
     rows = rl_over_meshes("allocator", tmp_path, {"fsdp": 2, "tensor": 2})

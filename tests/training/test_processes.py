@@ -11,9 +11,12 @@ import sys
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mres_jax import testing
+from mres_jax.models.registry import convert
 from mres_jax.training import hosts
 from mres_jax.training.loop import train
 
@@ -39,9 +42,11 @@ class Group:
             paths = os.pathsep.join([str(TOP / "kernels"), str(TOP)])
             settings_ = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": paths}
             settings_ |= {name: str(value) for name, value in names.items()} if count > 1 else {}
+            own = directory / f"host{number}"  # of a process with a disk of its own
+            here = own if own.is_dir() else None
             with log.open("w") as file:
                 self.processes.append(
-                    subprocess.Popen(command, stdout=file, stderr=file, env=settings_)
+                    subprocess.Popen(command, stdout=file, stderr=file, env=settings_, cwd=here)
                 )
 
     def wait_for(self, text: str, seconds: float = 400.0) -> None:
@@ -137,6 +142,45 @@ def test_two_processes_are_the_run_alone(tmp_path, alone, mesh):
             assert ours[name] == theirs[name], name
 
 
+@pytest.mark.parametrize("kind", ["ours", "huggingface"])
+def test_two_processes_start_from_what_another_run_has_learnt(tmp_path, alone, kind):
+    start = alone if kind == "ours" else tmp_path / "theirs"
+    if kind == "huggingface":
+        convert(alone, start)
+    run = testing.tiny_run(tmp_path / "one", steps=2, accumulation=4, init=str(start), seed=3)
+    train(run, log=lambda line: None)
+    settings = (FSDP, "steps=2", f"init={json.dumps(str(start))}", "seed=3")
+    with running(tmp_path / "two", 2, *settings) as group:
+        assert group.codes() == [0, 0], group.said()
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    assert losses(tmp_path / "two")[0] < losses(alone)[0] - 0.1  # the start counts
+
+
+def write_clips(folder: pathlib.Path) -> None:
+    """Five clips and four pictures: of the two packs of a group often one alone has a clip."""
+    folder.mkdir(parents=True)
+    draw, rows = np.random.default_rng(0), []
+    for number in range(9):
+        names = [f"{number}.{frame}.png" for frame in range(4)]
+        for name in names:
+            Image.fromarray(draw.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / name)
+        seen = {"image": names[0]} if number % 2 else {"frames": names, "fps": 4.0}
+        rows.append({"id": str(number), "question": "what is red", "answer": "red", **seen})
+    (folder / "rows.json").write_text(json.dumps(rows))
+
+
+def test_two_processes_train_on_clips_and_pictures_what_one_does(tmp_path):
+    write_clips(tmp_path / "data")
+    settings = ('mesh={"fsdp": 2, "tensor": 2}', "steps=4", f'clips="{tmp_path / "data"}"')
+    for name, count in (("one", 1), ("two", 2)):
+        with running(tmp_path / name, count, *settings) as group:
+            assert group.codes() == [0] * count, group.said()
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    read = [(tmp_path / "two" / f"trained.0.{number}").read_text() for number in (0, 1)]
+    assert all(read)  # both had something to do
+    assert sum(text.count("\n") for text in read) == 4 * 4
+
+
 @pytest.mark.parametrize("others", [1, 4])
 def test_a_run_that_lost_a_process_goes_on_with_another_number_of_them(tmp_path, alone, others):
     with running(tmp_path / "run", 2, FSDP, f"steps={STEPS}", "sleep=0.5") as group:
@@ -178,6 +222,22 @@ def test_processes_that_were_started_differently_end_with_one_line(tmp_path):
         assert group.codes() == [2, 2], group.said()
     for log in group.logs:
         assert "the run differs between processes: 1 of 2 (1) have another" in log.read_text()
+
+
+def test_processes_whose_hosts_have_other_data_end_with_one_line(tmp_path):
+    directory = tmp_path / "run"
+    for number in (0, 1):
+        write_clips(directory / f"host{number}")
+    (directory / "host1" / "3.0.png").unlink()
+    with running(directory, 2, 'mesh={"fsdp": 2, "tensor": 2}', 'clips="."') as group:
+        assert group.codes() == [2, 2], group.said()
+    for log, count in zip(group.logs, (9, 8), strict=True):
+        assert (
+            f"the plan of epoch 0, here {count} examples in {count} packs, differs between "
+            "processes: 1 of 2 (1) have another than process 0. Their hosts have other rows, "
+            "pictures or indexes: compare the files that `data` names"
+        ) in log.read_text()
+    assert not (directory / "run.json").exists()
 
 
 def test_processes_without_a_mesh_for_all_of_them_are_refused(tmp_path):

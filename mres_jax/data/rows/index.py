@@ -114,6 +114,12 @@ class RowIndex:
         """`bool [m]`, which of pictures and clips are clips."""
         return np.diff(self.frame_starts) > 0
 
+    @property
+    def has_clip(self) -> np.ndarray:
+        """`bool [n]`, which rows have a clip among their pictures."""
+        before = np.concatenate([[0], np.cumsum(self.is_clip)])
+        return np.diff(before[self.picture_starts]) > 0
+
     def sizes(self, number: int) -> tuple[Extent, ...]:
         """Upright sizes of the pictures of one row, px; of clips, times too."""
         start, end = self.picture_starts[number : number + 2].tolist()

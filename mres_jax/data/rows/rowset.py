@@ -87,6 +87,11 @@ class RowSet:
         """Returns the upright sizes of a row's pictures, px, and of its clips, from the index."""
         return self.index.sizes(int(self._usable[i]))
 
+    @property
+    def has_clip(self) -> np.ndarray:
+        """`bool [rows]`, which rows have a clip, from the index."""
+        return self.index.has_clip[self._usable]
+
     def images(self, i: int) -> list[Item]:
         """Returns the pictures of a row, `uint8 [h w 3]`, and its clips; raises as `example`."""
         items = self._items(*self._read(i), i)

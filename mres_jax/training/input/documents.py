@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from mres_jax.config import Documents
 from mres_jax.data.assemble import assemble, measure
@@ -107,6 +107,11 @@ class DocumentExamples:
         return np.array(
             [measure(c.views, c.messages, self.spec, self.tokenizer) for c in drawn], np.int64
         )
+
+    def has_clip(self, epoch: int) -> Bool[np.ndarray, " examples"]:
+        """None has: frames of a clip are pictures here."""
+        del epoch
+        return np.zeros(self.data.examples, bool)
 
     def name(self, epoch: int, number: int) -> str:
         """For messages."""

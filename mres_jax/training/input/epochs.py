@@ -1,6 +1,7 @@
 """Data sets mixed, shuffled and planned into the packs of one epoch."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from mres_jax.data.balance import attention_pairs, balanced_order
 from mres_jax.data.packing import empty_pack, pack, plan_packs
 from mres_jax.data.spec import ProcessorSpec
-from mres_jax.data.types import ExampleSize, Pack, Rung
+from mres_jax.data.types import ExampleSize, Kind, Pack, Rung
 from mres_jax.errors import BadRowError, ConfigError, PackingError
 from mres_jax.training.input.examples import Examples
 
@@ -25,6 +26,7 @@ class Fed(NamedTuple):
       members: who was to be in it, bad ones included.
       bad: name and reason of those that could not be read.
       pairs: attention pairs, as planned.
+      kind: as planned; what was read has its shapes.
     """
 
     pack: Pack
@@ -33,6 +35,7 @@ class Fed(NamedTuple):
     members: tuple[Member, ...]
     bad: tuple[tuple[str, str], ...]
     pairs: int
+    kind: Kind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +45,7 @@ class Epoch:
     Attributes:
       sources: of the examples.
       number: of the epoch.
-      rungs: of each pack.
+      kinds: of each pack.
       members: of each pack.
       sizes: what the members of each pack take of it, together.
       pairs: their attention pairs.
@@ -52,7 +55,7 @@ class Epoch:
 
     sources: tuple[Examples, ...]
     number: int
-    rungs: tuple[Rung, ...]
+    kinds: tuple[Kind, ...]
     members: tuple[tuple[Member, ...], ...]
     sizes: tuple[ExampleSize, ...]
     pairs: tuple[int, ...]
@@ -60,12 +63,25 @@ class Epoch:
     spec: ProcessorSpec
 
     def __len__(self) -> int:
-        return len(self.rungs)
+        return len(self.kinds)
+
+    @property
+    def rungs(self) -> tuple[Rung, ...]:
+        """Static lengths of each pack."""
+        return tuple(kind.rung for kind in self.kinds)
+
+    def fingerprint(self) -> str:
+        """Returns a text that is the same for two plans only if they are."""
+        planned = (self.number, self.kinds, self.members, self.sizes, self.pairs)
+        return hashlib.sha256(repr(planned).encode()).hexdigest()
 
     def blank(self, index: int) -> Fed:
         """The same pack without contents: what stands for one that another process reads."""
-        pack = empty_pack(self.rungs[index], self.spec, label_names=self.label_names)
-        return Fed(pack, self.number, index, self.members[index], (), self.pairs[index])
+        kind = self.kinds[index]
+        pack = empty_pack(
+            kind.rung, self.spec, label_names=self.label_names, has_clip=kind.has_clip
+        )
+        return Fed(pack, self.number, index, self.members[index], (), self.pairs[index], kind)
 
     def __getitem__(self, index: int) -> Fed:
         examples, bad = [], []
@@ -77,7 +93,9 @@ class Epoch:
         fed = self.blank(index)._replace(bad=tuple(bad))
         if not examples:
             return fed
-        return fed._replace(pack=pack(examples, self.rungs[index], label_names=self.label_names))
+        frames = self.spec.temporal_patch_size if fed.kind.has_clip else 1
+        whole = pack(examples, fed.kind.rung, label_names=self.label_names, frames=frames)
+        return fed._replace(pack=whole)
 
 
 def plan_epoch(
@@ -116,6 +134,9 @@ def plan_epoch(
         raise ConfigError("run: the data has no example that can be read.")
     order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(len(members))
     members, sizes = members[order], np.concatenate(tables)[order]
+    # With one frame a view, rows of clips are rows of pictures.
+    clips = np.concatenate([source.has_clip(epoch) for source in sources])[order]
+    clips &= spec.temporal_patch_size > 1
     try:
         plans = plan_packs(sizes, ladder, fill=fill)
     except PackingError as error:
@@ -126,12 +147,13 @@ def plan_epoch(
         raise ConfigError(str(error).replace(f"pack: example {error.item}", name, 1)) from None
     each = attention_pairs(sizes)
     pairs = [int(each[list(plan.indices)].sum()) for plan in plans]
-    ordered = balanced_order([plan.rung for plan in plans], pairs, balance)
+    kinds = [Kind(plan.rung, bool(clips[list(plan.indices)].any())) for plan in plans]
+    ordered = balanced_order(kinds, pairs, balance)
     plans = [plans[place] for place in ordered]
     return Epoch(
         sources=tuple(sources),
         number=epoch,
-        rungs=tuple(plan.rung for plan in plans),
+        kinds=tuple(kinds[place] for place in ordered),
         members=tuple(
             tuple((int(s), int(n)) for s, n in members[list(plan.indices)]) for plan in plans
         ),

@@ -2,7 +2,7 @@
 
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from numpy import ndarray
 
 from mres_jax.data.types import Example
@@ -17,6 +17,10 @@ class Examples(Protocol):
 
     def sizes(self, epoch: int) -> Int[ndarray, "examples 3"]:
         """`ExampleSize` of all examples of an epoch, found without reading a picture."""
+        ...
+
+    def has_clip(self, epoch: int) -> Bool[ndarray, " examples"]:
+        """Which of them have a clip, found likewise: their packs have longer patch rows."""
         ...
 
     def example(self, epoch: int, number: int) -> Example:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mres_jax.data.types import Rung
+from mres_jax.data.types import Kind
 from mres_jax.errors import ConfigError, RunError
 from mres_jax.training.input.epochs import Epoch, Fed
 
@@ -37,11 +37,11 @@ class Steps(NamedTuple):
 
     Attributes:
       size: packs of a step; a run begins with one.
-      is_read: of the rungs of a step's packs: which are read here. The others come out blank.
+      is_read: of the kinds of a step's packs: which are read here. The others come out blank.
     """
 
     size: int
-    is_read: Callable[[Sequence[Rung]], Sequence[bool]]
+    is_read: Callable[[Sequence[Kind]], Sequence[bool]]
 
 
 class Feed:
@@ -129,7 +129,7 @@ class Feed:
         with ThreadPoolExecutor(1) as planner:
             number, first = position
             planned = planner.submit(self._plan, number)
-            begun: Sequence[Rung] = ()  # of a step that the next epoch completes
+            begun: Sequence[Kind] = ()  # of a step that the next epoch completes
             while True:
                 epoch = planned.result()
                 planned = planner.submit(self._plan, number + 1)
@@ -149,15 +149,15 @@ def _after(fed: Fed, epoch: Epoch) -> Position:
 
 
 def _shared_out(
-    steps: Steps, begun: Sequence[Rung], rest: "_Rest", following: Future[Epoch]
-) -> tuple[tuple[bool, ...], Sequence[Rung]]:
+    steps: Steps, begun: Sequence[Kind], rest: "_Rest", following: Future[Epoch]
+) -> tuple[tuple[bool, ...], Sequence[Kind]]:
     """Which packs of an epoch are read here, and what it begins of a step without ending it.
 
     Steps go on from epoch to epoch, and who reads a pack depends on all packs of its step.
     """
-    rungs = [*begun, *rest.epoch.rungs[rest.first :]]
-    last = len(rungs) % steps.size
-    missing = -len(rungs) % steps.size
+    kinds = [*begun, *rest.epoch.kinds[rest.first :]]
+    last = len(kinds) % steps.size
+    missing = -len(kinds) % steps.size
     if missing:
         after = following.result()
         if len(after) < missing:
@@ -166,12 +166,12 @@ def _shared_out(
                 "several processes need an epoch of at least one step. Lower accumulation or the "
                 "ladder's lengths."
             )
-        rungs += after.rungs[:missing]
+        kinds += after.kinds[:missing]
     read: list[bool] = []
-    for at in range(0, len(rungs), steps.size):
-        read += steps.is_read(rungs[at : at + steps.size])
-    here = slice(len(begun), len(rungs) - missing)
-    return tuple(read[here]), rungs[here][-last:] if last else ()
+    for at in range(0, len(kinds), steps.size):
+        read += steps.is_read(kinds[at : at + steps.size])
+    here = slice(len(begun), len(kinds) - missing)
+    return tuple(read[here]), kinds[here][-last:] if last else ()
 
 
 @contextlib.contextmanager

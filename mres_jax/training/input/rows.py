@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from mres_jax.config import Rows
 from mres_jax.data.rows import RowSet
@@ -58,6 +58,7 @@ class RowExamples:
         taken = functools.reduce(np.intersect1d, [one.rows for one in measured])
         self.taken = taken = self._kept(taken, kept)
         self._sizes: Any = np.stack([one.sizes[np.isin(one.rows, taken)] for one in measured])
+        self._clips: Any = rows.has_clip[taken]
 
     def _kept(self, taken: np.ndarray, kept: Kept) -> np.ndarray:
         count, have = self.data.held_out, len(self.rows)
@@ -72,12 +73,17 @@ class RowExamples:
         return np.intersect1d(taken, held) if kept == "held_out" else np.setdiff1d(taken, held)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_sizes": None}  # readers need no sizes
+        return self.__dict__ | {"_sizes": None, "_clips": None}  # for planning alone
 
     def sizes(self, epoch: int) -> Int[np.ndarray, "examples 3"]:
         """Sizes of all examples of an epoch, from the index."""
         places, policies = self._drawn(epoch)
         return self._sizes[policies, places]
+
+    def has_clip(self, epoch: int) -> Bool[np.ndarray, " examples"]:
+        """Which of them have a clip, from the index."""
+        places, _ = self._drawn(epoch)
+        return self._clips[places]
 
     def name(self, epoch: int, number: int) -> str:
         """For messages."""
