@@ -35,12 +35,11 @@ FRAMES = 4
 def folder(tmp_path) -> pathlib.Path:
     """Six clips, six pictures and two rows of text."""
     draw = np.random.default_rng(0)
-    rows = []
+    rows, asked = [], {"question": "what is red", "answer": "red"}
     for number in range(6):
         names = [f"{number}.{frame}.png" for frame in range(FRAMES)]
         for name in names:
             Image.fromarray(draw.integers(0, 256, (32, 32, 3), np.uint8)).save(tmp_path / name)
-        asked = {"question": "what is red", "answer": "red"}
         rows.append({"id": f"clip {number}", "frames": names, "fps": 4.0, **asked})
         rows.append({"id": f"picture {number}", "image": names[0], **asked})
     rows += [{"id": f"text {number}", **asked} for number in range(2)]
