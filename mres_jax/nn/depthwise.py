@@ -16,7 +16,7 @@ def depthwise(x: Map, kernel: Float[Array, "k z"]) -> Map:
     """Returns the convolution with zeros around the map, in the map's type.
 
     On CPUs it is a sum of shifted maps, in float32: there XLA runs a convolution of one channel at
-    a time, 10 to 60 times as slow (experiments/benchmarks/depthwise.py). Elsewhere it is XLA's.
+    a time, 7 to 50 times as slow (experiments/benchmarks/depthwise.py). Elsewhere it is XLA's.
 
     Args:
       x: maps.
