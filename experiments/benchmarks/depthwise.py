@@ -16,21 +16,9 @@ import torch
 from measure import medians, time_in_turn, write_result
 
 from mres_jax.models.convnext.config import STEM, convnext_large
-from mres_jax.nn.depthwise import depthwise
+from mres_jax.nn.depthwise import convolved, depthwise
 
 WIDTH = 7
-
-
-def of_xla(x, kernel):
-    """What `depthwise` is on other devices."""
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel.reshape(WIDTH, WIDTH, 1, -1),
-        window_strides=(1, 1),
-        padding="SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1],
-    )
 
 
 def in_jax(convolve, x, kernel, g):
@@ -93,7 +81,7 @@ def main() -> None:
         kernel = rng.standard_normal((WIDTH**2, channels), np.float32)
         sides = {
             "ours": in_jax(depthwise, x, kernel, g),
-            "XLA": in_jax(of_xla, x, kernel, g),
+            "XLA": in_jax(convolved, x, kernel, g),
             "torch, channels last": in_torch(torch.channels_last, x, kernel, g),
             "torch, channels first": in_torch(torch.contiguous_format, x, kernel, g),
         }

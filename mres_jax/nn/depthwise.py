@@ -22,7 +22,7 @@ def depthwise(x: Map, kernel: Float[Array, "k z"]) -> Map:
       x: maps.
       kernel: of an odd number of places a side.
     """
-    return jax.lax.platform_dependent(x, kernel, cpu=_shifted, default=_convolved)
+    return jax.lax.platform_dependent(x, kernel, cpu=_shifted, default=convolved)
 
 
 def _forward(x: Map, kernel: Array) -> tuple[Map, tuple[Map, Array]]:
@@ -36,7 +36,8 @@ def _backward(saved: tuple[Map, Array], g: Map) -> tuple[Map, Array]:
 depthwise.defvjp(_forward, _backward)
 
 
-def _convolved(x: Map, kernel: Array) -> Map:
+def convolved(x: Map, kernel: Float[Array, "k z"]) -> Map:
+    """Returns the same by XLA's own convolution, on any device."""
     width = _width(kernel)
     return jax.lax.conv_general_dilated(
         x,
@@ -49,7 +50,7 @@ def _convolved(x: Map, kernel: Array) -> Map:
 
 
 def _convolved_back(x: Map, kernel: Array, g: Map) -> tuple[Map, Array]:
-    return jax.vjp(_convolved, x, kernel)[1](g)
+    return jax.vjp(convolved, x, kernel)[1](g)
 
 
 def _shifted(x: Map, kernel: Array) -> Map:
