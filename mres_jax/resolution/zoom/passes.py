@@ -151,19 +151,19 @@ class _Finder:
     def find(self, requests: Sequence[Request]) -> list[Found]:
         """The windows of all requests."""
         sizes = [_one_picture(request) for request in requests]
-        for request, size in zip(requests, sizes, strict=True):
-            _check_window(request, size, self.zoom)
+        # Before anything is asked: a batch is not answered in half.
+        extents = [_window_of(r, size, self.zoom) for r, size in zip(requests, sizes, strict=True)]
         if self.zoom.source == "random":
-            return [self._by_chance(r, size) for r, size in zip(requests, sizes, strict=True)]
+            return [self._by_chance(*each) for each in zip(requests, sizes, extents, strict=True)]
         first = [self._first(r, size) for r, size in zip(requests, sizes, strict=True)]
         answers = [list(some) for some in self.ask(first, n=1, sampling=FIND)]
-        found = [self._read(a, size) for a, size in zip(answers, sizes, strict=True)]
+        found = [self._read(*each) for each in zip(answers, sizes, extents, strict=True)]
         few = [i for i, each in enumerate(found) if len(each.boxes) < self.zoom.candidates]
         may_draw = self.zoom.source == "model" and self.zoom.candidates > 1
         if may_draw and few:  # the first answer named too few: draw others
             others = self.ask([first[i] for i in few], n=self.zoom.candidates - 1, sampling=DRAW)
             for i, more in zip(few, others, strict=True):
-                found[i] = self._read([*answers[i], *more], sizes[i])
+                found[i] = self._read([*answers[i], *more], sizes[i], extents[i])
         return [self._checked(r, each) for r, each in zip(requests, found, strict=True)]
 
     def _first(self, request: Request, size: Size) -> Request:
@@ -173,9 +173,9 @@ class _Finder:
         whole = Window.of([Box(0, 0, *size)], fine=self.zoom.coarse)
         return request.asking(question, policy=str(whole))
 
-    def _read(self, answers: Sequence[Answer], size: Size) -> Found:
+    def _read(self, answers: Sequence[Answer], size: Size, extent: Size) -> Found:
         """The windows in some answers, none inside the middle of an earlier one."""
-        extent, boxes, problem = window_size(size, self.zoom.window), [], ""
+        boxes, problem = [], ""
         for answer in answers:
             (view,) = answer.views
             frame = self.prompts.coord_frame or answer.coord_frame
@@ -194,9 +194,9 @@ class _Finder:
             y, x = y * self.zoom.window / size.height, x * self.zoom.window / size.width
         return y, x
 
-    def _by_chance(self, request: Request, size: Size) -> Found:
+    def _by_chance(self, request: Request, size: Size, extent: Size) -> Found:
         draw = np.random.default_rng([self.seed, zlib.crc32(request.id.encode())])
-        extent, boxes = window_size(size, self.zoom.window), []
+        boxes = []
         for _ in range(self.zoom.candidates):
             y, x = draw.random(2)
             if self.zoom.compat == "release":  # the middle of a box that begins at random
@@ -268,10 +268,10 @@ def _is_near(y: float, x: float, box: Box) -> bool:
     )
 
 
-def _check_window(request: Request, size: Size, zoom: Zoom) -> None:
-    """Before anything is asked: a batch is not answered in half."""
+def _window_of(request: Request, size: Size, zoom: Zoom) -> Size:
+    """Extent of a request's windows, px."""
     try:
-        window_size(size, zoom.window)
+        return window_size(size, zoom.window)
     except PolicyError as error:
         raise PolicyError(f"request {request.id!r}: {error}") from None
 
