@@ -278,12 +278,9 @@ def _for_the_tower(examples: Sequence[Example], num_patches: int) -> dict[str, A
     return arrays
 
 
-def empty_pack(
-    rung: Rung, spec: ProcessorSpec, *, label_names: Sequence[str] = (), has_clip: bool = False
-) -> Pack:
+def empty_pack(rung: Rung, spec: ProcessorSpec, *, label_names: Sequence[str] = ()) -> Pack:
     """Returns a pack of padding alone, as other packs for the model are built."""
-    frames = spec.temporal_patch_size if has_clip else 1
-    return pack([blank_example(spec)], rung, label_names=label_names, frames=frames)
+    return pack([blank_example(spec)], rung, label_names=label_names)
 
 
 def example_slices(segment_ids: np.ndarray) -> list[slice]:

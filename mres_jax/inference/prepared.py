@@ -46,10 +46,8 @@ def pack_prepared(prompts: Sequence[Prepared], rung: Rung) -> tuple[Pack, Rung, 
     return packed, rung, spent + sum(prompt.host_ms for prompt in prompts)
 
 
-def messages_of(request: Request, kept: Sequence[int] | None = None) -> list[Message]:
-    """The turns; `kept` are the items that a policy left in, all of them when None."""
-    num_items = len(request.images)
-    kept = range(num_items) if kept is None else kept
+def messages_of(request: Request, kept: Sequence[int]) -> list[Message]:
+    """The turns; `kept` are the items that a policy left in."""
     if not request.turns:
         return prompt_messages(request.question, num_images=len(kept), history=request.history)
     place: dict[Any, int] = {item: i for i, item in enumerate(kept)}

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mres_jax.data.assemble import blank_example
 from mres_jax.data.balance import attention_pairs, balanced_order
-from mres_jax.data.packing import empty_pack, pack, plan_packs
+from mres_jax.data.packing import pack, plan_packs
 from mres_jax.data.spec import ProcessorSpec
-from mres_jax.data.types import ExampleSize, Kind, Pack, Rung
+from mres_jax.data.types import Example, ExampleSize, Kind, Pack, Rung
 from mres_jax.errors import BadRowError, ConfigError, PackingError
 from mres_jax.training.input.examples import Examples
 
@@ -77,11 +78,7 @@ class Epoch:
 
     def blank(self, index: int) -> Fed:
         """The same pack without contents: what stands for one that another process reads."""
-        kind = self.kinds[index]
-        pack = empty_pack(
-            kind.rung, self.spec, label_names=self.label_names, has_clip=kind.has_clip
-        )
-        return Fed(pack, self.number, index, self.members[index], (), self.pairs[index], kind)
+        return self._fed(index, [], ())
 
     def __getitem__(self, index: int) -> Fed:
         examples, bad = [], []
@@ -90,12 +87,18 @@ class Epoch:
                 examples.append(self.sources[source].example(self.number, number))
             except BadRowError as error:
                 bad.append((self.sources[source].name(self.number, number), str(error)))
-        fed = self.blank(index)._replace(bad=tuple(bad))
-        if not examples:
-            return fed
-        frames = self.spec.temporal_patch_size if fed.kind.has_clip else 1
-        whole = pack(examples, fed.kind.rung, label_names=self.label_names, frames=frames)
-        return fed._replace(pack=whole)
+        return self._fed(index, examples, tuple(bad))
+
+    def _fed(self, index: int, examples: list[Example], bad: tuple[tuple[str, str], ...]) -> Fed:
+        """A pack in the shapes of its kind, whatever is in it."""
+        kind = self.kinds[index]
+        whole = pack(
+            examples or [blank_example(self.spec)],
+            kind.rung,
+            label_names=self.label_names,
+            frames=self.spec.temporal_patch_size if kind.has_clip else 1,
+        )
+        return Fed(whole, self.number, index, self.members[index], bad, self.pairs[index], kind)
 
 
 def plan_epoch(
