@@ -7,6 +7,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from mres_jax.data.types import Rung
 from mres_jax.errors import PolicyError, RunError
@@ -38,7 +39,7 @@ def differences(maker, example, step=1e-2):
     `float64 [v]`; the token that is likeliest stays the same one.
     """
     model, packed = maker.tiny.model, jax.tree.map(jnp.asarray, maker.pack(example))
-    visual, last = model.encode(packed), len(example.tokens) - 1
+    visual, last = nnx.jit(type(model).encode)(model, packed), len(example.tokens) - 1
     forbidden = Generator(model, maker.tiny.spec).forbidden
 
     flat, unflatten = jax.flatten_util.ravel_pytree(visual)
@@ -47,7 +48,7 @@ def differences(maker, example, step=1e-2):
         logits = model.logits(model.hidden(packed, unflatten(flat))[last])
         return jax.nn.log_softmax(jnp.where(forbidden, -jnp.inf, logits))
 
-    best = int(scores(flat).argmax())
+    best = int(jax.jit(scores)(flat).argmax())
 
     @jax.jit
     def slopes(places):
