@@ -12,7 +12,7 @@ from mres_jax.resolution.policies import check_policy, parse_policy
 
 SIDE = 256  # of the squashing policy, pixels
 BUDGET = 256  # of the table, visual tokens
-BUDGETS = (32, 64, 128, 256, 512, 1024)  # of the curve, `BUDGET` among them
+BUDGETS = (32, 64, 128, 256, 512)  # of the curve, `BUDGET` among them; native has 640
 
 
 class Plan(NamedTuple):

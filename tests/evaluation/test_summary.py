@@ -76,7 +76,7 @@ def make_summary(patch: pytest.MonkeyPatch, right: dict[str, float], seen: float
 @pytest.fixture
 def good(monkeypatch) -> Summary:
     """Native reads 0.9; a budget reads half from 7.5 px on."""
-    budgets = dict(zip(PLAN.curve, (0.0, 0.1, 0.3, 0.8, 0.9, 0.9), strict=True))
+    budgets = dict(zip(PLAN.curve, (0.0, 0.1, 0.3, 0.8, 0.9), strict=True))
     return make_summary(monkeypatch, {"native": 0.9, PLAN.fixed: 0.3} | budgets)
 
 
