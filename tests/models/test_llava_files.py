@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from mres_jax import testing
 from mres_jax.errors import CheckpointError
 from mres_jax.models.key_table import expected_shapes, flatten
-from mres_jax.models.llava_hr.presets import llava_hr
+from mres_jax.models.llava_hr.presets import llava_hr, mres_tiny_hr
 from mres_jax.models.registry import LoadedModel, export_hf, family_of, load_model, load_part
 from mres_jax.nn import MRAdapterOptions
 
@@ -205,9 +205,8 @@ def test_every_key_of_the_released_model_is_there_in_its_shape():
     assert total == pytest.approx(7.28e9, rel=2e-3)
 
 
-@pytest.mark.parametrize("size", ["7b", "13b", "7b-x", "13b-x"])
-def test_a_released_configuration_is_read_and_written(size):
-    config = llava_hr(size)
+@pytest.mark.parametrize("config", [*map(llava_hr, ("7b", "13b", "7b-x", "13b-x")), mres_tiny_hr()])
+def test_a_configuration_is_read_and_written(config):
     family = family_of(config)
     assert family.config_from_hf(family.config_to_hf(config)) == config
 

@@ -17,6 +17,7 @@ class ConvNeXtConfig:
     layer_norm_eps: float = 1e-6
     mlp_ratio: int = 4
     kernel_size: int = 7  # positions per side
+    layer_scale_init_value: float = 1e-6  # of fresh weights; small towers learn sooner with more
     image_mean: tuple[float, float, float] = CLIP_MEAN
     image_std: tuple[float, float, float] = CLIP_STD
 

@@ -20,7 +20,7 @@ from mres_jax.models.convnext.convert import (
     convnext_keys,
     named,
 )
-from mres_jax.models.hf_fields import Fields, as_checkpoint_error
+from mres_jax.models.hf_fields import Fields, as_checkpoint_error, pixel_values
 from mres_jax.models.key_table import Beside, Key, KeyTable
 from mres_jax.models.layers import linear_keys
 from mres_jax.models.llama.convert import (
@@ -141,11 +141,17 @@ def _high(fields: Fields) -> ConvNeXtConfig:
     for key, numbers in sizes.items():
         if not all(type(n) is int and 1 <= n <= 2**16 for n in numbers):
             raise CheckpointError(f"{own.where}: {key} is {list(numbers)}, not four counts.")
+    nowhere = Fields({}, own.where)  # the image processor is the ViT's
     config = ConvNeXtConfig(
         **sizes,
         layer_norm_eps=own.get("layer_norm_eps", ConvNeXtConfig.layer_norm_eps, float),
         mlp_ratio=own.size("mlp_ratio", ConvNeXtConfig.mlp_ratio),
         kernel_size=own.size("kernel_size", ConvNeXtConfig.kernel_size),
+        layer_scale_init_value=own.get(
+            "layer_scale_init_value", ConvNeXtConfig.layer_scale_init_value, float
+        ),
+        image_mean=pixel_values(own, nowhere, "image_mean", ConvNeXtConfig.image_mean),
+        image_std=pixel_values(own, nowhere, "image_std", ConvNeXtConfig.image_std),
     )
     own.close()
     return config
@@ -182,12 +188,9 @@ def config_to_hf(config: LlavaHRConfig) -> dict[str, Any]:
     if vision.low != released_low():
         content["vision_config"] = clip_config_to_hf(vision.low)
     if not names:
-        sizes = dataclasses.asdict(vision.high)
-        own = ("depths", "hidden_sizes", "layer_norm_eps", "mlp_ratio", "kernel_size")
         content["vision_config_slow"] = {
             name: list(value) if isinstance(value, tuple) else value
-            for name, value in sizes.items()
-            if name in own
+            for name, value in dataclasses.asdict(vision.high).items()
         }
     return content
 
