@@ -208,7 +208,8 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
-        "mres plan FILE --topology NAME [--phase P]... [--policy P]... [--a.b=c ...] [--json]"
+        "mres plan FILE --topology NAME [--phase P]... [--policy P]... [--frame WxH] [--scale S] "
+        "[--a.b=c ...] [--json]"
     )
     add = parser.add_argument
     add("file", metavar="FILE", help="run file; it is executed")
@@ -231,6 +232,17 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="P",
         help="packs, steps and hours of an epoch of the run's data under it; may be repeated",
+    )
+    add(
+        "--frame",
+        metavar="WxH",
+        help="training by rewards: px of a frame of its clips; default 1280x720",
+    )
+    add(
+        "--scale",
+        type=float,
+        metavar="S",
+        help="likewise: that all are seen at; default: that of a fresh allocator",
     )
     add("--json", action="store_true", help="print one JSON object")
 

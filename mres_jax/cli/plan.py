@@ -2,17 +2,20 @@
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mres_jax.cli._report import progress
 from mres_jax.cli._table import print_table
-from mres_jax.config import Run, load_run
+from mres_jax.config import AllocatorRun, Run, load_run
 from mres_jax.errors import ConfigError
+from mres_jax.geometry import Size
 
 if TYPE_CHECKING:
     from mres_jax.training.planning.epochs import EpochPrice
-    from mres_jax.training.planning.report import Phase, Plan
+    from mres_jax.training.planning.report import AllocatorPlan, Phase, Plan
+    from mres_jax.training.planning.topologies import Topology
 
 
 def run(args: argparse.Namespace) -> int:
@@ -20,16 +23,22 @@ def run(args: argparse.Namespace) -> int:
     import jax
 
     jax.config.update("jax_platforms", "cpu")  # whatever else is here stays free
-    from mres_jax.training.planning.epochs import price_policies
-    from mres_jax.training.planning.plan import PHASES, fitted, plan_run
     from mres_jax.training.planning.topologies import parse_topology
 
     topology = parse_topology(args.topology)
     loaded = load_run(args.file, args.overrides)
-    if not isinstance(loaded, Run):
+    if isinstance(loaded, Run):
+        return _plan_run(loaded, topology, args)
+    return _plan_allocator(loaded, topology, args)
+
+
+def _plan_run(loaded: Run, topology: "Topology", args: argparse.Namespace) -> int:
+    from mres_jax.training.planning.epochs import price_policies
+    from mres_jax.training.planning.plan import PHASES, fitted, plan_run
+
+    if args.frame or args.scale is not None:
         raise ConfigError(
-            f"plan: {args.file} trains an allocator by rewards, for which there is no plan yet. "
-            "Take a run file of supervised training."
+            "plan: --frame and --scale are for training by rewards; --policy prices an epoch here."
         )
     plan = plan_run(loaded, topology, phases=args.phase or PHASES, log=progress)
     planned, _ = fitted(loaded, topology)
@@ -43,12 +52,69 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print_plan(plan: "Plan") -> None:
+def _plan_allocator(loaded: AllocatorRun, topology: "Topology", args: argparse.Namespace) -> int:
+    from mres_jax.models.registry import load_config, resolve
+    from mres_jax.training.planning.allocator import FRAME, plan_allocator
+    from mres_jax.training.planning.plan import PHASES
+
+    if args.policy:
+        raise ConfigError("plan: --policy prices an epoch of supervised training; leave it out.")
+    plan = plan_allocator(
+        loaded,
+        topology,
+        load_config(resolve(loaded.backbone, weights=False)),
+        frame=_size(args.frame) if args.frame else FRAME,
+        scale=args.scale,
+        phases=args.phase or PHASES,
+        log=progress,
+    )
+    if args.json:
+        print(json.dumps(plan.to_dict(), indent=2))
+    else:
+        _print_allocator_plan(plan)
+    return 0
+
+
+def _size(text: str) -> Size:
+    """`1280x720`, as people say it: width first."""
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text.lower())
+    if match is None:
+        raise ConfigError(f"plan: --frame {text!r} is no size; write WIDTHxHEIGHT, as 1280x720.")
+    return Size(int(match[2]), int(match[1]))
+
+
+def _print_allocator_plan(plan: "AllocatorPlan") -> None:
+    _print_machines(plan)
+    print(f"a step: {plan.rollouts:,} answers to {plan.prompts:,} prompts, each {plan.prompt}")
+    memory = plan.memory
+    print(
+        f"always there, GB: {memory.parameters / 1e9:.2f} of parameters, "
+        f"{memory.optimiser / 1e9:.2f} of optimiser, of {memory.limit / 1e9:.2f}"
+    )
+    for phase in plan.phases:
+        _print_phase(phase)
+    if plan.step_s is not None:
+        parts = [f"{p.name} {p.times * (p.step_s or 0):.1f}" for p in plan.phases]
+        print(
+            f"a step takes {plan.step_s:.1f} s at the least ({', '.join(parts)}), "
+            f"{plan.rollouts / plan.step_s:.2f} answers/s; {plan.steps:,} steps "
+            f"{plan.hours:.1f} hours. Compiled in {plan.compile_s:.0f} s."
+        )
+    print(f"features of such a clip: {plan.feature_bytes / 1e6:.1f} MB on disk")
+    for note in plan.notes:
+        print(f"note: {note}")
+
+
+def _print_machines(plan: "Plan | AllocatorPlan") -> None:
     mesh = " ".join(f"{name}={size}" for name, size in plan.mesh.items() if size > 1)
     print(
         f"{plan.name} on {plan.topology} ({plan.slice_name}): {plan.chips} chips, {plan.hosts} "
         f"hosts, {mesh or 'one device'}"
     )
+
+
+def _print_plan(plan: "Plan") -> None:
+    _print_machines(plan)
     print(
         f"a step: {plan.packs_per_step} packs of {plan.rung[0]:,} patches and {plan.rung[1]:,} "
         f"tokens ({plan.views}), {plan.model_flops:.3g} model FLOPs"
@@ -116,8 +182,9 @@ def _price_line(price: "EpochPrice") -> list[str]:
 
 def _print_phase(phase: "Phase") -> None:
     memory = phase.memory
+    often = f", {phase.times:,.0f} in a step" if phase.times != 1 else ""
     print(
-        f"{phase.name}: {phase.contents}; {memory.parameters / 1e9:.2f} GB of parameters, "
+        f"{phase.name}: {phase.contents}{often}; {memory.parameters / 1e9:.2f} GB of parameters, "
         f"{memory.packs / 1e9:.2f} of inputs, {(memory.other or 0) / 1e9:.2f} of temporaries, "
         f"{'spare' if memory.spare >= 0 else 'missing'} {abs(memory.spare) / 1e9:.2f}"
     )

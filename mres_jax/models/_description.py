@@ -70,6 +70,25 @@ def load_processor(directory: str | os.PathLike[str]) -> Processor:
     return Processor(description.spec, description.tokenizer)
 
 
+def load_config(directory: str | os.PathLike[str]) -> Any:
+    """Loads the configuration of a model; neither weights nor a tokenizer have to be there.
+
+    Args:
+      directory: as for `load_model`.
+
+    Raises:
+      CheckpointError: a wrong directory, or a `config.json` that cannot be used.
+    """
+    if detect(directory) == "orbax":
+        place = checkpoint_directory(directory)
+        content = read_manifest(place).config
+        return family_in(content, place).config_from_hf(content)
+    check_local(directory)
+    place = pathlib.Path(directory)
+    content, assets = read_json(place / CONFIG), _read_assets(place)
+    return _config(place, content, assets)
+
+
 def describe(directory: str | os.PathLike[str]) -> tuple[Kind, Any, Description]:
     """Returns the kind of a directory, where its weights lie, and all the rest.
 
@@ -85,20 +104,30 @@ def describe(directory: str | os.PathLike[str]) -> tuple[Kind, Any, Description]
 
 
 def _describe_huggingface(directory: pathlib.Path) -> Description:
-    content = read_json(directory / CONFIG)
+    content, assets = read_json(directory / CONFIG), _read_assets(directory)
+    config = _config(directory, content, assets)
     family = family_in(content, directory / CONFIG)
-    paths = {name: directory / name for name in (*ASSETS, CONFIG, TRAITS)}
-    assets = {name: read_small(path) for name, path in paths.items() if path.is_file()}
     said = Fields(_json(directory, assets, TRAITS), f"{directory}/{TRAITS}")
     assets.pop(TRAITS, None)
     preprocessor = image_processor(directory, assets) or {}  # none, and yet not made here
-    config = family.config_from_hf(content, preprocessor)
     traits = {
         "policy": said.get("policy", None, str),
         "step": said.get("step", 0, int),
         "extra": said.get("extra", {}, dict),
     }
     return _description(directory, family, config, assets, preprocessor, **traits)
+
+
+def _read_assets(directory: pathlib.Path) -> dict[str, bytes]:
+    paths = {name: directory / name for name in (*ASSETS, CONFIG, TRAITS)}
+    return {name: read_small(path) for name, path in paths.items() if path.is_file()}
+
+
+def _config(
+    directory: pathlib.Path, content: Mapping[str, Any], assets: Mapping[str, bytes]
+) -> Any:
+    family = family_in(content, directory / CONFIG)
+    return family.config_from_hf(content, image_processor(directory, assets) or {})
 
 
 def _describe_orbax(directory: Any) -> Description:

@@ -11,7 +11,8 @@ from mres_jax.errors import CheckpointError, RunError
 
 SHIPPED = ("mres-tiny",)
 # No code, no pickles: what these names hold is read as data.
-ALLOWED = ("*.safetensors", "*.json", "tokenizer*", "*.jinja", "*.txt")
+DESCRIBING = ("*.json", "tokenizer*", "*.jinja", "*.txt")
+ALLOWED = ("*.safetensors", *DESCRIBING)
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -31,12 +32,15 @@ def shipped_directory(name: str = SHIPPED[0]) -> pathlib.Path:
     return path
 
 
-def resolve(model: str | os.PathLike[str] | None = None) -> pathlib.Path | epath.Path:
+def resolve(
+    model: str | os.PathLike[str] | None = None, *, weights: bool = True
+) -> pathlib.Path | epath.Path:
     """Returns the directory of a model; one from the hub is fetched or taken from its cache.
 
     Args:
       model: a directory (`gs://` too), a hub id `org/name[@revision]`, `mres-tiny`, or None for
         the last.
+      weights: whether these are wanted; without them little is fetched.
 
     Raises:
       CheckpointError: there is no such model, or the hub cannot be reached; says what to do.
@@ -56,10 +60,10 @@ def resolve(model: str | os.PathLike[str] | None = None) -> pathlib.Path | epath
         raise CheckpointError(
             f"{text}: no such directory, and not a hub id org/name[@revision] or {SHIPPED[0]}."
         )
-    return _fetch(match["repo"], match["revision"])
+    return _fetch(match["repo"], match["revision"], [*(ALLOWED if weights else DESCRIBING)])
 
 
-def _fetch(repo: str, revision: str | None) -> pathlib.Path:
+def _fetch(repo: str, revision: str | None, patterns: list[str]) -> pathlib.Path:
     """Downloads one commit of a repository, or takes it from the cache when there is no network."""
     import huggingface_hub
     from huggingface_hub import errors as hub
@@ -70,7 +74,7 @@ def _fetch(repo: str, revision: str | None) -> pathlib.Path:
         if commit is None:
             commit = huggingface_hub.HfApi().model_info(repo, revision=revision, timeout=10).sha
         return pathlib.Path(
-            huggingface_hub.snapshot_download(repo, revision=commit, allow_patterns=[*ALLOWED])
+            huggingface_hub.snapshot_download(repo, revision=commit, allow_patterns=patterns)
         )
     except hub.GatedRepoError as error:
         raise CheckpointError(
@@ -85,16 +89,18 @@ def _fetch(repo: str, revision: str | None) -> pathlib.Path:
     except Exception as error:  # no network has many names: the client's, the hub's, the system's
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunError(f"{name}: {error.strerror} while downloading. Free space.") from error
-        return _from_cache(repo, revision, name, error)
+        return _from_cache(repo, revision, patterns, name, error)
 
 
-def _from_cache(repo: str, revision: str | None, name: str, why: Exception) -> pathlib.Path:
+def _from_cache(
+    repo: str, revision: str | None, patterns: list[str], name: str, why: Exception
+) -> pathlib.Path:
     import huggingface_hub
 
     try:
         return pathlib.Path(
             huggingface_hub.snapshot_download(
-                repo, revision=revision, allow_patterns=[*ALLOWED], local_files_only=True
+                repo, revision=revision, allow_patterns=patterns, local_files_only=True
             )
         )
     except Exception as error:

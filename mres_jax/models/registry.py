@@ -4,6 +4,7 @@ from mres_jax.models._description import (
     Description as Description,
     Processor as Processor,
     describe as describe,
+    load_config as load_config,
     load_processor as load_processor,
 )
 from mres_jax.models._detect import (

@@ -9,7 +9,7 @@ from mres_jax.config import AllocatorRun, from_json, load_run, to_json
 FOLDER = pathlib.Path(__file__).parents[2] / "configs" / "resadapt"
 
 
-@pytest.mark.parametrize("name", ["tiny", "paper"])
+@pytest.mark.parametrize("name", ["tiny", "paper", "joint"])
 def test_recipes_of_resadapt_load_whole_and_short(name):
     whole, short = (load_run(FOLDER / f"{name}.py", smoke=smoke) for smoke in (False, True))
     assert isinstance(whole, AllocatorRun)

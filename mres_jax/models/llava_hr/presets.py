@@ -45,7 +45,7 @@ def mres_tiny_hr() -> LlavaHRConfig:
     Its ViT sees a square of 128 px in 8-pixel patches, a ConvNeXt of three stages the square at
     256 px in positions of 16 px: one per visual token, as those of `mres-tiny`.
     """
-    colours = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.25, 0.25, 0.25)}
+    mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
     return LlavaHRConfig(
         vision_config=DualConfig(
             low=ClipConfig(
@@ -57,13 +57,15 @@ def mres_tiny_hr() -> LlavaHRConfig:
                 patch_size=8,
                 feature_layer=-1,
                 class_token=False,
-                **colours,
+                image_mean=mean,
+                image_std=std,
             ),
             high=ConvNeXtConfig(
                 depths=(1, 2, 6),
                 hidden_sizes=(32, 64, 128),
                 layer_scale_init_value=0.1,
-                **colours,
+                image_mean=mean,
+                image_std=std,
             ),
             input_image_size=256,
         ),

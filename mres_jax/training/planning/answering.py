@@ -84,19 +84,21 @@ def compile_prefill(run: Run, pack: Pack, held: Contents, mesh: Mesh) -> Answeri
     )
 
 
-def compile_decode(run: Run, held: Contents, mesh: Mesh) -> Answering:
-    """One token for an answer to each prompt of the largest pack; arguments as above."""
+def compile_decode(
+    run: Run, held: Contents, mesh: Mesh, *, new_tokens: int = NEW_TOKENS
+) -> Answering:
+    """One token for each of the largest pack's answers, of `new_tokens`; arguments as above."""
     graphdef, state = _model(run, mesh)
     config, count = run.model.text_config, len(held.lengths)
     rows = next((n for n in ROWS if n >= count), ROWS[-1])
     length = MIN_CACHE
-    while length < held.lengths[0] + NEW_TOKENS:
+    while length < held.lengths[0] + new_tokens:
         length *= 2
     split = config.num_key_value_heads % mesh.shape["tensor"] == 0
     heads = PartitionSpec(None, None, None, "tensor" if split else None)
     shape = (config.num_hidden_layers, rows, length, config.num_key_value_heads, config.head_dim)
     part = jax.ShapeDtypeStruct(shape, run.dtype, sharding=NamedSharding(mesh, heads))
-    numbers = jax.eval_shape(lambda: _numbers(rows, config.vocab_size))
+    numbers = jax.eval_shape(lambda: _numbers(rows, config.vocab_size, new_tokens))
     lengths, *numbers = _everywhere(numbers, mesh)
     shapes: Any = (part, part, lengths)
     cache = KVCache(*shapes)
@@ -143,11 +145,11 @@ def _shapes(program: Any, graphdef: Any, *arguments: Any) -> Any:
     return jax.eval_shape(lambda *given: program(graphdef, *given), *arguments)
 
 
-def _numbers(rows: int, vocabulary: int) -> tuple[Any, ...]:
+def _numbers(rows: int, vocabulary: int, new_tokens: int) -> tuple[Any, ...]:
     """What decoding takes besides model and keys: lengths first."""
     count = jnp.zeros(rows, jnp.int32)
     zero, words = jnp.zeros((), jnp.int32), jnp.zeros((rows, 2), jnp.uint32)
-    table = jnp.zeros((rows, NEW_TOKENS), jnp.float32)
+    table = jnp.zeros((rows, new_tokens), jnp.float32)
     out = programs.Out(table.astype(jnp.int32), table, table, count, count > 0)
     knobs = jax.tree.map(jnp.asarray, Knobs.of(Sampling(temperature=0.0)))
     rules = programs.Rules(

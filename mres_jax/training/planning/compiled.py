@@ -13,10 +13,9 @@ import jax
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 
-from mres_jax.config import MeshConfig, Run
-from mres_jax.data.types import Pack
+from mres_jax.config import MeshConfig
 from mres_jax.errors import RunError
-from mres_jax.training.learner import Share, Step
+from mres_jax.training.learner import Average, Batch, Share, Step
 from mres_jax.training.meshes import mesh_of, pack_sharding, shardings
 from mres_jax.training.planning.hlo import Work, read_work
 from mres_jax.training.planning.topologies import Topology
@@ -74,27 +73,30 @@ def mesh_on(topology: Topology, config: MeshConfig) -> Mesh:
     return mesh_of(config, described.devices)
 
 
-def compile_step(run: Run, setup: Setup, pack: Pack, mesh: Mesh) -> Compiled:
+def compile_step(
+    setup: Setup, pack: Batch, mesh: Mesh, *, packs: int, average: Average = "token"
+) -> Compiled:
     """Compiles the training step for the devices of a mesh.
 
     Args:
-      run: with as many packs a step as it shall have.
       setup: abstract.
       pack: shapes of one pack.
       mesh: of devices that may not be here.
+      packs: of a step, on all ranks.
+      average: see `learner.shares`.
     """
     ranks = mesh.shape["data"] * mesh.shape["fsdp"]
     state = placed(setup.state, shardings(setup.state, mesh))
     share = Share(*(jax.ShapeDtypeStruct((), np.float32),) * 2)
-    packs, parts = jax.tree.map(
+    batches, parts = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((ranks, *x.shape), x.dtype, sharding=pack_sharding(mesh)),
         (pack, share),
     )
-    step = Step(setup.graphdef, setup.optimizer, average=run.loss_average, mesh=mesh)
-    is_whole = run.accumulation == ranks
+    step = Step(setup.graphdef, setup.optimizer, average=average, mesh=mesh)
+    is_whole = packs == ranks
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-        lowered = step.lower(state, packs, parts, is_whole=is_whole)
-    arguments = bytes_on_device((state, packs))
+        lowered = step.lower(state, batches, parts, is_whole=is_whole)
+    arguments = bytes_on_device((state, batches))
     if is_whole:
         return compile_lowered(lowered, mesh, arguments=arguments)
     return compile_lowered(

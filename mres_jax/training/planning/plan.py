@@ -10,6 +10,7 @@ import jax
 
 from mres_jax.config import MeshConfig, Run
 from mres_jax.data.packing import empty_pack
+from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.types import Pack
 from mres_jax.errors import ConfigError
 from mres_jax.models.registry import family_of
@@ -66,14 +67,17 @@ def plan_run(
         compiled.load_compiler()
         mesh = compiled.mesh_on(topology, run.mesh)
         log(f"compiling {', '.join(phases)} for {topology.name}, {run.mesh}")
-        step = compiled.compile_step(run, setup, pack, mesh) if "train" in phases else None
+        if "train" in phases:
+            step = compiled.compile_step(
+                setup, pack, mesh, packs=run.accumulation, average=run.loss_average
+            )
         answering = _answering(run, topology, pack, held, mesh, phases)
     memory = _memory(run, setup, pack, topology, step)
     factors = passes(setup.state.params, setup.state.frozen)
     flops = run.accumulation * model_flops(run, held, factors)
     attention = attention_flops(run, held, factors) / (run.mesh.tensor * run.mesh.sequence)
     turns = run.accumulation // run.mesh.ranks
-    work = _work(topology, step, attention, turns)
+    work = work_of(topology, step, attention, turns)
     longest = max(work["seconds"].values(), default=None)
     peak = topology.chips * topology.chip.flops
     return Plan(
@@ -111,14 +115,14 @@ def _answering(
         if name not in phases:
             continue
         part = compile_phase()
-        work = _work(topology, part.compiled, part.attention)
+        work = work_of(topology, part.compiled, part.attention)
         memory = Memory(
             parameters=part.parameters,
             optimiser=0,
             packs=part.compiled.argument_bytes - part.parameters,
             activations=0,
             other=part.compiled.temporary_bytes,
-            limit=_limit(topology),
+            limit=memory_limit(topology),
         )
         longest = max(work["seconds"].values(), default=None)
         found.append(
@@ -149,12 +153,17 @@ def fitted(run: Run, topology: Topology) -> tuple[Run, list[str]]:
 
 
 def _shapes(run: Run) -> tuple[Setup, Pack]:
-    """State and largest pack, without numbers; no tokenizer is needed for shapes."""
-    ids = iter(range(run.model.text_config.vocab_size))
-    spec = family_of(run.model).make_spec(run.model, lambda name: next(ids))
+    """State and largest pack, without numbers."""
+    spec = spec_for_shapes(run.model)
     names = sorted(PATCH_CLASSES) if run.aux_loss_weight else ()
     pack = empty_pack(max(run.ladder), spec, label_names=names)
     return _set_up(run), pack
+
+
+def spec_for_shapes(config: Any) -> ProcessorSpec:
+    """A spec whose ids mean nothing: shapes need no tokenizer."""
+    ids = iter(range(config.text_config.vocab_size))
+    return family_of(config).make_spec(config, lambda name: next(ids))
 
 
 def _set_up(run: Run) -> Setup:
@@ -182,7 +191,7 @@ def _memory(
         packs=packs,
         activations=kept,
         other=other,
-        limit=_limit(topology),
+        limit=memory_limit(topology),
     )
 
 
@@ -191,11 +200,11 @@ def _kept(run: Run, setup: Setup, pack: Pack) -> int:
     return kept_bytes(setup, pack) // (run.mesh.tensor * run.mesh.sequence)
 
 
-def _limit(topology: Topology) -> int:
+def memory_limit(topology: Topology) -> int:
     return int(USABLE * topology.chip.memory_bytes / topology.chip.devices)
 
 
-def _work(
+def work_of(
     topology: Topology, step: compiled.Compiled | None, attention: float, turns: int = 1
 ) -> dict[str, Any]:
     """Fields of a plan: what a device does in a step, and how long that takes at the least.
@@ -231,7 +240,7 @@ def _proposals(run: Run, topology: Topology, memory: Memory, setup: Setup, pack:
     whole = memory.total - split  # what other numbers of chips would not share
 
     def is_enough(other: Topology) -> bool:
-        return whole + split * topology.devices / other.devices <= _limit(other)
+        return whole + split * topology.devices / other.devices <= memory_limit(other)
 
     if memory.spare >= 0:
         less = next(filter(is_enough, smaller(topology)), None) if memory.other else None

@@ -52,17 +52,19 @@ class Memory(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Phase:
-    """What a part of answering takes.
+    """What a part of answering takes, or an update where a step has others beside it.
 
     Attributes:
-      name: `prefill`, encoding included, or `decode`.
+      name: `prefill`, encoding included, `decode`; `allocator` or `backbone`, which learns.
       contents: what one run of it does.
+      times: runs of it in a step, where a step has some.
       memory: of a device; packs are the prompts, or the cache.
       device_flops, memory_traffic, sent, seconds, step_s: of one run, as in `Plan`.
     """
 
     name: str
     contents: str
+    times: float = 1.0
     memory: Memory
     device_flops: float | None
     memory_traffic: float | None
@@ -136,5 +138,64 @@ class Plan:
         return dataclasses.asdict(self) | {
             "memory": self.memory.to_dict(),
             "phases": {phase.name: phase.to_dict() for phase in self.phases},
+            "fits": self.fits,
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AllocatorPlan:
+    """What a step of training by rewards takes.
+
+    Attributes:
+      name, topology, slice_name, chips, devices, hosts, mesh: as in `Plan`.
+      prompts: of a step.
+      rollouts: answers of a step.
+      prompt: what each is taken to show.
+      memory: of a device, what is there all the time: models and optimisers.
+      phases: that were compiled; their memory has `memory` in it.
+      step_s: least time of all of them, one after the other; None where one is missing.
+      steps: of the run.
+      feature_bytes: that the features of one such clip take on disk.
+      compile_s: what this took.
+      notes: what is not counted, and what was changed.
+    """
+
+    name: str
+    topology: str
+    slice_name: str
+    chips: int
+    devices: int
+    hosts: int
+    mesh: Mapping[str, int]
+    prompts: int
+    rollouts: int
+    prompt: str
+    memory: Memory
+    phases: tuple[Phase, ...]
+    step_s: float | None
+    steps: int
+    feature_bytes: int
+    compile_s: float
+    notes: tuple[str, ...]
+
+    @property
+    def hours(self) -> float | None:
+        """Of the run, at the least."""
+        return None if self.step_s is None else self.steps * self.step_s / 3600
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether all that was compiled does; None where that is not known."""
+        verdicts = [self.memory.fits, *(phase.memory.fits for phase in self.phases)]
+        if False in verdicts:
+            return False
+        return True if self.phases else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns it as plain values, for JSON."""
+        return dataclasses.asdict(self) | {
+            "memory": self.memory.to_dict(),
+            "phases": {phase.name: phase.to_dict() for phase in self.phases},
+            "hours": self.hours,
             "fits": self.fits,
         }

@@ -1,0 +1,69 @@
+"""ResAdapt with a backbone that learns beside the allocator, from the same rollouts.
+
+mres train configs/resadapt/joint.py --data.path=ROWS.jsonl --eyes=HUB_ID
+
+On 32 devices, as the paper has them: `paper.py` with 64 frames a clip, and GRPO for every token of
+Qwen2.5-VL-7B, one update for each of the allocator's. Not run here: it needs accelerators, the data
+and eyes; `mres plan` says what it takes.
+"""
+
+from mres_jax.config import (
+    AllocatorRun,
+    BackboneTraining,
+    CheckpointConfig,
+    MeshConfig,
+    OptimizerConfig,
+    Questions,
+    Schedule,
+)
+from mres_jax.resolution.allocator.config import paper
+from mres_jax.training.rl import CAPO, PPO, Concentration, Similarity
+
+
+def get_config() -> AllocatorRun:
+    return AllocatorRun(
+        name="resadapt-joint",
+        network=paper(),
+        backbone="Qwen/Qwen2.5-VL-7B-Instruct",
+        eyes="HuggingFaceTB/SmolVLM2-256M-Video-Instruct",
+        data=Questions(path="data/resadapt/rows.jsonl", held_out=512, max_frames=64),
+        optimizer=OptimizerConfig(learning_rate=2e-5, weight_decay=0.01, b2=0.999),
+        schedule=Schedule(num_steps=730, warmup_steps=10, kind="constant"),
+        checkpoint=CheckpointConfig(dir="runs/resadapt-joint", every_steps=50, keep=3),
+        capo=CAPO(),
+        ppo=PPO(),
+        similarity=Similarity(),
+        concentration=Concentration(),
+        wire="pairs",
+        dtype="bfloat16",
+        prompts=128,
+        allocations=16,
+        rollouts=1,
+        updates=4,
+        clips_per_pack=1,
+        max_new_tokens=256,
+        backbone_training=BackboneTraining(
+            optimizer=OptimizerConfig(learning_rate=1e-6, weight_decay=0.01, b2=0.999),
+            remat="full",
+        ),
+        mesh=MeshConfig(fsdp=32),
+        smoke={
+            "schedule.num_steps": "2",
+            "schedule.warmup_steps": "0",
+            "backbone": "none",
+            "eyes": "mres-tiny",
+            "wire": "stills",
+            "network.frame_size": "128",
+            "network.question_size": "128",
+            "network.num_layers": "1",
+            "dtype": "float32",
+            "data.max_frames": "8",
+            "data.held_out": "2",
+            "prompts": "2",
+            "allocations": "2",
+            "updates": "1",
+            "max_new_tokens": "8",
+            "mesh.fsdp": "1",
+            "backbone_training.remat": "none",
+        },
+    )

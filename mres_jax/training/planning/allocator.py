@@ -1,0 +1,448 @@
+"""What a step of training by rewards takes of a slice: answers to many prompts, then updates."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import AbstractMesh, Mesh
+
+from mres_jax.config import AllocatorRun, MeshConfig, Rows, Run
+from mres_jax.data.assemble import blank_example
+from mres_jax.data.packing import check_fits, pack as pack_examples
+from mres_jax.data.spec import ProcessorSpec
+from mres_jax.data.types import ExampleSize, Pack, Rung
+from mres_jax.errors import ConfigError, PackingError, RunError
+from mres_jax.geometry import ClipSize, Grid, Size
+from mres_jax.inference.generate import ROWS
+from mres_jax.inference.ladder import TEXT, Ladders, default_ladders
+from mres_jax.models.registry import family_of
+from mres_jax.resolution.allocator.budget import allocate
+from mres_jax.resolution.allocator.config import TOKENS_PER_FRAME, AllocatorConfig
+from mres_jax.resolution.allocator.features import ClipFeatures
+from mres_jax.resolution.allocator.units import units_of
+from mres_jax.training import meshes
+from mres_jax.training.allocator.backbone import TokenDecisions
+from mres_jax.training.allocator.draws import FRAME_STEP, QUESTION_STEP
+from mres_jax.training.allocator.features import cache_bytes
+from mres_jax.training.allocator.learner import Decisions
+from mres_jax.training.allocator.parts import Learning, Parts, set_up_allocator, set_up_backbone
+from mres_jax.training.flops import passes
+from mres_jax.training.learner import Batch, TrainState
+from mres_jax.training.planning import compiled
+from mres_jax.training.planning.answering import Answering, compile_decode, compile_prefill
+from mres_jax.training.planning.contents import Contents, attention_flops
+from mres_jax.training.planning.plan import (
+    PHASES,
+    memory_limit,
+    spec_for_shapes,
+    work_of,
+)
+from mres_jax.training.planning.report import AllocatorPlan, Memory, Phase
+from mres_jax.training.planning.topologies import Topology
+from mres_jax.training.setup import Setup
+
+FRAME = Size(720, 1_280)  # px, of the clips that nobody has looked at
+NOT_COUNTED = (
+    "decoding of videos, the frozen eyes and rewards are not counted; the eyes see every frame of "
+    "a clip once in a run and are kept."
+)
+GPU = "GPU steps are counted, not compiled: temporaries, exchanges and times are not known here."
+
+
+class Asked(NamedTuple):
+    """What a step asks of the backbone.
+
+    Attributes:
+      size: of a prompt.
+      grids: of its views.
+      visual_tokens: of a prompt.
+      packs: prompts of each pack of a step, most in the first.
+      rung: of the packs.
+      trained: examples of each pack that the backbone learns from in an update.
+      trained_rung: of these.
+    """
+
+    size: ExampleSize
+    grids: tuple[Grid, ...]
+    visual_tokens: int
+    packs: tuple[int, ...]
+    rung: Rung
+    trained: tuple[int, ...]
+    trained_rung: Rung
+
+
+def plan_allocator(
+    run: AllocatorRun,
+    topology: Topology,
+    config: Any,
+    *,
+    frame: Size = FRAME,
+    scale: float | None = None,
+    phases: Sequence[str] = PHASES,
+    log: Callable[[str], None] = lambda line: None,
+) -> AllocatorPlan:
+    """Compiles the parts of a step for a slice and says what they take.
+
+    A step has `prompts` x `allocations` prompts of clips of `data.max_frames` frames, each answered
+    `rollouts` times, and `updates` of the allocator and of a backbone that learns.
+
+    Args:
+      run: its mesh is used where it fits the slice; a run without one gets fsdp over all devices.
+      topology: where to.
+      config: of the backbone.
+      frame: height and width of the clips, px.
+      scale: that all frames are seen at, per side; None is that of a fresh allocator.
+      phases: those that are compiled: `train` all updates, `prefill`, `decode`. One that the
+        compiler fails on is left out and noted.
+      log: takes a line.
+
+    Raises:
+      ConfigError: a mesh that does not fit the slice, the backbone or the run; a prompt that the
+        ladder has no rung for.
+      RunError: the compiler is not installed.
+    """
+    run, notes = fitted_allocator(run, topology)
+    meshes.check_model(run.mesh, config, run.ladder)
+    start, spec = time.perf_counter(), spec_for_shapes(config)
+    scale = mean_scale(run.network) if scale is None else scale
+    asked = ask(run, spec, config, frame, scale)
+    allocator, backbone = _abstract(run, config, spec)
+    held = _held(run, config, allocator, backbone)
+    found: list[Phase] = []
+    learners = ("allocator",) if backbone is None else ("allocator", "backbone")
+    everything = {*learners, "prefill", "decode"}
+    if topology.platform == "tpu":
+        compiled.load_compiler()
+        work = _Work(run, topology, config, spec, asked, held, allocator, backbone)
+        for phase in phases:
+            for name in learners if phase == "train" else (phase,):
+                log(f"compiling {name} for {topology.name}, {run.mesh}")
+                try:
+                    found.append(work.part(name))
+                except RunError as error:  # the others are worth knowing
+                    notes.append(f"{name}: {error}")
+    step_s = None
+    if {phase.name for phase in found if phase.step_s is not None} == everything:
+        step_s = sum(phase.times * (phase.step_s or 0.0) for phase in found)
+    memory = Memory(*held, packs=0, activations=0, other=None, limit=memory_limit(topology))
+    return AllocatorPlan(
+        name=run.name,
+        topology=topology.name,
+        slice_name=topology.slice_name,
+        chips=topology.chips,
+        devices=topology.devices,
+        hosts=topology.hosts,
+        mesh=run.mesh.sizes,
+        prompts=run.prompts * run.allocations,
+        rollouts=run.prompts * run.allocations * run.rollouts,
+        prompt=(
+            f"{run.data.max_frames} frames of {frame.width} x {frame.height} px at scale "
+            f"{scale:g}: {asked.visual_tokens:,} visual tokens"
+        ),
+        memory=memory,
+        phases=tuple(found),
+        step_s=step_s,
+        steps=run.schedule.num_steps or 0,
+        feature_bytes=cache_bytes(run.data.max_frames, run.network.frame_size),
+        compile_s=time.perf_counter() - start,
+        notes=(*notes, NOT_COUNTED, *(() if topology.platform == "tpu" else (GPU,))),
+    )
+
+
+def fitted_allocator(run: AllocatorRun, topology: Topology) -> tuple[AllocatorRun, list[str]]:
+    """The run with a mesh for the slice and packs for all its ranks, and what was changed.
+
+    Raises:
+      ConfigError: a mesh of another number of devices, or ranks that its questions cannot go round.
+    """
+    mesh, devices = run.mesh, topology.devices
+    if mesh.size == 1 and devices > 1:
+        mesh = MeshConfig(fsdp=devices)
+    if mesh.size != devices:
+        raise ConfigError(
+            f"plan: the mesh {mesh} takes {mesh.size} devices, {topology.name} has {devices}. "
+            f"{meshes.nearest(mesh, devices)}"
+        )
+    changes: dict[str, Any] = {"mesh": mesh}
+    notes: list[str] = []
+    if mesh != run.mesh:
+        notes.append(f"the run names no mesh; planned with fsdp={devices}")
+    questions = run.prompts // run.updates
+    clips = questions // mesh.ranks
+    if -(-questions // run.clips_per_pack) % mesh.ranks and clips and not questions % mesh.ranks:
+        changes["clips_per_pack"] = clips
+        notes.append(f"clips_per_pack {run.clips_per_pack} -> {clips}: a pack for each rank")
+    return dataclasses.replace(run, **changes), notes
+
+
+def mean_scale(network: AllocatorConfig) -> float:
+    """Of the mean action of a fresh allocator, per side."""
+    return (network.min_scale + network.max_scale) / 2
+
+
+def ask(run: AllocatorRun, spec: ProcessorSpec, config: Any, frame: Size, scale: float) -> Asked:
+    """Returns what a step asks, every prompt about a clip of as many frames at one scale.
+
+    Raises:
+      ConfigError: a prompt that the ladder has no rung for.
+    """
+    count = run.data.max_frames
+    extents = [ClipSize(frame, tuple(i / run.data.fps for i in range(count)))]
+    if run.wire == "stills":
+        extents = [frame] * count
+    units = [unit.extent for unit in units_of(extents, spec)]
+    allocation = allocate([scale] * len(units), units, spec)
+    grids = tuple(
+        Grid(1, size.height // spec.patch_size, size.width // spec.patch_size)
+        for size in allocation.sizes
+        if size is not None
+    )
+    tokens = sum(allocation.tokens)
+    patches = sum(grid.num_patches for grid in grids)
+    prompt = ExampleSize(patches, tokens + TEXT, len(grids))
+    answered = prompt._replace(num_tokens=prompt.num_tokens + run.max_new_tokens)
+    ladders = default_ladders(spec, config.text_config.max_position_embeddings)
+    if run.ladder:
+        ladders = Ladders.of(run.ladder)
+    try:
+        check_fits([answered], ladders.largest(answered))
+    except PackingError as error:
+        raise ConfigError(
+            f"plan: a prompt of {count} frames at scale {scale:g}, {tokens:,} visual tokens, and "
+            f"its answer have no rung: {error} Or plan a smaller --scale or --frame."
+        ) from None
+    plans = ladders.plan([prompt] * (run.prompts * run.allocations))
+    each = run.prompts // run.updates * run.allocations * run.rollouts
+    trained = ladders.plan([answered] * each)
+    return Asked(
+        size=prompt,
+        grids=grids,
+        visual_tokens=tokens,
+        packs=tuple(len(plan.indices) for plan in plans),
+        rung=plans[0].rung,
+        trained=tuple(len(plan.indices) for plan in trained),
+        trained_rung=trained[0].rung,
+    )
+
+
+class _Held(NamedTuple):
+    """Bytes of a device that are there all the time."""
+
+    parameters: int
+    optimiser: int
+
+
+def _abstract(run: AllocatorRun, config: Any, spec: ProcessorSpec) -> tuple[Setup, Setup | None]:
+    """The two that may learn."""
+    trains = run.backbone_training is not None
+
+    def model() -> Any:
+        made: Any = family_of(config).Model
+        return made(config, dtype=run.dtype, rngs=nnx.Rngs(0))
+
+    def backbone() -> Learning | None:
+        nowhere: Any = None
+        return set_up_backbone(run, Parts(model(), spec, nowhere, nowhere))
+
+    return _without_numbers(lambda: set_up_allocator(run)), (
+        _without_numbers(backbone) if trains else None
+    )
+
+
+def _without_numbers(make: Callable[[], Any]) -> Setup:
+    kept: dict[str, Any] = {}
+
+    def state() -> TrainState:
+        kept["made"] = made = make()
+        return made.state
+
+    shapes = jax.eval_shape(state)
+    return Setup(kept["made"].graphdef, shapes, kept["made"].step.optimizer, rates={})
+
+
+def _held(run: AllocatorRun, config: Any, allocator: Setup, backbone: Setup | None) -> _Held:
+    mesh = AbstractMesh(tuple(run.mesh.sizes.values()), tuple(run.mesh.sizes))
+    parts = [allocator] + ([backbone] if backbone is not None else [])
+    parameters = sum(compiled.device_bytes((p.state.params, p.state.frozen), mesh) for p in parts)
+    if backbone is None:
+        parameters += compiled.device_bytes(_frozen(run, config), mesh)
+    return _Held(parameters, sum(compiled.device_bytes(p.state.opt_state, mesh) for p in parts))
+
+
+def _frozen(run: AllocatorRun, config: Any) -> Any:
+    """Shapes of a backbone that does not learn, in the type that it computes in."""
+    made: Any = family_of(config).Model
+    model = nnx.eval_shape(lambda: made(config, dtype=run.dtype, rngs=nnx.Rngs(0)))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, run.dtype), nnx.state(model))
+
+
+class _Work:
+    """The parts of a step, compiled one after the other."""
+
+    def __init__(
+        self,
+        run: AllocatorRun,
+        topology: Topology,
+        config: Any,
+        spec: ProcessorSpec,
+        asked: Asked,
+        held: _Held,
+        allocator: Setup,
+        backbone: Setup | None,
+    ):
+        self.run, self.topology, self.spec = run, topology, spec
+        self.asked, self.held = asked, held
+        self.allocator, self.backbone = allocator, backbone
+        self.mesh: Mesh = compiled.mesh_on(topology, run.mesh)
+        self.answering = _answering_run(run, config, asked.rung)
+
+    def part(self, name: str) -> Phase:
+        """One of them.
+
+        Raises:
+          RunError: the compiler failed on it.
+        """
+        makers = {"allocator": self._allocator, "backbone": self._backbone}
+        makers |= {"prefill": self._prefill, "decode": self._decode}
+        return makers[name]()
+
+    def _prefill(self) -> Phase:
+        asked = self.asked
+        contents = self._contents(asked.packs[0], asked.size.num_tokens)
+        pack = _blank(asked.rung, self.spec, self.run)
+        part = compile_prefill(self.answering, pack, contents, self.mesh)
+        return self._answer("prefill", part, times=len(asked.packs))
+
+    def _decode(self) -> Phase:
+        run, asked = self.run, self.asked
+        rows = min(asked.packs[0] * run.rollouts, ROWS[-1])
+        contents = self._contents(rows, asked.size.num_tokens)
+        part = compile_decode(self.answering, contents, self.mesh, new_tokens=run.max_new_tokens)
+        turns = sum(-(-n * run.rollouts // ROWS[-1]) for n in asked.packs)
+        return self._answer("decode", part, times=turns * run.max_new_tokens)
+
+    def _allocator(self) -> Phase:
+        run, clips = self.run, self.run.clips_per_pack
+        packs = -(-run.prompts // run.updates // clips)
+        return self._update(
+            "allocator",
+            self.allocator,
+            _decisions(run),
+            packs=packs,
+            contents=f"an update of {packs} packs of {clips} clips",
+            attention=3 * _temporal_flops(run),
+            times=run.updates,
+        )
+
+    def _backbone(self) -> Phase:
+        run, asked, settings = self.run, self.asked, self.run.backbone_training
+        assert self.backbone is not None
+        assert settings is not None
+        packs = -(-len(asked.trained) // run.mesh.ranks) * run.mesh.ranks
+        count, length = asked.trained[0], asked.size.num_tokens + run.max_new_tokens
+        learning = dataclasses.replace(self.answering, remat=settings.remat)
+        factors = passes(self.backbone.state.params, self.backbone.state.frozen)
+        attention = attention_flops(learning, self._contents(count, length), factors)
+        return self._update(
+            "backbone",
+            self.backbone,
+            _rollouts(asked.trained_rung, self.spec, run),
+            packs=packs,
+            contents=f"an update of {packs} packs of {count} answers",
+            attention=attention / (run.mesh.tensor * run.mesh.sequence),
+            times=run.updates / settings.every,
+        )
+
+    def _contents(self, count: int, length: int) -> Contents:
+        return Contents(grids=self.asked.grids * count, lengths=(length,) * count, scored=count)
+
+    def _answer(self, name: str, part: Answering, *, times: float) -> Phase:
+        inputs = part.compiled.argument_bytes - part.parameters
+        work = work_of(self.topology, part.compiled, part.attention)
+        memory = self._memory(part.compiled, inputs)
+        return _phase(name, part.contents, times, memory, work)
+
+    def _update(
+        self,
+        name: str,
+        learner: Setup,
+        batch: Batch,
+        *,
+        packs: int,
+        contents: str,
+        attention: float,
+        times: float,
+    ) -> Phase:
+        step = compiled.compile_step(learner, batch, self.mesh, packs=packs)
+        inputs = max(step.argument_bytes - compiled.device_bytes(learner.state, self.mesh), 0)
+        work = work_of(self.topology, step, attention, packs // self.run.mesh.ranks)
+        return _phase(name, contents, times, self._memory(step, inputs), work)
+
+    def _memory(self, part: compiled.Compiled, inputs: int) -> Memory:
+        return Memory(
+            *self.held,
+            packs=inputs,
+            activations=0,
+            other=part.temporary_bytes,
+            limit=memory_limit(self.topology),
+        )
+
+
+def _phase(name: str, contents: str, times: float, memory: Memory, work: dict[str, Any]) -> Phase:
+    longest = max(work["seconds"].values(), default=None)
+    return Phase(name=name, contents=contents, times=times, memory=memory, **work, step_s=longest)
+
+
+def _answering_run(run: AllocatorRun, config: Any, rung: Rung) -> Run:
+    """The backbone of a run as supervised training would have it: model, types and mesh."""
+    return Run(
+        name=run.name,
+        model=config,
+        data=(Rows(path=run.data.path),),
+        policies={"native": 1.0},
+        ladder=(rung,),
+        optimizer=run.optimizer,
+        schedule=run.schedule,
+        checkpoint=run.checkpoint,
+        mesh=run.mesh,
+        accumulation=run.mesh.ranks,
+        dtype=run.dtype,
+    )
+
+
+def _blank(rung: Rung, spec: ProcessorSpec, run: AllocatorRun) -> Pack:
+    """A pack of the shapes that prompts about clips have."""
+    frames = spec.temporal_patch_size if run.wire == "pairs" else 1
+    return pack_examples([blank_example(spec)], rung, frames=frames)
+
+
+def _rollouts(rung: Rung, spec: ProcessorSpec, run: AllocatorRun) -> TokenDecisions:
+    numbers = np.zeros(rung.max_tokens, np.float32)
+    return TokenDecisions(_blank(rung, spec, run), numbers, numbers)
+
+
+def _decisions(run: AllocatorRun) -> Decisions:
+    """Of a pack of clips; a question is taken to have as many tokens as questions come in."""
+    network, clips = run.network, run.clips_per_pack
+    frames = -(-clips * run.data.max_frames // FRAME_STEP) * FRAME_STEP
+    features = ClipFeatures(
+        frames=jax.ShapeDtypeStruct((frames, TOKENS_PER_FRAME, network.frame_size), np.float32),
+        segment_ids=jax.ShapeDtypeStruct((frames,), np.int32),
+        question=jax.ShapeDtypeStruct((clips, QUESTION_STEP, network.question_size), np.float32),
+        question_mask=jax.ShapeDtypeStruct((clips, QUESTION_STEP), np.bool_),
+    )
+    numbers = jax.ShapeDtypeStruct((run.allocations, frames), np.float32)
+    mask = jax.ShapeDtypeStruct((run.allocations, frames), np.bool_)
+    return Decisions(features, numbers, numbers, numbers, mask)
+
+
+def _temporal_flops(run: AllocatorRun) -> float:
+    """Of the kernels of one forward pass over a pack of clips; the compiler counts the rest."""
+    network, frames = run.network, run.data.max_frames
+    width = network.num_temporal_heads * network.head_dim
+    pairs = run.clips_per_pack * TOKENS_PER_FRAME * frames**2
+    return 4.0 * network.num_layers * width * pairs
