@@ -2,9 +2,10 @@
 
 python experiments/2026-11-policies/run.py [--seeds 3] [--steps 300] [--per-cell 8] [--out DIR]
 python experiments/2026-11-policies/run.py --seeds 0       # the shipped weights alone
+taskset -c 0 python experiments/2026-11-policies/run.py --part 0/2    # half of the models, one core
 
 Every arm that is done is kept: a second call goes on. Writes scores and maps of each model, and
-results.csv of all.
+results.csv of all. A part measures its models alone; a call without one makes the table of all.
 """
 
 import argparse
@@ -64,6 +65,13 @@ def all_arms(seeds: int, budgets: Sequence[int]) -> Iterator[Arm]:
             yield Arm(trained, seed, policy)
     for seed in range(seeds):
         yield from (Arm("native", seed, f"budget:{budget}") for budget in budgets)
+
+
+def take_part(arms: Sequence[Arm], part: str) -> list[Arm]:
+    """The arms of every n-th model from the i-th on, for a part `i/n`."""
+    i, n = map(int, part.split("/"))
+    models = list(dict.fromkeys((arm.trained, arm.seed) for arm in arms))[i::n]
+    return [arm for arm in arms if (arm.trained, arm.seed) in models]
 
 
 def model_of(arm: Arm, args: argparse.Namespace) -> pathlib.Path | None:
@@ -185,9 +193,11 @@ def main() -> None:
         help="of native besides",
     )
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/policies"))
+    parser.add_argument("--part", help="i/n: every n-th model from the i-th on, no table")
     args = parser.parse_args()
     sets, rows, loaded = make_sets(args.out, args.per_cell), [], {}
-    for arm in all_arms(args.seeds, args.budgets):
+    arms = list(all_arms(args.seeds, args.budgets))
+    for arm in take_part(arms, args.part) if args.part else arms:
         for kind, rc_set in sets.items():
             done = args.out / "results" / f"{arm.name}-{kind}" / "row.json"
             if not done.is_file():
@@ -198,6 +208,8 @@ def main() -> None:
                 measure(arm, kind, rc_set, loaded[key], args.out)
             rows.append(json.loads(done.read_text()))
             print(rows[-1], flush=True)
+    if args.part:
+        return
     write_table(args.out / "results.csv", rows)
     draw_maps(args.out, args.seeds)
     print(args.out / "results.csv")
