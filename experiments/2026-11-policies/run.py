@@ -4,12 +4,14 @@ python experiments/2026-11-policies/run.py [--seeds 3] [--steps 300] [--per-cell
 python experiments/2026-11-policies/run.py --seeds 0       # the shipped weights alone
 taskset -c 0 python experiments/2026-11-policies/run.py --part 0/2    # half of the models, one core
 
-Every arm that is done is kept: a second call goes on. Writes scores and maps of each model, and
-results.csv of all. A part measures its models alone; a call without one makes the table of all.
+Every arm that is done is kept: a second call goes on. Writes scores and maps of each model,
+results.csv of all, and differences.csv of native less the others over all seeds. A part measures
+its models alone; a call without one makes the tables of all.
 """
 
 import argparse
 import csv
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -21,10 +23,11 @@ import numpy as np
 
 import mres_jax
 from mres_jax.config import Run, apply_overrides, load_run
+from mres_jax.evaluation.rc_bench.compare import subtract
 from mres_jax.evaluation.rc_bench.drawing import draw_results
 from mres_jax.evaluation.rc_bench.folders import RCSet, open_set, write_set
 from mres_jax.evaluation.rc_bench.generated import CUTS, generate_items
-from mres_jax.evaluation.rc_bench.results import read_result, summarize, write_result
+from mres_jax.evaluation.rc_bench.results import Result, read_result, summarize, write_result
 from mres_jax.evaluation.rc_bench.scores import THRESHOLD, score_items
 from mres_jax.files import write_together
 from mres_jax.protocols import Request, Sampling
@@ -172,8 +175,29 @@ def draw_maps(out: pathlib.Path, seeds: int) -> None:
             write_together(out / "maps", {f"{stem}-{name}": data for name, data in files.items()})
 
 
+def differences(out: pathlib.Path, seeds: int) -> list[dict[str, Any]]:
+    """Native less each other, on each question's mean over seeds, with 95 % of the bootstrap."""
+    rows = []
+    for weights, kind in itertools.product((START, "trained") if seeds else (START,), ("rc", "sc")):
+        means: dict[str, Result] = {}
+        for name, policy in TRAINED.items():
+            arms = [Arm(name, seed, policy) for seed in range(seeds)]
+            arms = [Arm(START, 0, policy)] if weights == START else arms
+            results = [read_result(out / "results" / f"{arm.name}-{kind}") for arm in arms]
+            scores = np.mean([result.scores for result in results], axis=0)
+            means[name] = dataclasses.replace(results[0], scores=scores)
+        for other in ("tiles", "fixed"):
+            ahead = subtract(means["native"], means[other]).accuracy
+            row: dict[str, Any] = {"weights": weights, "kind": kind}
+            row |= {"native": means["native"].scores.mean()}
+            row |= {"other": other, "its": means[other].scores.mean()}
+            row |= {"ahead": ahead.mean, "low": ahead.low, "high": ahead.high}
+            rows.append({k: v if isinstance(v, str) else round(v, 4) for k, v in row.items()})
+    return rows
+
+
 def write_table(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
-    """All arms, a row each and kind."""
+    """Rows that all have the same columns."""
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
@@ -211,6 +235,7 @@ def main() -> None:
     if args.part:
         return
     write_table(args.out / "results.csv", rows)
+    write_table(args.out / "differences.csv", differences(args.out, args.seeds))
     draw_maps(args.out, args.seeds)
     print(args.out / "results.csv")
 
