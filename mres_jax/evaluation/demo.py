@@ -1,6 +1,7 @@
 """The demo: fresh questions under several policies, eight documents, what they show, pictures."""
 
 import datetime
+import itertools
 import json
 import os
 import pathlib
@@ -180,6 +181,17 @@ def _draw(seed: int, num_questions: int) -> Iterator[tuple[Document, Question]]:
     return draw_questions(seed, num_questions, bins=MIXED)
 
 
+def _rounds(drawn: Iterator[tuple[Document, Question]]) -> Iterator[list]:
+    while some := list(itertools.islice(drawn, ROUND)):
+        yield some
+
+
+def _evenly(some: Sequence[tuple[Document, Question]]) -> list[tuple[Document, Question]]:
+    """A round so that its two batches have pictures of about the same sizes: every other one."""
+    documents = [some[i : i + 2] for i in range(0, len(some), 2)]  # two questions about each
+    return [pair for one in (*documents[::2], *documents[1::2]) for pair in one]
+
+
 def _ask_live(
     answerer: LocalAnswerer,
     seed: int,
@@ -199,12 +211,14 @@ def _ask_live(
             voice.progress(f"{done} of {wanted * len(policies)} answers")
 
     def questions() -> Iterator[tuple[np.ndarray, Question]]:
-        for asked, (document, question) in enumerate(_draw(seed, wanted)):
+        asked = 0
+        for number, some in enumerate(_rounds(_draw(seed, wanted))):
             spent = time.monotonic() - start
-            if num_questions is None and asked == ROUND and 2 * spent > SECONDS:
+            if num_questions is None and number and 2 * spent > SECONDS:
                 voice.progress(f"{asked} questions took {spent:.0f} s: no more are asked")
                 return
-            yield document.image, question
+            asked += len(some)
+            yield from ((document.image, question) for document, question in _evenly(some))
 
     trials, ms = time_trials(answerer, questions(), policies, batch=BATCH, report=report)
     return summarize(trials, plan, seed=seed, made=made, ms=ms)

@@ -152,8 +152,8 @@ class Enough(Exception):
 def test_a_slow_machine_is_asked_one_round_and_a_number_that_was_given_is_kept(
     answerer, monkeypatch
 ):
-    """Ten seconds pass at each question, so that a round takes longer than it may."""
-    clock, asked, lines = itertools.count(0, 10), [], []
+    """A hundred seconds pass at each round, which is longer than it may take."""
+    clock, asked, lines = itertools.count(0, 100), [], []
 
     def take(answerer, questions, policies, **options):
         asked.append(len(list(questions)))
@@ -187,3 +187,15 @@ def test_answers_are_cut_and_cleaned_for_a_line():
     assert shown("") == "(nothing)"
     assert shown("a\x1b[2J") == "a\ufffd[2J"
     assert len(shown("x" * 100)) == 24
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_both_batches_of_a_round_have_pictures_of_about_the_same_sizes(seed):
+    (drawn,) = demo_module._rounds(demo_module._draw(seed, demo_module.ROUND))
+    evenly = demo_module._evenly(drawn)
+    assert sorted(q.id for _, q in evenly) == sorted(q.id for _, q in drawn)
+    areas = np.array([document.size.area for document, _ in evenly])
+    first, second = areas[: demo_module.BATCH].mean(), areas[demo_module.BATCH :].mean()
+    assert 0.75 < first / second < 1.33
+    as_drawn = np.array([document.size.area for document, _ in drawn])
+    assert as_drawn[: demo_module.BATCH].mean() / as_drawn[demo_module.BATCH :].mean() < 0.75
