@@ -14,7 +14,7 @@ import json
 import pathlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -28,14 +28,16 @@ from mres_jax.data.conversations import prompt_messages
 from mres_jax.data.packing import pack
 from mres_jax.data.types import Pack, Rung
 from mres_jax.geometry import Size
+from mres_jax.models.llava_hr.model import LlavaHR
 from mres_jax.models.registry import LoadedModel, load_model, resolve, save_model
 from mres_jax.models.vlm import PackedVLM
 from mres_jax.resolution.policies import parse_policy
+from mres_jax.training.input.epochs import Epoch
 from mres_jax.training.input.feed import Feed
 from mres_jax.training.learner import Metrics, Share, Step, init_state
 from mres_jax.training.losses import next_token_sums
 from mres_jax.training.optimizer import make_optimizer
-from mres_jax.training.setup import open_run, set_up
+from mres_jax.training.setup import open_run
 
 RUN_FILE = pathlib.Path(__file__).parents[2] / "configs/tiny/dual.py"
 NATIVE = parse_policy("native")
@@ -121,9 +123,9 @@ class Teacher:
         return Lesson(packed, wanted)
 
 
-def packs(run: Any) -> Iterator[Pack]:
-    """Of the run's data, without end."""
-    with Feed(open_run(run).plan) as feed:
+def packs(plan: Callable[[int], Epoch]) -> Iterator[Pack]:
+    """Of a run's data, without end."""
+    with Feed(plan) as feed:
         for fed in feed:
             yield fed.pack
 
@@ -154,8 +156,7 @@ def main() -> None:
     schedule = dataclasses.replace(run.schedule, **steps)
     rate = dataclasses.replace(run.optimizer, learning_rate=args.learning_rate)
     opened, (rung,) = open_run(run), run.ladder
-    setup = set_up(run, schedule)
-    model = nnx.merge(setup.graphdef, setup.state.params, setup.state.frozen).model
+    model = LlavaHR(run.model, rngs=nnx.Rngs(run.seed))
     teacher = Teacher(load_model(resolve("mres-tiny")), rung)
     with_decoder_of(model, teacher.loaded.model)
     optimizer = make_optimizer(rate, schedule)
@@ -165,7 +166,7 @@ def main() -> None:
     log = args.out.with_suffix(".jsonl")
     log.parent.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    for number, packed in zip(range(1, args.steps + 1), packs(run), strict=False):
+    for number, packed in zip(range(1, args.steps + 1), packs(opened.plan), strict=False):
         state, metrics = step(state, teacher.lesson(packed))
         if number % 10 == 0 or number < 4:
             row = {name: round(float(value), 4) for name, value in metrics.items()}

@@ -278,9 +278,11 @@ def _for_the_tower(examples: Sequence[Example], num_patches: int) -> dict[str, A
     return arrays
 
 
-def empty_pack(rung: Rung, spec: ProcessorSpec, *, label_names: Sequence[str] = ()) -> Pack:
-    """Returns a pack of padding alone, as other packs for the model are built."""
-    return pack([blank_example(spec)], rung, label_names=label_names)
+def empty_pack(
+    rung: Rung, spec: ProcessorSpec, *, label_names: Sequence[str] = (), frames: int = 1
+) -> Pack:
+    """Returns a pack of padding alone, as `pack` builds others for the model."""
+    return pack([blank_example(spec)], rung, label_names=label_names, frames=frames)
 
 
 def example_slices(segment_ids: np.ndarray) -> list[slice]:

@@ -1,7 +1,6 @@
 """The demo: fresh questions under several policies, eight documents, what they show, pictures."""
 
 import datetime
-import itertools
 import json
 import os
 import pathlib
@@ -24,7 +23,7 @@ from mres_jax.evaluation.plan import Plan, make_plan
 from mres_jax.evaluation.records import find_record, fingerprint
 from mres_jax.evaluation.second_look import QUESTIONS as LOOKS, SecondLook, look_twice
 from mres_jax.evaluation.summary import Summary, summarize, tallies_to_json, to_json
-from mres_jax.evaluation.trials import Tally, Trial, draw_questions, time_trials
+from mres_jax.evaluation.trials import Tally, Trial, draw_questions, in_batches, time_trials
 from mres_jax.files import write_together
 from mres_jax.inference.answer import LocalAnswerer
 
@@ -181,11 +180,6 @@ def _draw(seed: int, num_questions: int) -> Iterator[tuple[Document, Question]]:
     return draw_questions(seed, num_questions, bins=MIXED)
 
 
-def _rounds(drawn: Iterator[tuple[Document, Question]]) -> Iterator[list]:
-    while some := list(itertools.islice(drawn, ROUND)):
-        yield some
-
-
 def _evenly(some: Sequence[tuple[Document, Question]]) -> list[tuple[Document, Question]]:
     """A round so that its two batches have pictures of about the same sizes: every other one."""
     documents = [some[i : i + 2] for i in range(0, len(some), 2)]  # two questions about each
@@ -212,7 +206,7 @@ def _ask_live(
 
     def questions() -> Iterator[tuple[np.ndarray, Question]]:
         asked = 0
-        for number, some in enumerate(_rounds(_draw(seed, wanted))):
+        for number, some in enumerate(in_batches(_draw(seed, wanted), ROUND)):
             spent = time.monotonic() - start
             if num_questions is None and number and 2 * spent > SECONDS:
                 voice.progress(f"{asked} questions took {spent:.0f} s: no more are asked")

@@ -130,7 +130,7 @@ def run_trials(
     """
     trials: list[Trial] = []
     sampling = Sampling(max_new_tokens=max_new_tokens)
-    for group in _batches(questions, batch):
+    for group in in_batches(questions, batch):
         asked = [(policy, image, question) for policy in policies for image, question in group]
         requests = [make_request(image, question, policy) for policy, image, question in asked]
         answers = answerer.answer(requests, sampling=sampling, seed=seed)
@@ -172,7 +172,7 @@ def time_trials(
     trials: list[Trial] = []
     times: dict[str, list[float]] = {policy: [] for policy in policies}
     group: list[tuple[np.ndarray, Question]] = []
-    for group in _batches(questions, batch):
+    for group in in_batches(questions, batch):
         for policy in policies:
             here, ms = _time_batch(answerer, group, policy)
             times[policy] += ms
@@ -211,7 +211,8 @@ def note_compiles() -> Iterator[list[str]]:
         jax.monitoring.unregister_event_duration_listener(note)
 
 
-def _batches(items: Iterable, size: int) -> Iterator[list]:
+def in_batches(items: Iterable, size: int) -> Iterator[list]:
+    """Yields lists of so many items, the last one shorter; no item is drawn before its turn."""
     group: list = []
     for item in items:
         group.append(item)

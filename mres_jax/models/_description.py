@@ -84,9 +84,7 @@ def load_config(directory: str | os.PathLike[str]) -> Any:
         content = read_manifest(place).config
         return family_in(content, place).config_from_hf(content)
     check_local(directory)
-    place = pathlib.Path(directory)
-    content, assets = read_json(place / CONFIG), _read_assets(place)
-    return _config(place, content, assets)
+    return _read_huggingface(pathlib.Path(directory)).config
 
 
 def describe(directory: str | os.PathLike[str]) -> tuple[Kind, Any, Description]:
@@ -104,12 +102,9 @@ def describe(directory: str | os.PathLike[str]) -> tuple[Kind, Any, Description]
 
 
 def _describe_huggingface(directory: pathlib.Path) -> Description:
-    content, assets = read_json(directory / CONFIG), _read_assets(directory)
-    config = _config(directory, content, assets)
-    family = family_in(content, directory / CONFIG)
+    family, config, assets, preprocessor = _read_huggingface(directory)
     said = Fields(_json(directory, assets, TRAITS), f"{directory}/{TRAITS}")
     assets.pop(TRAITS, None)
-    preprocessor = image_processor(directory, assets) or {}  # none, and yet not made here
     traits = {
         "policy": said.get("policy", None, str),
         "step": said.get("step", 0, int),
@@ -118,16 +113,22 @@ def _describe_huggingface(directory: pathlib.Path) -> Description:
     return _description(directory, family, config, assets, preprocessor, **traits)
 
 
-def _read_assets(directory: pathlib.Path) -> dict[str, bytes]:
-    paths = {name: directory / name for name in (*ASSETS, CONFIG, TRAITS)}
-    return {name: read_small(path) for name, path in paths.items() if path.is_file()}
+class _Files(NamedTuple):
+    """Of a Hugging Face directory, weights left out."""
+
+    family: Family
+    config: Any
+    assets: dict[str, bytes]
+    preprocessor: Mapping[str, Any]
 
 
-def _config(
-    directory: pathlib.Path, content: Mapping[str, Any], assets: Mapping[str, bytes]
-) -> Any:
+def _read_huggingface(directory: pathlib.Path) -> _Files:
+    content = read_json(directory / CONFIG)
     family = family_in(content, directory / CONFIG)
-    return family.config_from_hf(content, image_processor(directory, assets) or {})
+    paths = {name: directory / name for name in (*ASSETS, CONFIG, TRAITS)}
+    assets = {name: read_small(path) for name, path in paths.items() if path.is_file()}
+    preprocessor = image_processor(directory, assets) or {}  # none, and yet not made here
+    return _Files(family, family.config_from_hf(content, preprocessor), assets, preprocessor)
 
 
 def _describe_orbax(directory: Any) -> Description:

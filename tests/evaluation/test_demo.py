@@ -191,7 +191,7 @@ def test_answers_are_cut_and_cleaned_for_a_line():
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_both_batches_of_a_round_have_pictures_of_about_the_same_sizes(seed):
-    (drawn,) = demo_module._rounds(demo_module._draw(seed, demo_module.ROUND))
+    drawn = list(demo_module._draw(seed, demo_module.ROUND))
     evenly = demo_module._evenly(drawn)
     assert sorted(q.id for _, q in evenly) == sorted(q.id for _, q in drawn)
     areas = np.array([document.size.area for document, _ in evenly])

@@ -10,9 +10,8 @@ import numpy as np
 from flax import nnx
 from jax.sharding import AbstractMesh, Mesh
 
-from mres_jax.config import AllocatorRun, MeshConfig, Rows, Run
-from mres_jax.data.assemble import blank_example
-from mres_jax.data.packing import check_fits, pack as pack_examples
+from mres_jax.config import AllocatorRun, Rows, Run
+from mres_jax.data.packing import check_fits, empty_pack
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.types import ExampleSize, Pack, Rung
 from mres_jax.errors import ConfigError, PackingError, RunError
@@ -37,6 +36,7 @@ from mres_jax.training.planning.answering import Answering, compile_decode, comp
 from mres_jax.training.planning.contents import Contents, attention_flops
 from mres_jax.training.planning.plan import (
     PHASES,
+    fitted_mesh,
     memory_limit,
     spec_for_shapes,
     work_of,
@@ -159,18 +159,8 @@ def fitted_allocator(run: AllocatorRun, topology: Topology) -> tuple[AllocatorRu
     Raises:
       ConfigError: a mesh of another number of devices, or ranks that its questions cannot go round.
     """
-    mesh, devices = run.mesh, topology.devices
-    if mesh.size == 1 and devices > 1:
-        mesh = MeshConfig(fsdp=devices)
-    if mesh.size != devices:
-        raise ConfigError(
-            f"plan: the mesh {mesh} takes {mesh.size} devices, {topology.name} has {devices}. "
-            f"{meshes.nearest(mesh, devices)}"
-        )
+    mesh, notes = fitted_mesh(run.mesh, topology)
     changes: dict[str, Any] = {"mesh": mesh}
-    notes: list[str] = []
-    if mesh != run.mesh:
-        notes.append(f"the run names no mesh; planned with fsdp={devices}")
     questions = run.prompts // run.updates
     clips = questions // mesh.ranks
     if -(-questions // run.clips_per_pack) % mesh.ranks and clips and not questions % mesh.ranks:
@@ -364,7 +354,7 @@ class _Work:
         inputs = part.compiled.argument_bytes - part.parameters
         work = work_of(self.topology, part.compiled, part.attention)
         memory = self._memory(part.compiled, inputs)
-        return _phase(name, part.contents, times, memory, work)
+        return Phase(name=name, contents=part.contents, times=times, memory=memory, **work)
 
     def _update(
         self,
@@ -380,7 +370,8 @@ class _Work:
         step = compiled.compile_step(learner, batch, self.mesh, packs=packs)
         inputs = max(step.argument_bytes - compiled.device_bytes(learner.state, self.mesh), 0)
         work = work_of(self.topology, step, attention, packs // self.run.mesh.ranks)
-        return _phase(name, contents, times, self._memory(step, inputs), work)
+        memory = self._memory(step, inputs)
+        return Phase(name=name, contents=contents, times=times, memory=memory, **work)
 
     def _memory(self, part: compiled.Compiled, inputs: int) -> Memory:
         return Memory(
@@ -390,11 +381,6 @@ class _Work:
             other=part.temporary_bytes,
             limit=memory_limit(self.topology),
         )
-
-
-def _phase(name: str, contents: str, times: float, memory: Memory, work: dict[str, Any]) -> Phase:
-    longest = max(work["seconds"].values(), default=None)
-    return Phase(name=name, contents=contents, times=times, memory=memory, **work, step_s=longest)
 
 
 def _answering_run(run: AllocatorRun, config: Any, rung: Rung) -> Run:
@@ -417,7 +403,7 @@ def _answering_run(run: AllocatorRun, config: Any, rung: Rung) -> Run:
 def _blank(rung: Rung, spec: ProcessorSpec, run: AllocatorRun) -> Pack:
     """A pack of the shapes that prompts about clips have."""
     frames = spec.temporal_patch_size if run.wire == "pairs" else 1
-    return pack_examples([blank_example(spec)], rung, frames=frames)
+    return empty_pack(rung, spec, frames=frames)
 
 
 def _rollouts(rung: Rung, spec: ProcessorSpec, run: AllocatorRun) -> TokenDecisions:

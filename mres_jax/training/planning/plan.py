@@ -78,7 +78,7 @@ def plan_run(
     attention = attention_flops(run, held, factors) / (run.mesh.tensor * run.mesh.sequence)
     turns = run.accumulation // run.mesh.ranks
     work = work_of(topology, step, attention, turns)
-    longest = max(work["seconds"].values(), default=None)
+    longest = work["step_s"]
     peak = topology.chips * topology.chip.flops
     return Plan(
         name=run.name,
@@ -94,7 +94,6 @@ def plan_run(
         memory=memory,
         model_flops=flops,
         **work,
-        step_s=longest,
         mfu=None if longest is None else flops / longest / peak,
         phases=answering,
         compile_s=time.perf_counter() - start,
@@ -124,10 +123,7 @@ def _answering(
             other=part.compiled.temporary_bytes,
             limit=memory_limit(topology),
         )
-        longest = max(work["seconds"].values(), default=None)
-        found.append(
-            Phase(name=name, contents=part.contents, memory=memory, **work, step_s=longest)
-        )
+        found.append(Phase(name=name, contents=part.contents, memory=memory, **work))
     return tuple(found)
 
 
@@ -137,7 +133,20 @@ def fitted(run: Run, topology: Topology) -> tuple[Run, list[str]]:
     Raises:
       ConfigError: a mesh of the run's own that takes another number of devices.
     """
-    notes, mesh, devices = [], run.mesh, topology.devices
+    mesh, notes = fitted_mesh(run.mesh, topology)
+    packs = -(-run.accumulation // mesh.ranks) * mesh.ranks
+    if packs != run.accumulation:
+        notes.append(f"accumulation {run.accumulation} -> {packs}: a pack for each rank")
+    return dataclasses.replace(run, mesh=mesh, accumulation=packs), notes
+
+
+def fitted_mesh(mesh: MeshConfig, topology: Topology) -> tuple[MeshConfig, list[str]]:
+    """The mesh, or fsdp over all devices in place of none, with a note of that.
+
+    Raises:
+      ConfigError: it takes another number of devices.
+    """
+    notes, devices = [], topology.devices
     if mesh.size == 1 and devices > 1:
         mesh = MeshConfig(fsdp=devices)
         notes.append(f"the run names no mesh; planned with fsdp={devices}")
@@ -146,10 +155,7 @@ def fitted(run: Run, topology: Topology) -> tuple[Run, list[str]]:
             f"plan: the mesh {mesh} takes {mesh.size} devices, {topology.name} has {devices}. "
             f"{meshes.nearest(mesh, devices)}"
         )
-    packs = -(-run.accumulation // mesh.ranks) * mesh.ranks
-    if packs != run.accumulation:
-        notes.append(f"accumulation {run.accumulation} -> {packs}: a pack for each rank")
-    return dataclasses.replace(run, mesh=mesh, accumulation=packs), notes
+    return mesh, notes
 
 
 def _shapes(run: Run) -> tuple[Setup, Pack]:
@@ -201,6 +207,7 @@ def _kept(run: Run, setup: Setup, pack: Pack) -> int:
 
 
 def memory_limit(topology: Topology) -> int:
+    """Bytes that a run may take of a device."""
     return int(USABLE * topology.chip.memory_bytes / topology.chip.devices)
 
 
@@ -215,7 +222,13 @@ def work_of(
       turns: micro-batches of a step.
     """
     if step is None or step.work is None:
-        return {"device_flops": None, "memory_traffic": None, "sent": {}, "seconds": {}}
+        return {
+            "device_flops": None,
+            "memory_traffic": None,
+            "sent": {},
+            "seconds": {},
+            "step_s": None,
+        }
     flops = turns * (step.work.flops + attention)
     traffic = turns * step.work.memory_bytes
     sent = {name: turns * size for name, size in step.sent.items()}
@@ -225,11 +238,13 @@ def work_of(
         "memory": traffic / chip.memory_bandwidth,
         "exchanges": sum(sent.values()) / chip.link_bandwidth,
     }
+    seconds = {name: chip.devices * least for name, least in seconds.items()}
     return {
         "device_flops": flops,
         "memory_traffic": traffic,
         "sent": sent,
-        "seconds": {name: chip.devices * least for name, least in seconds.items()},
+        "seconds": seconds,
+        "step_s": max(seconds.values()),
     }
 
 
