@@ -568,3 +568,26 @@ def test_a_full_disk_while_downloading_is_said(monkeypatch):
     Hub(monkeypatch, snapshot=OSError(errno.ENOSPC, "No space left on device"))
     with pytest.raises(RunError, match="org/name: No space left on device while downloading"):
         registry.resolve("org/name")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        testing.tiny_qwen2_vl,
+        testing.tiny_qwen2_5_vl,
+        testing.tiny_qwen3_vl,
+        testing.tiny_nativeres_llava,
+        testing.tiny_naflex,
+        testing.tiny_smolvlm,
+        testing.tiny_llava,
+        testing.tiny_llava_next,
+        testing.tiny_llava_hr,
+    ],
+)
+def test_fresh_parameters_have_the_type_that_trained_ones_have(make):
+    """A weakly typed one is another type after the first step, which then compiles again."""
+    config = make().model.config
+    model = registry.family_of(config).Model
+    fresh = nnx.eval_shape(lambda: model(config, rngs=nnx.Rngs(0)))
+    leaves = jax.tree_util.tree_leaves_with_path(nnx.state(fresh))
+    assert not [jax.tree_util.keystr(path) for path, leaf in leaves if leaf.weak_type]

@@ -27,7 +27,7 @@ class ConvNeXtBlock(nnx.Module):
         self.conv = nn.DepthwiseConv(size, width=config.kernel_size, dtype=dtype, rngs=rngs)
         self.norm = nn.LayerNorm(size, epsilon=config.layer_norm_eps)
         self.mlp = nn.MLP(size, config.mlp_ratio * size, activation="gelu", dtype=dtype, rngs=rngs)
-        self.scale = nnx.Param(jnp.full(size, config.layer_scale_init_value))
+        self.scale = nnx.Param(jnp.full(size, config.layer_scale_init_value, jnp.float32))
 
     def __call__(self, x: nn.Map, mask: nn.Mask) -> nn.Map:
         added = self.mlp(self.norm(self.conv(x, mask)))
