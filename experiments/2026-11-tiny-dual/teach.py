@@ -1,70 +1,56 @@
-"""Teaches a fresh dual pathway to give the visual tokens that mres-tiny gives for the same pixels.
+"""Teaches a fresh pathway to give the visual tokens that mres-tiny gives for the same pixels.
 
-python experiments/2026-11-tiny-dual/teach.py [--steps 1000] [--out runs/tiny-dual-taught]
+python experiments/2026-11-tiny-dual/lessons.py
+python experiments/2026-11-tiny-dual/teach.py [--epochs 4] [--out runs/tiny-dual-taught]
 python experiments/2026-11-tiny-dual/teach.py --arm single --out runs/tiny-single-taught
 
-The single pathway, the ViT alone, is taught the same tokens from what it sees of the pictures.
 Both have one visual token for 16 x 16 px, so what is to be learnt is known token by token: far more
-than answers alone say. The decoder begins as mres-tiny's without its biases and answers along.
-Leaves a checkpoint that configs/tiny/dual.py starts from, and metrics.jsonl beside it. SIGTERM ends
-it after the step, with what was learnt so far.
+than answers alone say. The single pathway, the ViT alone, is taught the same from what it sees of
+the pictures. The decoder begins as mres-tiny's without its biases and answers along. Leaves a
+checkpoint that configs/tiny/dual.py starts from, and metrics beside it. What was learnt so far is
+kept every 200 steps and on SIGTERM; the same call goes on from there.
 """
 
 import argparse
 import dataclasses
 import json
 import pathlib
+import pickle
+import random
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from arms import base_run
 from flax import nnx
+from lessons import MERGED, Lesson, numbers_in, read
 
-from mres_jax.config import apply_overrides
-from mres_jax.data.assemble import assemble
-from mres_jax.data.conversations import prompt_messages
-from mres_jax.data.packing import pack
-from mres_jax.data.types import Pack, Rung
-from mres_jax.geometry import Size
+from mres_jax.config import Run, apply_overrides
+from mres_jax.files import write_together
 from mres_jax.models.registry import LoadedModel, family_of, load_model, resolve, save_model
 from mres_jax.models.tower import Visual
 from mres_jax.models.vlm import PackedVLM
-from mres_jax.resolution.policies import parse_policy
-from mres_jax.training.input.epochs import Epoch
-from mres_jax.training.input.feed import Feed
+from mres_jax.training.input.documents import PATCH_CLASSES
 from mres_jax.training.learner import Metrics, Share, Step, init_state
-from mres_jax.training.losses import next_token_sums
+from mres_jax.training.losses import PatchHeads, next_token_sums
 from mres_jax.training.optimizer import make_optimizer
 from mres_jax.training.setup import open_run
 
-NATIVE = parse_policy("native")
-TEXT = 24  # positions of a prompt of the teacher beside its visual tokens
+NAMED = {name: n for name, n in PATCH_CLASSES.items() if name not in ("across", "down")}
+HELD_OUT = 16  # lessons that nothing is learnt from
+FIRST = 32  # lessons that mean and deviation of wanted tokens are taken from
 
 
-class Lesson(NamedTuple):
-    """A pack, and the visual tokens that are wanted for it.
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """What a lesson is made of, beside the distance of visual tokens, which counts 1."""
 
-    Attributes:
-      pack: of the dual pathway.
-      wanted: `float32 [p e]`, one per patch of the pack.
-      mean: of wanted tokens, `[e]`.
-      std: of them, `[e]`.
-    """
-
-    pack: Pack
-    wanted: Any
-    mean: Any
-    std: Any
-
-    @property
-    def loss_mask(self) -> Any:
-        """Tokens of the answers."""
-        return self.pack.loss_mask
+    heads: float
+    answers: float
 
 
 class Pupil(nnx.Module):
@@ -72,84 +58,41 @@ class Pupil(nnx.Module):
 
     Its visual tokens are of mean 0 and deviation 1 while it learns, since those that are wanted
     have values of 40 and more, which no rate brings fresh weights to; `unscaled` ends that. Its
-    loss is their squared distance, as a share of the variance of those that are wanted, and the
-    cross-entropy of the answers.
+    loss is their squared distance, as a share of the variance of those that are wanted, what heads
+    on them say of each quarter of a token, and the cross-entropy of the answers. Of
+    every second picture the decoder is given the tokens that are wanted, so that it learns to read
+    them before the tower can give them.
     """
 
-    def __init__(self, model: PackedVLM, answers: float):
-        self.model, self.answers = model, answers
+    def __init__(self, model: PackedVLM, wanted: np.ndarray, weights: Weights, *, rngs: nnx.Rngs):
+        self.model, self.weights = model, weights
+        self.mean, self.std = (nnx.data(f(wanted, axis=0)) for f in (np.mean, np.std))
+        self.heads = PatchHeads(wanted.shape[1], NAMED, patches=MERGED, rngs=rngs)
 
     def loss(self, lesson: Lesson, share: Share) -> tuple[jax.Array, Metrics]:
         model, packed = self.model, lesson.pack
-        visual = model.encode(packed)
-        seen = (packed.patch_segment_ids > 0)[:, None]
-        off = visual.tokens - (lesson.wanted - lesson.mean) / lesson.std
-        off = jnp.square(off).mean(where=seen)
-        hidden = model.hidden(packed, Visual(visual.tokens * lesson.std + lesson.mean))
+        labels = {name: lesson.labels[name].astype(jnp.int32) for name in NAMED}
+        wanted = lesson.wanted.astype(jnp.float32)
+        tokens = model.encode(packed).tokens
+        view = packed.patch_segment_ids[:, None]
+        off = jnp.square(tokens - (wanted - self.mean) / self.std).mean(where=view > 0)
+        named, right = self.heads(tokens, labels)
+        objective = off + self.weights.heads * named
+        metrics = {"unexplained": off, "char": right["char0"], "field": right["field0"]}
+        given = jnp.where(view % 2 == 1, tokens * self.std + self.mean, wanted)
+        hidden = model.hidden(packed, Visual(given))
         sums = next_token_sums(model.logits, hidden, packed.targets, packed.loss_mask)
-        told = share.token * sums.nll
-        objective = off + self.answers * told
-        metrics = {"unexplained": off, "loss": told, "accuracy": share.token * sums.right}
+        objective += self.weights.answers * share.token * sums.nll
+        metrics |= {"loss": share.token * sums.nll, "accuracy": share.token * sums.right}
         return objective, metrics | {"objective": objective}
 
 
-class Teacher:
-    """mres-tiny, asked for the visual tokens of the squares on the canvases of a pack."""
-
-    def __init__(self, loaded: LoadedModel, rung: Rung, first: Sequence[Pack]):
-        self.loaded, (graphdef, self.state) = loaded, nnx.split(loaded.model)
-        merged = loaded.spec.merge_size**2
-        self.rung = Rung(
-            max_patches=merged * rung.max_patches,
-            max_tokens=rung.max_patches + TEXT * rung.max_views,
-            max_views=rung.max_views,
-            max_examples=rung.max_views,
-        )
-        self.encode = jax.jit(lambda s, p: nnx.merge(graphdef, s).encode(p).tokens)
-        tokens = np.concatenate([self.wanted(each)[_seen(each)] for each in first])
-        self.mean, self.std = tokens.mean(axis=0), tokens.std(axis=0)
-
-    def lesson(self, packed: Pack) -> Lesson:
-        """The pack with the teacher's visual tokens."""
-        return Lesson(packed, self.wanted(packed), self.mean, self.std)
-
-    def wanted(self, packed: Pack) -> np.ndarray:
-        """Visual tokens of the canvases of a pack, in its order of views."""
-        views: dict[int, np.ndarray] = {}
-        for canvases in packed.canvases:
-            for pixels, (height, width), view in zip(*map(np.asarray, canvases), strict=True):
-                if view:
-                    views[int(view)] = pixels[:height, :width]
-        spec, tokenizer = self.loaded.spec, self.loaded.tokenizer
-        examples = []
-        for number in sorted(views):
-            image = views[number]
-            size = Size(*image.shape[:2])
-            (view,) = NATIVE([size], "", spec)
-            assert view.size == size, (view.size, size)  # the same pixels
-            messages = prompt_messages("?", num_images=1)
-            examples.append(assemble([image], [view], messages, spec, tokenizer))
-        assert _seen(packed).sum() == sum(example.num_visual_tokens for example in examples)
-        return np.asarray(self.encode(self.state, pack(examples, self.rung)))
-
-
-def _seen(packed: Pack) -> np.ndarray:
-    return np.asarray(packed.patch_segment_ids) > 0
-
-
-def unscaled(model: PackedVLM, mean: np.ndarray, std: np.ndarray) -> PackedVLM:
-    """A model that was taught tokens of mean 0 and deviation 1, giving those that were wanted."""
-    last = model.projector.down
-    last.kernel.set_value(last.kernel.get_value() * std)
-    last.bias.set_value(last.bias.get_value() * std + mean)
-    return model
-
-
-def packs(plan: Callable[[int], Epoch]) -> Iterator[Pack]:
-    """Of a run's data, without end."""
-    with Feed(plan) as feed:
-        for fed in feed:
-            yield fed.pack
+def unscaled(pupil: Pupil) -> PackedVLM:
+    """The model that was taught, giving tokens as they were wanted."""
+    last = pupil.model.projector.down
+    last.kernel.set_value(last.kernel.get_value() * pupil.std)
+    last.bias.set_value(last.bias.get_value() * pupil.std + pupil.mean)
+    return pupil.model
 
 
 def with_decoder_of(model: PackedVLM, teacher: PackedVLM) -> None:
@@ -166,50 +109,77 @@ def with_decoder_of(model: PackedVLM, teacher: PackedVLM) -> None:
     nnx.update(model.text, mine)
 
 
+def in_turn(numbers: Sequence[int], epochs: int) -> list[int]:
+    """All lessons, in another order in every epoch."""
+    orders = [random.Random(epoch).sample(numbers, len(numbers)) for epoch in range(epochs)]
+    return [number for order in orders for number in order]
+
+
+def read_for(arm: str, folder: pathlib.Path, number: int) -> Lesson:
+    """What an arm sees of a lesson: the patches of both are of the small picture."""
+    lesson = read(folder, number)
+    return lesson if arm == "dual" else lesson._replace(pack=lesson.pack._replace(canvases=()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--arm", choices=("dual", "single"), default="dual")
-    parser.add_argument("--steps", type=int, default=1_000)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
-    parser.add_argument("--answers", type=float, default=0.1, help="weight of the answers' loss")
+    parser.add_argument("--heads", type=float, default=1.0, help="weight of the heads")
+    parser.add_argument("--answers", type=float, default=0.5, help="weight of the answers' loss")
+    parser.add_argument("--lessons", type=pathlib.Path, default="runs/tiny-dual-lessons")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/tiny-dual-taught"))
     parser.add_argument("changes", nargs="*", help="of the arm's run: model.vision_config.X=Y")
     args = parser.parse_args()
-    run = dataclasses.replace(base_run("dual"), init=None)
-    steps = {"num_steps": args.steps, "warmup_steps": min(30, args.steps)}
-    schedule = dataclasses.replace(run.schedule, **steps)
+    run = apply_overrides(dataclasses.replace(base_run(args.arm), init=None), args.changes)
+    assert isinstance(run, Run)
+    numbers = numbers_in(args.lessons)
+    numbers, held_out = numbers[HELD_OUT:], numbers[:HELD_OUT]
+    num_steps = args.epochs * len(numbers)
+    schedule = dataclasses.replace(run.schedule, num_steps=num_steps, warmup_steps=30)
     rate = dataclasses.replace(run.optimizer, learning_rate=args.learning_rate)
-    opened, (rung,) = open_run(run), run.ladder
-    pupil = apply_overrides(dataclasses.replace(base_run(args.arm), init=None), args.changes)
-    learnt_as, config = open_run(pupil), pupil.model
-    model = family_of(config).Model(config, rngs=nnx.Rngs(run.seed))
-    lessons = packs(opened.plan)
-    teacher = Teacher(load_model(resolve("mres-tiny")), rung, [next(lessons) for _ in range(8)])
-    with_decoder_of(model, teacher.loaded.model)
+    model = family_of(run.model).Model(run.model, rngs=nnx.Rngs(run.seed))
+    with_decoder_of(model, load_model(resolve("mres-tiny")).model)
+    first = [read(args.lessons, number).wanted.astype(np.float32) for number in numbers[:FIRST]]
+    weights = Weights(heads=args.heads, answers=args.answers)
+    pupil = Pupil(model, np.concatenate(first), weights, rngs=nnx.Rngs(run.seed + 1))
     optimizer = make_optimizer(rate, schedule)
-    graphdef, state = init_state(Pupil(model, args.answers), optimizer)
+    graphdef, state = init_state(
+        pupil, optimizer, is_trained=lambda path, variable: isinstance(variable, nnx.Param)
+    )
     step, stopped = Step(graphdef, optimizer), []
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(True))
-    log = args.out.with_suffix(".jsonl")
+    log, start = args.out.with_suffix(".jsonl"), time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
-    for number, packed in zip(range(1, args.steps + 1), lessons, strict=False):
-        lesson = teacher.lesson(packed)
-        if args.arm == "single":  # the patches of both are of the small picture
-            lesson = lesson._replace(pack=packed._replace(canvases=()))
-        state, metrics = step(state, lesson)
-        if number % 10 == 0 or number < 4:
-            row = {name: round(float(value), 4) for name, value in metrics.items()}
-            row = {"step": number, "seconds": round(time.monotonic() - start, 1), **row}
-            with log.open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            print(row, flush=True)
+
+    def note(**values: Any) -> None:
+        row = {name: round(float(value), 4) for name, value in values.items()}
+        with log.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(row, flush=True)
+
+    kept = args.out.with_suffix(".pickle")
+    if kept.is_file():
+        leaves = [jnp.asarray(leaf) for leaf in pickle.loads(kept.read_bytes())]
+        state = jax.tree.unflatten(jax.tree.structure(state), leaves)
+    for number in in_turn(numbers, args.epochs)[int(state.step) :]:
+        state, metrics = step(state, read_for(args.arm, args.lessons, number))
+        if int(state.step) % 20 == 0:
+            note(step=state.step, seconds=time.monotonic() - start, **metrics)
+        if int(state.step) % 200 == 0 or stopped:
+            leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+            write_together(kept.parent, {kept.name: pickle.dumps(leaves)})
         if stopped:
-            break
-    taught = nnx.merge(graphdef, state.params, state.frozen).model
-    taught = unscaled(taught, teacher.mean, teacher.std)
+            return
+    taught = nnx.merge(graphdef, state.params, state.frozen)
+    loss = nnx.jit(lambda pupil, lesson, share: pupil.loss(lesson, share)[1])
+    asked = [read_for(args.arm, args.lessons, number) for number in held_out]
+    told = [loss(taught, one, Share(1 / np.sum(one.loss_mask), 1.0)) for one in asked]
+    note(held_out=len(asked), **{k: np.mean([each[k] for each in told]) for k in told[0]})
+    opened = open_run(run)
     learnt = LoadedModel(
-        model=taught, spec=learnt_as.spec, tokenizer=learnt_as.tokenizer, step=int(state.step)
+        model=unscaled(taught), spec=opened.spec, tokenizer=opened.tokenizer, step=int(state.step)
     )
     save_model(learnt, args.out)
     print(args.out)

@@ -43,7 +43,8 @@ def mres_tiny_hr() -> LlavaHRConfig:
     """A dual pathway of 2.6 M parameters for generated documents: 256 px, 256 visual tokens.
 
     Its ViT sees a square of 128 px in 8-pixel patches, a ConvNeXt of three stages the square at
-    256 px in positions of 16 px: one per visual token, as those of `mres-tiny`.
+    256 px in positions of 16 px: one per visual token, as those of `mres-tiny`. Its kernels have
+    3 x 3 positions, for training on a CPU.
     """
     mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
     return LlavaHRConfig(
@@ -63,6 +64,7 @@ def mres_tiny_hr() -> LlavaHRConfig:
             high=ConvNeXtConfig(
                 depths=(1, 2, 6),
                 hidden_sizes=(32, 64, 128),
+                kernel_size=3,
                 layer_scale_init_value=0.1,
                 image_mean=mean,
                 image_std=std,

@@ -119,7 +119,11 @@ class DocumentExamples:
 
     def example(self, epoch: int, number: int) -> Example:
         """Pictures, then a few questions with their answers."""
-        documents, views, messages = self.conversation(epoch, number)
+        return self.painted(self.conversation(epoch, number))
+
+    def painted(self, conversation: Conversation) -> Example:
+        """A conversation as an example."""
+        documents, views, messages = conversation
         return assemble(
             [document.image for document in documents],
             views,
