@@ -19,6 +19,8 @@ from mres_jax.data.views import render_view
 from mres_jax.errors import ConfigError, MresError, RunError
 from mres_jax.inference import http
 from mres_jax.inference.patience import ServerGoneError
+from mres_jax.models.checkpoint_io import absolute
+from mres_jax.models.manifest import list_steps
 from mres_jax.models.registry import FAMILIES
 from mres_jax.protocols import Sampling
 from mres_jax.resolution.allocator.store import load_allocator
@@ -31,8 +33,15 @@ from mres_jax.training.allocator import parts as allocator_parts
 from mres_jax.training.allocator.loop import train_allocator
 from mres_jax.training.allocator.prompts import limit_pixels, open_prompt, open_questions
 from mres_jax.training.allocator.rollouts import plan_views, to_request
-from mres_jax.training.allocator.served import REPLIES, load_served, open_served
+from mres_jax.training.allocator.served import (
+    REPLIES,
+    KeptReplies,
+    Link,
+    load_served,
+    open_served,
+)
 from mres_jax.training.metrics import read_rows
+from mres_jax.training.setup import CHECKPOINTS
 
 LARGE = "return float(int(answer.text.split()[0]) >= 6)"  # the first frame is looked at enlarged
 AGREED = {"body": "return 1.0", "drop_agreeing": True}
@@ -298,6 +307,7 @@ def test_a_server_that_never_comes_back_ends_the_run_which_goes_on_from_there(
         with pytest.raises(ServerGoneError, match=r"503: {}, and nobody was answered for 0\.2 s"):
             train_allocator(run, log=quiet)
     assert load_allocator(tmp_path / "run/allocator").facts["step"] == 1
+    assert list_steps(absolute(tmp_path / "run" / CHECKPOINTS)) == [1]
     assert [row["step"] for row in rows_without_clocks(tmp_path / "run")] == [1]
     with serve_script(read) as again:  # at another address
         found = train_allocator(make_served(again.address, every=10, **AGREED), log=quiet)
@@ -307,17 +317,23 @@ def test_a_server_that_never_comes_back_ends_the_run_which_goes_on_from_there(
 
 
 def test_sigterm_while_it_waits_saves_and_stops(make_served, tmp_path):
-    said, end = [], lambda: os.kill(os.getpid(), signal.SIGTERM)
+    said, sent = [], []
+
+    def end():
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGTERM)
+
     with serve_script(gone_after(11, end)) as server:
-        run = make_served(server.address, every=10, **AGREED, server={"patience": 60.0})
+        run = make_served(server.address, every=10, **AGREED, server={"patience": 600.0})
         found = train_allocator(run, log=said.append)
+    assert time.monotonic() - sent[0] < 60
     assert found.step == 1
     assert "stopped by SIGTERM after step 1; saved" in said[-1]
     assert load_allocator(tmp_path / "run/allocator").facts["step"] == 1
     assert len(read_rows(tmp_path / "run" / REPLIES)) == 11
 
 
-def test_a_request_that_fails_while_others_are_answered_is_given_up(make_served, processors):
+def test_a_request_that_fails_while_others_are_answered_is_given_up(make_served, tmp_path):
     def script(received):
         return Reply(status=500, raw=b"{}") if "bad" in received.text else read(received)
 
@@ -328,7 +344,52 @@ def test_a_request_that_fails_while_others_are_answered_is_given_up(make_served,
         good = [dataclasses.replace(request, id=f"{i}") for i in range(60)]
         bad = dataclasses.replace(request, id="bad", question="bad")
         with pytest.raises(RunError, match=r"request 'bad': HTTP 500: {} \(\d tries\)"):
-            open_served(run, spec, tokenizer).answer([bad, *good])
+            open_served(run, spec, tokenizer, Link(tmp_path, 60.0, quiet)).answer([bad, *good])
+
+
+def test_a_request_is_not_given_up_where_a_server_that_goes_down_answers_what_came_before(
+    make_served, tmp_path
+):
+    begun = time.monotonic()
+
+    def script(received):  # three that came first take a while each; for others it is gone by then
+        if "early" in received.text:
+            return dataclasses.replace(read(received), seconds=0.1 * int(received.text[-1]))
+        is_down = time.monotonic() < begun + 1.0
+        return Reply(status=503, raw=b"{}") if is_down else read(received)
+
+    with serve_script(script) as server:
+        run = make_served(server.address, server={"patience": 60.0, "concurrency": 6})
+        spec, tokenizer = load_served(run)
+        _, request = asked_by(run, spec)
+        questions = ["early 3", "early 5", "early 7", "late", "late", "late"]
+        some = [
+            dataclasses.replace(request, id=f"{i}", question=q) for i, q in enumerate(questions)
+        ]
+        begun = time.monotonic()
+        answers = open_served(run, spec, tokenizer, Link(tmp_path, 60.0, quiet)).answer(some)
+    assert len(answers) == 6
+
+
+def test_replies_behind_a_line_that_was_cut_short_are_read_again(tmp_path):
+    bodies = [{"model": "m", "n": i} for i in range(3)]
+    replies = KeptReplies(tmp_path / REPLIES)
+    assert replies.open() == 0
+    replies.add(bodies[0], {"choices": [0], "usage": {}, "id": "x"})
+    with (tmp_path / REPLIES).open("a") as file:
+        file.write('{"sent": "half a li')
+    assert replies.open() == 1
+    replies.add(bodies[1], {"choices": [1]})
+    again = KeptReplies(tmp_path / REPLIES)
+    assert again.open() == 2
+    assert [again.find(body) for body in bodies] == [
+        {"choices": [0], "usage": {}},
+        {"choices": [1]},
+        None,
+    ]
+    again.forget()
+    assert again.find(bodies[0]) is None
+    assert not (tmp_path / REPLIES).exists()
 
 
 def test_empty_answers_and_control_tokens_are_texts_that_earn_nothing(make_served, tmp_path):
