@@ -235,8 +235,8 @@ class RemoteAnswerer:
             f"pictures, {ours - visual} of text. Either it resizes pictures: set its pixel limits "
             'as wide as the processor has them (vLLM: --mm-processor-kwargs \'{"min_pixels": '
             f'{self.spec.stride**2}, "max_pixels": {self.spec.max_pixels}}}\', SGLang: '
-            '--mm-process-config with the same under "image"). Or it serves another model, or '
-            "another chat template, than the processor's."
+            '--mm-process-config with the same under "image", mres serve: --policy native). Or it '
+            "serves another model, or another chat template, than the processor's."
         )
 
     def _to_answer(self, choice: Any, facts: "_Facts", n: int) -> Answer:
