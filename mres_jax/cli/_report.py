@@ -2,11 +2,11 @@
 
 import os
 import platform
-import re
 import sys
 from importlib import metadata
 from typing import TYPE_CHECKING, NamedTuple
 
+from mres_jax.config import is_server
 from mres_jax.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -66,11 +66,6 @@ def find_model(model: str | None) -> Place:
     directory = resolve(model)
     detect(directory)
     return Place(model or "mres-tiny", directory)
-
-
-def is_server(model: str | None) -> bool:
-    """Whether a model is named by the address of a server."""
-    return model is not None and re.match(r"https?://", model) is not None
 
 
 def open_server(address: str, *, logprobs: bool = False) -> "RemoteAnswerer":

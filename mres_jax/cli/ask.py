@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 from mres_jax.cli._report import (
     find_model,
-    is_server,
     open_model,
     open_server,
     progress,
     versions,
 )
 from mres_jax.cli._table import print_table
+from mres_jax.config import is_server
 from mres_jax.data.images import decode_image
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.video import FrameSampling, is_clip

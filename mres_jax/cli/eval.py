@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from mres_jax.cli._report import (
     find_model,
-    is_server,
     open_model,
     open_server,
     progress,
@@ -21,6 +20,7 @@ from mres_jax.config import (
     Generated,
     QuestionFile,
     did_you_mean,
+    is_server,
     load_eval_run,
     to_json,
 )

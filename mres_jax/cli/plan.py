@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mres_jax.cli._report import progress
 from mres_jax.cli._table import print_table
-from mres_jax.config import AllocatorRun, Run, load_run
+from mres_jax.config import AllocatorRun, Run, is_server, load_run
 from mres_jax.errors import ConfigError
 from mres_jax.geometry import Size
 
@@ -59,6 +59,11 @@ def _plan_allocator(loaded: AllocatorRun, topology: "Topology", args: argparse.N
 
     if args.policy:
         raise ConfigError("plan: --policy prices an epoch of supervised training; leave it out.")
+    if is_server(loaded.backbone):
+        raise ConfigError(
+            f"plan: {loaded.backbone} answers behind a server, and only what is computed here can "
+            f"be priced. Plan with its model here: --backbone={loaded.server.processor}"
+        )
     plan = plan_allocator(
         loaded,
         topology,

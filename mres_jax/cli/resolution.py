@@ -5,8 +5,9 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mres_jax.cli._report import find_model, is_server, open_model, open_server, progress
+from mres_jax.cli._report import find_model, open_model, open_server, progress
 from mres_jax.cli._table import print_table
+from mres_jax.config import is_server
 from mres_jax.data.rows import Task, read_task
 from mres_jax.data.video import FrameSampling
 from mres_jax.errors import ConfigError

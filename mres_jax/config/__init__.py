@@ -28,4 +28,10 @@ from mres_jax.config._run import (
     Run as Run,
     Schedule as Schedule,
 )
+from mres_jax.config._server import (
+    Address as Address,
+    ServerConfig as ServerConfig,
+    is_server as is_server,
+    parse_address as parse_address,
+)
 from mres_jax.config._values import did_you_mean as did_you_mean

@@ -9,6 +9,7 @@ from mres_jax.config._evaluate import check_metrics
 from mres_jax.config._mesh import MeshConfig
 from mres_jax.config._parts import LoRA, check_train
 from mres_jax.config._run import CheckpointConfig, OptimizerConfig, Schedule
+from mres_jax.config._server import ServerConfig, is_server, parse_address
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,7 @@ class Questions:
     held_out: int = 0  # rows kept from training, for the validation point: the last of the file
     max_frames: int = 32  # of a clip
     fps: float = 2.0  # frames looked at per second of video
+    max_pixels: int | None = None  # of a picture or frame at scale 1; None: as the backbone has it
     on_bad: Literal["skip", "raise"] = "skip"  # pixels that cannot be read: another row is asked
 
     def __post_init__(self):
@@ -33,6 +35,8 @@ class Questions:
             "Questions",
             f"max_frames={self.max_frames} must be at least 2 and fps={self.fps} above 0.",
         )
+        ok = self.max_pixels is None or self.max_pixels >= 1
+        require(ok, "Questions", f"max_pixels={self.max_pixels} must be at least 1.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,7 +87,9 @@ class AllocatorRun:
 
     Attributes:
       name: of the run, for logs.
-      backbone: the model that answers: a directory or hub id; None is the shipped mres-tiny.
+      backbone: the model that answers: a directory or hub id, or the address of a server,
+        `http://host:port/v1#name`; None is the shipped mres-tiny.
+      server: how a served backbone is asked; of no use to others.
       eyes: the frozen model that the allocator sees through.
       network: an `AllocatorConfig`.
       data: `Questions`.
@@ -98,7 +104,10 @@ class AllocatorRun:
       reward: `type`: by the type of each row; a kind of `mres_jax.rewards.reward` for all of them;
         or `path.py:function`, called with an answer and its row.
       wire: what a clip is to the backbone: `stills`, each frame a picture of its own size; `pairs`,
-        one clip whose pairs of frames have sizes of their own.
+        one clip whose pairs of frames have sizes of their own, or behind a server a clip for each
+        pair.
+      times: under `stills` the time of each frame of a clip is written before it. A clip that stays
+        one has its times as its model reads them; pairs behind a server always have them.
       cost: `linear` the mean scale; `token` true visual tokens.
       prompts: questions of a step.
       allocations: of each question, M.
@@ -140,9 +149,11 @@ class AllocatorRun:
     concentration: Any = None
     rules: Any = None
     backbone: str | None = None
+    server: ServerConfig = ServerConfig()  # noqa: RUF009, frozen
     eyes: str = "mres-tiny"
     reward: str = "type"
     wire: Literal["stills", "pairs"] = "stills"
+    times: bool = False
     cost: Literal["linear", "token"] = "linear"
     prompts: int = 8
     allocations: int = 16
@@ -201,7 +212,29 @@ class AllocatorRun:
         )
         ok = self.retention is None or self.retention > 0
         require(ok, "AllocatorRun", f"retention={self.retention} must be above 0.")
+        ok = not self.times or self.wire == "stills"
+        require(ok, "AllocatorRun", "times=true is of wire=stills; other clips have theirs.")
+        if is_server(self.backbone):
+            _check_served(self)
         check_metrics(self.metrics)
+
+
+def _check_served(run: AllocatorRun) -> None:
+    """Refuses what a backbone behind a server cannot do."""
+    parse_address(str(run.backbone))
+    require(
+        run.backbone_training is None,
+        "AllocatorRun",
+        f"backbone_training, but {run.backbone} is a server: it keeps its weights, and tells no "
+        "log-probabilities that a learner here could find again. Leave backbone_training out, or "
+        "name a backbone on this machine.",
+    )
+    require(
+        run.server.processor is not None,
+        "AllocatorRun",
+        f"backbone={run.backbone} needs server.processor: the directory or hub id of the served "
+        "model, whose config.json and tokenizer.json tell what its pictures cost.",
+    )
 
 
 def _check_ranks(run: AllocatorRun) -> None:

@@ -1,6 +1,7 @@
 """JSON over HTTP with the standard library: timeouts, tries again, one line for each failure."""
 
 import http.client
+import itertools
 import json
 import time
 import urllib.error
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mres_jax.errors import MresError, RunError
+from mres_jax.inference.patience import Patience
 
 RETRIED = (408, 409, 425, 429, 500, 502, 503, 504)  # states that pass
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds
@@ -32,9 +34,24 @@ class Server:
     """
 
     def __init__(
-        self, url: str, *, api_key: str | None = None, timeout: float = 120.0, retries: int = 3
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = 120.0,
+        retries: int = 3,
+        patience: Patience | None = None,
     ):
-        self.url, self.timeout, self.retries = url, timeout, retries
+        """Sends nothing yet.
+
+        Args:
+          url: its base.
+          api_key: sent as a bearer token.
+          timeout: seconds for one try.
+          retries: further tries of a request; with patience those while others are answered.
+          patience: with a server that answers nobody; None has none.
+        """
+        self.url, self.timeout, self.retries, self.patience = url, timeout, retries, patience
         self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
@@ -45,18 +62,36 @@ class Server:
         Raises:
           MresError: the server refuses the request itself, or its key.
           RunError: it cannot be reached, times out, fails or answers no JSON, after all tries.
+          ServerGoneError: it answered nobody for too long, or waiting for it was ended.
         """
-        data = json.dumps(body).encode()
-        for attempt in range(self.retries + 1):
+        data, patience = json.dumps(body).encode(), self.patience
+        failures, since = 0, time.monotonic()
+        for attempt in itertools.count():
+            sent = time.monotonic()
             try:
-                return self._post(path, data, what)
-            except _Passing as failure:
-                if attempt == self.retries:
-                    raise RunError(
-                        f"server {self.url}: {what}: {failure} ({attempt + 1} tries). Is it up, "
-                        "and is its address right?"
-                    ) from None
-                time.sleep(min(max(FIRST_PAUSE * 2**attempt, failure.pause), LONGEST_PAUSE))
+                reply = self._post(path, data, what)
+            except _Passing as error:
+                failure = error
+            else:
+                if patience:
+                    patience.answered(sent)
+                return reply
+            where = f"server {self.url}: {what}"
+            # A server that goes down may still answer what came before: it is not this request.
+            is_own = patience is None or patience.last_sent > since
+            failures += is_own
+            if failures > self.retries:
+                raise RunError(
+                    f"{where}: {failure} ({attempt + 1} tries). Is it up, and is its address right?"
+                )
+            pause = min(max(FIRST_PAUSE * 2 ** min(attempt, 9), failure.pause), LONGEST_PAUSE)
+            if patience is None:
+                time.sleep(pause)
+                continue
+            if not is_own:
+                patience.failed(where, str(failure), say=attempt >= self.retries)
+            since = time.monotonic()
+            patience.sleep(pause)
         raise AssertionError("unreachable")
 
     def _post(self, path: str, data: bytes, what: str) -> dict[str, Any]:

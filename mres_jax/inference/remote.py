@@ -4,64 +4,45 @@ Reference:
   OpenAI's API reference, "Create chat completion"; the fields used here are also those of vLLM.
 """
 
-import base64
 import concurrent.futures
-import itertools
 import math
-import re
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
-
-from mres_jax.data.conversations import prompt_messages
+from mres_jax.config import parse_address
 from mres_jax.data.spec import ChatTemplate, ProcessorSpec
-from mres_jax.data.views import render_view
-from mres_jax.data.wire import picture_part
-from mres_jax.errors import ConfigError, MresError, PromptError, RunError
-from mres_jax.geometry import Size, View
+from mres_jax.data.tokenizer import Tokenizer
+from mres_jax.errors import ConfigError, MresError, RunError
+from mres_jax.geometry import Extent, View
+from mres_jax.inference.chat import chat_messages, prompt_tokens
 from mres_jax.inference.http import Server
-from mres_jax.inference.show import png
-from mres_jax.protocols import Answer, Clip, Cost, Request, Sampling, extent_of
+from mres_jax.inference.patience import Patience
+from mres_jax.protocols import Answer, Cost, Request, Sampling, extent_of
 from mres_jax.resolution.cost import retention_ratio, visual_tokens
 from mres_jax.resolution.policies import check_policy, parse_policy
 from mres_jax.resolution.policy import Policy, stills
 from mres_jax.resolution.zoom.passes import answer_in_passes
 
 TOP_LOGPROBS = 20  # the most that OpenAI's own server tells
-_ADDRESS = re.compile(r"(https?://[^#?\s]+)#([^\s]+)")
 
 
 class NoLogprobsError(RunError):
     """A server that was asked for log-probabilities and sent none."""
 
 
-class Address(NamedTuple):
-    """`http://host:port/v1#name`, taken apart."""
+@runtime_checkable
+class Replies(Protocol):
+    """Replies that were had before."""
 
-    url: str
-    model: str
+    def find(self, body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Returns the reply to a request, None where it is to be sent."""
+        ...
 
-
-def parse_address(text: str) -> Address:
-    """Returns the parts of a server's address.
-
-    Raises:
-      ConfigError: it is none, or names no model.
-
-    Example:
-      >>> parse_address("http://localhost:8000/v1#qwen")
-      Address(url='http://localhost:8000/v1', model='qwen')
-    """
-    found = _ADDRESS.fullmatch(text.strip())
-    if found is None:
-        raise ConfigError(
-            f"model {text}: a server is written http://host:port/v1#name, with the name of its "
-            "model behind #."
-        )
-    return Address(found[1].rstrip("/"), found[2])
+    def add(self, body: Mapping[str, Any], reply: Mapping[str, Any]) -> None:
+        """Keeps a reply that has been read."""
+        ...
 
 
 def remote_spec(
@@ -100,8 +81,9 @@ class RemoteAnswerer:
     """Asks a served model; an `mres_jax.protocols.Answerer`.
 
     Every view is cut and resized here and sent as it is, so the policy decides the pixels; whether
-    the server resizes them once more is for its operator to know. Visual tokens are counted by
-    `spec`. Generated ids are not told, so `Answer.token_ids` is empty.
+    the server resizes them once more is for its operator to know, unless a tokenizer is given: then
+    what it counts is compared. Visual tokens are counted by `spec`. Generated ids are not told, so
+    `Answer.token_ids` is empty.
     """
 
     def __init__(
@@ -115,6 +97,10 @@ class RemoteAnswerer:
         concurrency: int = 8,
         timeout: float = 120.0,
         retries: int = 3,
+        tokenizer: Tokenizer | None = None,
+        fields: Mapping[str, Any] | None = None,
+        patience: Patience | None = None,
+        replies: Replies | None = None,
     ):
         """Makes an answerer; nothing is sent before the first request.
 
@@ -127,6 +113,10 @@ class RemoteAnswerer:
           concurrency: requests under way at once.
           timeout: seconds for one try.
           retries: further tries after a refusal, a broken connection or a timeout.
+          tokenizer: of the served model; every reply must then count as many prompt tokens as we.
+          fields: of requests, beside those of OpenAI's protocol.
+          patience: with a server that answers nobody.
+          replies: that need not be asked for again.
 
         Raises:
           ConfigError: a wrong address or number.
@@ -137,9 +127,12 @@ class RemoteAnswerer:
                 f"at least 0, timeout={timeout} above 0."
             )
         url, self.model = parse_address(address)
-        self.server = Server(url, api_key=api_key, timeout=timeout, retries=retries)
+        self.server = Server(
+            url, api_key=api_key, timeout=timeout, retries=retries, patience=patience
+        )
         self.policy, self.spec = policy, spec or remote_spec()
         self.logprobs, self.concurrency = logprobs, concurrency
+        self.tokenizer, self.fields, self.replies = tokenizer, dict(fields or {}), replies
 
     def answer(
         self,
@@ -154,7 +147,8 @@ class RemoteAnswerer:
         Raises:
           MresError: a policy that does not exist or cannot be; names the request.
           NoLogprobsError: the server tells no log-probabilities, though they were asked for.
-          RunError: the server cannot be reached, refuses or answers nonsense, after all tries.
+          RunError: the server cannot be reached, refuses or answers nonsense, after all tries; it
+            counts other tokens than the tokenizer.
         """
         if n < 1:
             raise ValueError(f"answer: n={n} must be at least 1.")
@@ -191,20 +185,23 @@ class RemoteAnswerer:
         self, request: Request, policy: Policy, n: int, sampling: Sampling, seed: int
     ) -> list[Answer]:
         start = time.perf_counter()
-        sizes = stills(policy, [extent_of(item) for item in request.images])
+        extents: list[Extent] = [extent_of(item) for item in request.images]
         try:
-            views = list(request.views) or policy(sizes, request.question, self.spec)
+            views = list(request.views)
+            views = views or policy(stills(policy, extents), request.question, self.spec)
         except MresError as error:
             raise type(error)(f"request {request.id!r}: {error}") from None
         body = {
             "model": self.model,
-            "messages": chat_messages(request, views),
+            "messages": chat_messages(request, views, self.spec),
             "n": n,
             **_sampling_fields(sampling, seed + zlib.crc32(request.id.encode())),
             **({"logprobs": True, "top_logprobs": TOP_LOGPROBS} if self.logprobs else {}),
+            **self.fields,
         }
         sent = time.perf_counter()
-        reply = self.server.post("/chat/completions", body, what=f"request {request.id!r}")
+        known = None if self.replies is None else self.replies.find(body)
+        reply = known or self.server.post("/chat/completions", body, what=f"request {request.id!r}")
         ms = {"host": 1e3 * (sent - start), "server": 1e3 * (time.perf_counter() - sent)}
         choices = reply.get("choices")
         if not isinstance(choices, list) or len(choices) != n:
@@ -212,8 +209,35 @@ class RemoteAnswerer:
             raise RunError(
                 f"server {self.server.url}: request {request.id!r}: {given} choices for n={n}."
             )
-        facts = _Facts(request, tuple(views), sizes, ms, _usage(reply))
-        return [self._to_answer(choice, facts, n) for choice in choices]
+        facts = _Facts(request, tuple(views), extents, ms, _usage(reply))
+        if self.tokenizer is not None:
+            self._compare(facts, self.tokenizer)
+        answers = [self._to_answer(choice, facts, n) for choice in choices]
+        if self.replies is not None and not known:
+            self.replies.add(body, reply)
+        return answers
+
+    def _compare(self, facts: "_Facts", tokenizer: Tokenizer) -> None:
+        """Refuses a server that saw something else than was sent."""
+        request, theirs = facts.request, facts.usage[0]
+        ours = prompt_tokens(request, facts.views, self.spec, tokenizer)
+        if theirs == ours:
+            return
+        where, seen = f"server {self.server.url}: request {request.id!r}", len(facts.views)
+        visual = visual_tokens(facts.views, self.spec)
+        if not theirs:
+            raise RunError(
+                f"{where}: its reply has no usage.prompt_tokens, so nobody knows whether it "
+                "resizes pictures. Use a server that counts (vLLM, SGLang)."
+            )
+        raise RunError(
+            f"{where}: it counts {theirs} prompt tokens, we {ours}: {visual} visual ones of {seen} "
+            f"pictures, {ours - visual} of text. Either it resizes pictures: set its pixel limits "
+            'as wide as the processor has them (vLLM: --mm-processor-kwargs \'{"min_pixels": '
+            f'{self.spec.stride**2}, "max_pixels": {self.spec.max_pixels}}}\', SGLang: '
+            '--mm-process-config with the same under "image", mres serve: --policy native). Or it '
+            "serves another model, or another chat template, than the processor's."
+        )
 
     def _to_answer(self, choice: Any, facts: "_Facts", n: int) -> Answer:
         where = f"server {self.server.url}: request {facts.request.id!r}"
@@ -248,7 +272,7 @@ class RemoteAnswerer:
                 visual_tokens=seen,
                 text_tokens=max(prompt - seen, 0),
                 new_tokens=len(tokens) or completion // n,
-                retention_ratio=retention_ratio(facts.views, facts.sizes, self.spec),
+                retention_ratio=retention_ratio(facts.views, facts.extents, self.spec),
                 flops=0.0,
                 ms=facts.ms,
             ),
@@ -260,61 +284,9 @@ class _Facts(NamedTuple):
 
     request: Request
     views: tuple[View, ...]
-    sizes: list[Size]
+    extents: list[Extent]
     ms: Mapping[str, float]
     usage: tuple[int, int]  # tokens of the prompt and of all completions
-
-
-def _picture(request: Request, view: View) -> np.ndarray:
-    item = request.images[view.item]
-    if isinstance(item, Clip):
-        raise PromptError(f"request {request.id!r}: item {view.item} is a clip; send pictures.")
-    return item
-
-
-def chat_messages(request: Request, views: Sequence[View]) -> list[dict[str, Any]]:
-    """Returns a request in OpenAI's form: views as PNG where their pictures stand, texts as such.
-
-    Raises:
-      PromptError: a clip; a picture with views that stands in no turn.
-    """
-    turns: Any = request.turns or [
-        (turn.role, turn.parts)
-        for turn in prompt_messages(
-            request.question, num_images=len(request.images), history=request.history
-        )
-    ]
-    placed = {part for _, parts in turns for part in parts if isinstance(part, int)}
-    if lost := sorted({view.item for view in views} - placed):
-        raise PromptError(
-            f"request {request.id!r}: picture {lost[0]} stands in no turn. Write its number among "
-            "the parts of one."
-        )
-    return [{"role": role, "content": _content(request, parts, views)} for role, parts in turns]
-
-
-def _content(
-    request: Request, parts: Sequence[str | int], views: Sequence[View]
-) -> str | list[dict[str, Any]]:
-    """Texts and pictures of a turn; texts side by side are one, since servers join them as lines.
-
-    A turn without pictures is a plain text, which all servers take.
-    """
-    content: list[dict[str, Any]] = []
-    for is_text, some in itertools.groupby(parts, lambda part: isinstance(part, str)):
-        if is_text:
-            content.append({"type": "text", "text": "".join(map(str, some))})
-            continue
-        for item in some:
-            shown = [data_url(_picture(request, v), v) for v in views if v.item == item]
-            content += [picture_part(url) for url in shown]
-    is_plain = len(content) == 1 and content[0]["type"] == "text"
-    return content[0]["text"] if is_plain else content
-
-
-def data_url(image: np.ndarray, view: View) -> str:
-    """Returns the pixels of a view as the data URL of a PNG: lossless."""
-    return "data:image/png;base64," + base64.b64encode(png(render_view(image, view))).decode()
 
 
 def entropy_bound(token: Mapping[str, Any]) -> float | None:

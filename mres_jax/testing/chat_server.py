@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from mres_jax.geometry import Size
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Received:
@@ -23,13 +25,15 @@ class Received:
 
     Attributes:
       body: all of it, JSON.
-      images: its pictures in order, `uint8 [h w 3]`.
+      images: its pictures and the frames of its clips in order, `uint8 [h w 3]`.
+      parts: of all turns in order: a text, or the sizes of the picture or of a clip's frames, px.
       text: of its last turn.
       headers: by name in lower case.
     """
 
     body: dict[str, Any]
     images: Sequence[np.ndarray]
+    parts: Sequence[str | tuple[Size, ...]]
     text: str
     headers: dict[str, str]
 
@@ -40,39 +44,45 @@ class Reply:
 
     Attributes:
       text: of the answer.
+      texts: of the answers where they differ, as many as were asked for.
       probabilities: of the likeliest tokens at its only step, summing to at most 1; None sends no
         log-probabilities.
       status: of HTTP.
       raw: sent in place of any answer.
       seconds: it waits before.
       headers: sent with it.
+      prompt_tokens: counted; None sends no usage.
     """
 
     text: str = ""
+    texts: Sequence[str] = ()
     probabilities: Sequence[float] | None = (1.0,)
     status: int = 200
     raw: bytes | None = None
     seconds: float = 0.0
     headers: tuple[tuple[str, str], ...] = ()
+    prompt_tokens: int | None = 1_000
 
 
 class ChatServer:
     """A running server.
 
     Attributes:
+      port: where it listens; 0 asks for a free one.
       address: what `RemoteAnswerer` takes.
       received: all requests so far.
       most_at_once: requests that were under way together.
     """
 
-    def __init__(self, script: Callable[[Received], Reply | str]):
+    def __init__(self, script: Callable[[Received], Reply | str], *, port: int = 0):
         self.script, self.received, self.most_at_once = script, [], 0
         self._here, self._lock = 0, threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(("127.0.0.1", port), _handler(self))
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.01}
         )
-        self.address = f"http://127.0.0.1:{self._server.server_address[1]}/v1#scripted"
+        self.port = self._server.server_address[1]
+        self.address = f"http://127.0.0.1:{self.port}/v1#scripted"
 
     def handle(self, path: str, headers: dict[str, str], data: bytes) -> tuple[Reply, bytes]:
         """The reply to a request, and its bytes."""
@@ -105,15 +115,18 @@ class ChatServer:
 
 
 @contextlib.contextmanager
-def serve_script(script: Callable[[Received], Reply | str]) -> Iterator[ChatServer]:
+def serve_script(
+    script: Callable[[Received], Reply | str], *, port: int = 0
+) -> Iterator[ChatServer]:
     """A server for a while; `script` says what it answers to each request."""
-    with ChatServer(script) as server:
+    with ChatServer(script, port=port) as server:
         yield server
 
 
 def take_apart(body: dict[str, Any], headers: dict[str, str]) -> Received:
     """A chat request with its pictures decoded."""
-    images, text = [], ""
+    found: list[str | list[np.ndarray]] = []
+    text = ""
     for message in body["messages"]:
         content = message["content"]
         parts: list[Any] = (
@@ -122,29 +135,43 @@ def take_apart(body: dict[str, Any], headers: dict[str, str]) -> Received:
         for part in parts:
             if part["type"] == "text":
                 text = part["text"]
+                found.append(text)
             else:
-                data = base64.b64decode(part["image_url"]["url"].partition("base64,")[2])
-                images.append(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
-    return Received(body=body, images=images, text=text, headers=headers)
+                files = part[part["type"]]["url"].partition("base64,")[2].split(",")
+                found.append([_pixels(base64.b64decode(file)) for file in files])
+    return Received(
+        body=body,
+        images=[image for part in found if not isinstance(part, str) for image in part],
+        parts=[
+            part if isinstance(part, str) else tuple(Size(*x.shape[:2]) for x in part)
+            for part in found
+        ],
+        text=text,
+        headers=headers,
+    )
+
+
+def _pixels(file: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
 
 
 def _completion(reply: Reply, body: dict[str, Any]) -> dict[str, Any]:
-    choice: dict[str, Any] = {
-        "index": 0,
-        "message": {"role": "assistant", "content": reply.text},
-        "finish_reason": "stop",
-        "logprobs": None,
-    }
+    texts = reply.texts or [reply.text] * body.get("n", 1)
+    choice: dict[str, Any] = {"finish_reason": "stop", "logprobs": None}
     if reply.probabilities is not None and body.get("logprobs"):
         top = [
             {"token": f"t{i}", "logprob": math.log(p)} for i, p in enumerate(reply.probabilities)
         ]
         choice["logprobs"] = {"content": [{**top[0], "top_logprobs": top}]}
+    usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": len(texts)}
     return {
         "object": "chat.completion",
         "model": body["model"],
-        "choices": [{**choice, "index": i} for i in range(body.get("n", 1))],
-        "usage": {"prompt_tokens": 1_000, "completion_tokens": body.get("n", 1)},
+        "choices": [
+            {**choice, "index": i, "message": {"role": "assistant", "content": text}}
+            for i, text in enumerate(texts)
+        ],
+        **({} if reply.prompt_tokens is None else {"usage": usage}),
     }
 
 

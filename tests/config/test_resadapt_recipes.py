@@ -1,15 +1,17 @@
 """The recipes of ResAdapt load, whole and in their short form, and read back equal."""
 
 import pathlib
+import re
 
 import pytest
 
-from mres_jax.config import AllocatorRun, from_json, load_run, to_json
+from mres_jax.config import AllocatorRun, from_json, is_server, load_run, to_json
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs" / "resadapt"
+MEMORY_SHARES = ("--gpu-memory-utilization", "XLA_PYTHON_CLIENT_MEM_FRACTION")
 
 
-@pytest.mark.parametrize("name", ["tiny", "paper", "joint"])
+@pytest.mark.parametrize("name", ["tiny", "paper", "joint", "overnight_1gpu"])
 def test_recipes_of_resadapt_load_whole_and_short(name):
     whole, short = (load_run(FOLDER / f"{name}.py", smoke=smoke) for smoke in (False, True))
     assert isinstance(whole, AllocatorRun)
@@ -25,3 +27,14 @@ def test_the_paper_recipe_has_the_numbers_of_the_paper():
     assert (run.prompts, run.allocations, run.rollouts, run.data.max_frames) == (128, 16, 1, 128)
     assert (run.optimizer.learning_rate, run.optimizer.weight_decay) == (2e-5, 0.01)
     assert (run.network.min_scale, run.network.max_scale) == (0.2, 1.8)
+
+
+def test_a_night_on_one_gpu_has_the_tokens_it_says_and_both_shares_of_memory():
+    run = load_run(FOLDER / "overnight_1gpu.py")
+    assert isinstance(run, AllocatorRun)
+    assert (run.prompts, run.allocations, run.data.max_frames) == (32, 8, 16)
+    assert run.data.max_frames * (run.data.max_pixels or 0) == 2_048 * 28**2
+    assert is_server(run.backbone)
+    text = (FOLDER / "overnight_1gpu.py").read_text()
+    shares = [re.search(rf"{name}[= ](0\.\d+)", text) for name in MEMORY_SHARES]
+    assert sum(float(share[1]) for share in shares if share) == pytest.approx(0.9)

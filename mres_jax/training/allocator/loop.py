@@ -16,6 +16,7 @@ from mres_jax.data.rows import QuestionRow
 from mres_jax.errors import BadRowError, RunError
 from mres_jax.files import check_directory, write_together
 from mres_jax.inference.allocators import mean_scales
+from mres_jax.inference.patience import ServerGoneError
 from mres_jax.models.checkpoint_io import absolute
 from mres_jax.models.manifest import list_steps
 from mres_jax.resolution.allocator.network import AllocatorNetwork
@@ -57,11 +58,13 @@ from mres_jax.training.allocator.records import (
 from mres_jax.training.allocator.resuming import (
     RUN_FILE,
     answered,
+    backbone_of,
     check_same_run,
     is_unpublished,
 )
 from mres_jax.training.allocator.rewarding import check_payable, open_reward
 from mres_jax.training.allocator.rollouts import Group, collect
+from mres_jax.training.allocator.served import Link
 from mres_jax.training.allocator.validation import validate
 from mres_jax.training.checkpoints import restore_checkpoint, save_checkpoint
 from mres_jax.training.interrupts import Stop
@@ -99,7 +102,8 @@ def train_allocator(
     Raises:
       ConfigError: the directory holds another run; parts that do not fit.
       RunError: a reward that is no number, too many updates skipped in a row, a row that cannot be
-        read with `data.on_bad="raise"`, or the disk is full.
+        read with `data.on_bad="raise"`, or the disk is full. A server that is gone for longer than
+        `server.patience` (`ServerGoneError`): what was learned until then is saved.
     """
     mesh = meshes.make_mesh(run.mesh)
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
@@ -111,11 +115,12 @@ def _train(
 ) -> TrainedAllocator:
     directory = check_directory(run.checkpoint.dir)
     check_same_run(directory, run)
-    parts = open_parts(run, mesh) if parts is None else lend_parts(run, parts, mesh)
+    link = Link(directory, run.server.patience, log)
+    parts = open_parts(run, mesh, link) if parts is None else lend_parts(run, parts, mesh)
     check_parts(run, parts)
     if mesh is not None:
         log(f"{run.name}: {mesh.size} devices, {run.mesh}")
-    steps = _Steps(run, parts, mesh, directory, log)
+    steps = _Steps(run, parts, mesh, directory, log, link)
     first = steps.restore()
     write_together(directory, {RUN_FILE: to_json(run).encode()})
     last = steps.run(first)
@@ -132,8 +137,10 @@ class _Steps:
         mesh: Mesh | None,
         directory: pathlib.Path,
         log: Callable[[str], None],
+        link: Link,
     ):
         self.settings, self.parts, self.directory, self.log = run, parts, directory, log
+        self.link, self.done, self.saved = link, 0, 0
         self.reward, self.sampling = open_reward(run.reward, run.rules), sampling_of(run)
         self.rows = open_questions(run.data)
         check_payable([*self.rows.train, *self.rows.held_out], run.reward, run.rules)
@@ -163,22 +170,39 @@ class _Steps:
             f"{len(self.rows.held_out)} held out, {run.prompts} x {run.allocations} x "
             f"{run.rollouts} rollouts a step, in {self.directory}"
         )
+        self.done = first
         self._saved_at(first)
         with Stop() as stop, open_writers(run, first=first, log=self.log) as writers:
-            if first and self._is_unpublished(first):
-                self._publish(first, writers)
-            for step in range(first + 1, last + 1):
-                row = self.step(step)
-                writers.row("train", row)
-                self._tell(row, step)
-                is_end = step == last or stop.asked is not None
-                if is_end or step % run.checkpoint.every_steps == 0:
-                    self._save(step)
-                    self._publish(step, writers, ask=stop.asked is None)  # which takes its time
-                if stop.asked:
-                    self.log(f"{run.name}: stopped by {stop.asked} after step {step}; saved")
-                    return step
-        return last
+            self.link.begin(lambda: stop.asked is not None)
+            try:
+                self._take(range(first + 1, last + 1), stop, writers)
+            except ServerGoneError:
+                if self.done > self.saved:
+                    self._save(self.done)
+                if self.done > first:
+                    self._publish(self.done, writers, ask=False)
+                if not stop.asked:
+                    raise
+            if stop.asked:
+                self.log(f"{run.name}: stopped by {stop.asked} after step {self.done}; saved")
+        return self.done
+
+    def _take(self, steps: range, stop: Stop, writers: Writers) -> None:
+        """Takes steps until one is told to stop; counts them in `done`."""
+        if self.done and self._is_unpublished(self.done):
+            self._publish(self.done, writers)
+        for step in steps:
+            row = self.step(step)
+            writers.row("train", row)
+            self.done = step
+            self._tell(row, step)
+            is_end = step == steps[-1] or stop.asked is not None
+            if is_end or step % self.settings.checkpoint.every_steps == 0:
+                self._save(step)
+                self.link.replies.forget()  # not where a step is cut: it takes them again
+                self._publish(step, writers, ask=stop.asked is None)  # which takes its time
+            if stop.asked:
+                return
 
     def step(self, step: int) -> dict[str, Any]:
         """One step: questions, allocations, answers, rewards, updates. Returns its metrics."""
@@ -255,6 +279,7 @@ class _Steps:
         return found
 
     def _saved_at(self, step: int) -> None:
+        self.saved = step
         for guard in self.guards.values():
             guard.saved = step
 
@@ -277,7 +302,7 @@ class _Steps:
     def _publish(self, step: int, writers: Writers, *, ask: bool = True) -> None:
         """Leaves the allocator, with what came of the held-out questions where they are asked."""
         run = self.settings
-        kept: dict[str, Any] = {"run": run.name, "backbone": run.backbone or "mres-tiny"}
+        kept: dict[str, Any] = {"run": run.name, "backbone": backbone_of(run)}
         kept |= {"wire": run.wire, "step": step}
         if self.rows.held_out and ask:
             point = answered(self.directory, step)
@@ -317,7 +342,8 @@ class _Steps:
         """None where its pixels cannot be read."""
         data = self.settings.data
         try:
-            return open_prompt(row, data, self.parts.spec, wire=self.settings.wire)
+            wire, times = self.settings.wire, self.settings.times
+            return open_prompt(row, data, self.parts.spec, wire=wire, times=times)
         except BadRowError as error:
             if data.on_bad == "raise":
                 raise RunError(f"data: {data.path}: {error}") from None
@@ -334,7 +360,8 @@ class _Steps:
             self.log(
                 f"step {step:5d}  reward {row['reward']:.3f}  retention {row['retention']:.3f}  "
                 f"scale {row['scale']:.2f} ± {row['scale_spread']:.2f}  dropped "
-                f"{row['groups_dropped']}/{row['groups']}  {row['seconds']:.1f} s"
+                f"{row['groups_dropped']}/{row['groups']}  {row['seconds']:.1f} s  "
+                f"{row['rollouts_per_s']:.1f} rollouts/s"
             )
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from flax import nnx
 
-from mres_jax.config import AllocatorRun
+from mres_jax.config import AllocatorRun, is_server
 from mres_jax.data.rows import QuestionRow
 from mres_jax.resolution.allocator.network import AllocatorNetwork
 from mres_jax.resolution.allocator.store import num_parameters
@@ -24,6 +24,7 @@ class Outlook(NamedTuple):
       parameters: of the allocator.
       max_frames: of all clips together at most; a video may turn out shorter.
       feature_bytes: of these on disk, float32.
+      server: that answers; "" where the backbone is here.
     """
 
     questions: int
@@ -33,6 +34,7 @@ class Outlook(NamedTuple):
     parameters: int
     max_frames: int
     feature_bytes: int
+    server: str
 
 
 def look_ahead(run: AllocatorRun) -> Outlook:
@@ -52,16 +54,18 @@ def look_ahead(run: AllocatorRun) -> Outlook:
         parameters=num_parameters(network),
         max_frames=frames,
         feature_bytes=cache_bytes(frames, run.network.frame_size),
+        server=str(run.backbone) if is_server(run.backbone) else "",
     )
 
 
 def describe(name: str, outlook: Outlook) -> str:
     """Returns the counts as one line."""
+    behind = f"; answered by {outlook.server}" if outlook.server else ""
     return (
         f"{name}: {outlook.questions:,} questions, {outlook.held_out:,} held out; "
         f"{outlook.steps:,} steps of {outlook.rollouts_per_step:,} rollouts; allocator of "
         f"{outlook.parameters:,} parameters; features of at most {outlook.max_frames:,} frames, "
-        f"{outlook.feature_bytes / 1e6:,.1f} MB on disk"
+        f"{outlook.feature_bytes / 1e6:,.1f} MB on disk{behind}"
     )
 
 

@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from mres_jax.config import AllocatorRun, Schedule
+from mres_jax.config import AllocatorRun, Schedule, is_server
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import FILE as TOKENIZER_FILE, Tokenizer
 from mres_jax.errors import ConfigError
@@ -17,12 +17,13 @@ from mres_jax.inference.allocators import open_eyes
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.eyes import Eyes
 from mres_jax.models.registry import ADAPTERS, family_of, load_model, resolve
-from mres_jax.models.vlm import PackedVLM
 from mres_jax.protocols import FeatureExtractor, Sampling
 from mres_jax.resolution.allocator.network import AllocatorNetwork
 from mres_jax.training import meshes
 from mres_jax.training.allocator.backbone import BackboneLearner
 from mres_jax.training.allocator.learner import AllocatorLearner
+from mres_jax.training.allocator.prompts import limit_pixels
+from mres_jax.training.allocator.served import Link, load_served, open_served
 from mres_jax.training.learner import Step, TrainState, init_state
 from mres_jax.training.optimizer import make_optimizer
 from mres_jax.training.parts import adapt, trained_rates
@@ -34,26 +35,33 @@ class Parts(NamedTuple):
     """Models of a run.
 
     Attributes:
-      model: the backbone.
+      model: the backbone, a `PackedVLM`; None behind a server.
       spec: of it.
       tokenizer: of it.
       eyes: what the allocator sees through.
       answerer: who answers in place of the model; it has its `spec`, and cannot learn.
     """
 
-    model: PackedVLM
+    model: Any
     spec: ProcessorSpec
     tokenizer: Tokenizer
     eyes: FeatureExtractor
     answerer: Any = None
 
 
-def open_parts(run: AllocatorRun, mesh: Mesh | None = None) -> Parts:
+def open_parts(run: AllocatorRun, mesh: Mesh | None = None, link: Link | None = None) -> Parts:
     """Loads backbone and eyes; over a mesh the backbone lies there by the rules of training.
+
+    Of a backbone behind a server the processor alone is loaded, and nothing is sent yet.
 
     Raises:
       CheckpointError: no such model, or a damaged one.
     """
+    if is_server(run.backbone):
+        found = load_served(run)
+        spec = limit_pixels(found.spec, run.data.max_pixels)
+        answerer = open_served(run, spec, found.tokenizer, link)
+        return Parts(None, spec, found.tokenizer, open_eyes(run.eyes), answerer)
     trained = run.backbone_training is not None
     param_dtype = jnp.float32 if trained else None
     loaded = load_model(
@@ -62,11 +70,13 @@ def open_parts(run: AllocatorRun, mesh: Mesh | None = None) -> Parts:
         param_dtype=param_dtype,
         sharding=None if mesh is None else meshes.rule(mesh),
     )
-    return Parts(loaded.model, loaded.spec, loaded.tokenizer, open_eyes(run.eyes))
+    spec = limit_pixels(loaded.spec, run.data.max_pixels)
+    return Parts(loaded.model, spec, loaded.tokenizer, open_eyes(run.eyes))
 
 
 def lend_parts(run: AllocatorRun, parts: Parts, mesh: Mesh | None = None) -> Parts:
     """Returns parts whose model a run may train or move: with arrays of its own if it will."""
+    parts = parts._replace(spec=limit_pixels(parts.spec, run.data.max_pixels))
     is_touched = run.backbone_training is not None or mesh is not None
     if parts.answerer is not None or not is_touched:
         return parts

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -13,7 +13,8 @@ from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.video import FrameSampling
 from mres_jax.errors import ConfigError, RunError
 from mres_jax.geometry import Extent
-from mres_jax.protocols import Item, extent_of, frames_of
+from mres_jax.inference.chat import time_text
+from mres_jax.protocols import Clip, Item, extent_of, frames_of
 from mres_jax.resolution.allocator.units import Unit, units_of
 from mres_jax.training.metrics import BAD_ROWS
 
@@ -30,12 +31,14 @@ class Prompt:
       items: as the backbone gets them: under the wire format `stills` each frame is a picture.
       frames: all frames in order, as the eyes get them.
       units: what has a size of its own.
+      turns: as of a `Request`, where more than the question stands beside the items.
     """
 
     row: QuestionRow
     items: list[Item]
     frames: list[np.ndarray]
     units: list[Unit]
+    turns: Sequence[tuple[str, tuple[str | int, ...]]] = ()
 
     @property
     def extents(self) -> list[Extent]:
@@ -72,7 +75,9 @@ def open_questions(data: Questions) -> Split:
     return Split(rows[:left], rows[left:])
 
 
-def open_prompt(row: QuestionRow, data: Questions, spec: ProcessorSpec, *, wire: str) -> Prompt:
+def open_prompt(
+    row: QuestionRow, data: Questions, spec: ProcessorSpec, *, wire: str, times: bool = False
+) -> Prompt:
     """Returns a row with its pixels.
 
     Args:
@@ -80,17 +85,54 @@ def open_prompt(row: QuestionRow, data: Questions, spec: ProcessorSpec, *, wire:
       data: how its clips are sampled.
       spec: of the backbone.
       wire: `stills` or `pairs`.
+      times: write the time of each frame of a clip before it, where it is a picture.
 
     Raises:
       BadRowError: a file that cannot be read.
     """
     sampling = FrameSampling.of(spec, fps=data.fps, max_frames=data.max_frames)
     items: list[Item] = row.items(sampling)
-    frames = frames_of(items)
+    frames, turns = frames_of(items), ()
     if wire == "stills":
+        turns = (("user", (*_timed(items), row.prompt)),) if times else ()
         items = [*frames]
     units = units_of([extent_of(item) for item in items], spec)
-    return Prompt(row=row, items=items, frames=frames, units=units)
+    return Prompt(row=row, items=items, frames=frames, units=units, turns=turns)
+
+
+def _timed(items: Sequence[Item]) -> Iterator[str | int]:
+    """Numbers of all frames, those of clips behind their times."""
+    number = itertools.count()
+    for item in items:
+        if not isinstance(item, Clip):
+            yield next(number)
+            continue
+        for seconds in item.times:
+            yield time_text(seconds)
+            yield next(number)
+
+
+def limit_pixels(spec: ProcessorSpec, most: int | None) -> ProcessorSpec:
+    """Returns a processor whose pictures and frames have so many pixels at most at scale 1.
+
+    Raises:
+      ConfigError: fewer than the model's smallest.
+    """
+    if most is None:
+        return spec
+    if most < spec.min_pixels:
+        raise ConfigError(
+            f"run: data.max_pixels={most} is below {spec.min_pixels}, the least that the backbone "
+            "looks at."
+        )
+    video = spec.video
+    if video is not None and video.limits == "clip":
+        video = dataclasses.replace(video, frame_pixels=min(most, video.frame_pixels or most))
+    elif video is not None:
+        least = min(most, video.min_pixels)
+        largest = min(most, video.max_pixels)
+        video = dataclasses.replace(video, min_pixels=least, max_pixels=largest)
+    return dataclasses.replace(spec, max_pixels=min(most, spec.max_pixels), video=video)
 
 
 def order_of_step(rows: Sequence[T], step: int, *, count: int, seed: int) -> list[T]:

@@ -1,9 +1,10 @@
 """What a run finds in its directory when it goes on."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
-from mres_jax.config import AllocatorRun, diff, from_json
+from mres_jax.config import AllocatorRun, diff, from_json, is_server
 from mres_jax.errors import CheckpointError, ConfigError
 from mres_jax.resolution.allocator.store import read_facts
 from mres_jax.training.metrics import FILES, read_rows
@@ -27,6 +28,12 @@ def is_unpublished(allocator: pathlib.Path, step: int) -> bool:
         return True
 
 
+def backbone_of(run: AllocatorRun) -> str:
+    """Returns which model answers, wherever it does."""
+    model = run.server.processor if is_server(run.backbone) else run.backbone
+    return model or "mres-tiny"
+
+
 def check_same_run(directory: pathlib.Path, run: AllocatorRun) -> None:
     """Refuses other models and other parts that learn; numbers of the training may change.
 
@@ -39,7 +46,8 @@ def check_same_run(directory: pathlib.Path, run: AllocatorRun) -> None:
     old = from_json(file.read_text())
     if not isinstance(old, AllocatorRun):
         raise ConfigError(f"run: {directory} holds a run of another kind; name another directory.")
-    changes = [line for line in diff(old, run) if _is_fixed(line.partition(":")[0])]
+    named = [dataclasses.replace(each, backbone=backbone_of(each)) for each in (old, run)]
+    changes = [line for line in diff(*named) if _is_fixed(line.partition(":")[0])]
     trains = ["yes" if each.backbone_training else "no" for each in (old, run)]
     if trains[0] != trains[1]:
         changes = [line for line in changes if not line.startswith("backbone_training")]

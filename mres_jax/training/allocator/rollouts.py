@@ -137,7 +137,13 @@ def collect(
 
 def to_request(prompt: Prompt, name: str, views: Sequence[View]) -> Request:
     """Returns the question as the backbone is asked it."""
-    return Request(id=name, images=prompt.items, question=prompt.row.prompt, views=views)
+    return Request(
+        id=name,
+        images=prompt.items,
+        question=prompt.row.prompt,
+        turns=prompt.turns,
+        views=views,
+    )
 
 
 def _check_tokens(request: Request, answers: Sequence[Answer], spec: ProcessorSpec) -> None:

@@ -29,6 +29,7 @@ from mres_jax.training.allocator.draws import FRAME_STEP, QUESTION_STEP
 from mres_jax.training.allocator.features import cache_bytes
 from mres_jax.training.allocator.learner import Decisions
 from mres_jax.training.allocator.parts import Learning, Parts, set_up_allocator, set_up_backbone
+from mres_jax.training.allocator.prompts import limit_pixels
 from mres_jax.training.flops import passes
 from mres_jax.training.learner import Batch, TrainState
 from mres_jax.training.planning import compiled
@@ -107,7 +108,7 @@ def plan_allocator(
     """
     run, notes = fitted_allocator(run, topology)
     meshes.check_model(run.mesh, config, run.ladder)
-    start, spec = time.perf_counter(), spec_for_shapes(config)
+    start, spec = time.perf_counter(), limit_pixels(spec_for_shapes(config), run.data.max_pixels)
     scale = mean_scale(run.network) if scale is None else scale
     asked = ask(run, spec, config, frame, scale)
     allocator, backbone = _abstract(run, config, spec)
