@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -125,6 +126,12 @@ class Address:
         system, path = self._place()
         with _one_line(self.text):
             return _Reader(self.text, system.open(path, mode))
+
+    def upload(self, file: os.PathLike[str], name: str) -> None:
+        """Copies a file of this machine to a name in this folder, over what is there."""
+        system, path = (self / name)._place()
+        with _one_line(self.text):
+            system.put_file(os.fspath(file), path)
 
     def _kind(self) -> str | None:
         try:
