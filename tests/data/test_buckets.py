@@ -208,6 +208,12 @@ def test_an_address_is_a_path(folder, bucket):
         assert file.seek(-4, os.SEEK_END) == len(content) - 4
         assert (file.read(), file.seek(2), file.seek(3, os.SEEK_CUR)) == (content[-4:], 2, 5)
         assert (file.read(2), file.tell()) == (content[5:7], 7)
+        with (place / "a.png").open() as other:  # of the same object, in this store
+            assert (other.read(3), file.read(2), other.read(2)) == (
+                content[:3],
+                content[7:9],
+                content[3:5],
+            )
 
 
 def test_what_parquet_needs_is_told(folder, bucket, monkeypatch):

@@ -4,6 +4,7 @@ ArrayRecord's reader (0.8.6) opens local paths and, by a client of its own, `gs:
 record, no other store, and no end where it has no network. So shards are read from copies.
 """
 
+import pathlib
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -75,7 +76,7 @@ class FetchedRows(PreparedRows):
     def _bytes_of(self, shard: Shard) -> int | None:
         return self._found.get(shard.name)
 
-    def _path(self, shard: Shard) -> Any:
+    def _path(self, shard: Shard) -> pathlib.Path:
         return fetch_file(
             self._address / shard.name,
             self.directory,
