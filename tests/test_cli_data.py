@@ -197,7 +197,7 @@ def test_rows_without_pictures_are_prepared_too(tmp_path, capsys):
         (["prepare", "list.json"], "the JSON list breaks at row 0, behind byte 1: expecting"),
         (["prepare", "bad.jsonl"], "none of 1 can be used: 1 no answer (first: #0): turn 1"),
         (["check", "tfds:x"], "rows tfds:x: write tfds:NAME@DIRECTORY"),
-        (["check", "gs://b/x.tar"], "only .json and .jsonl are read from a bucket; copy others"),
+        (["check", "gs://b/x.tar"], "rows gs://b/x.tar: cannot be reached (ImportError: "),
         (["check", "rows.json", "--field", "a=b"], "fields={'a': 'b'} has no meaning for these"),
         (["check", "rows.json", "--field", "a"], "--field a: write OURS=THEIRS"),
         (["prepare", "list.json", "x", "--shard-mb", "0"], "--shard-mb 0 must be at least 1"),

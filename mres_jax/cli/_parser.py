@@ -266,7 +266,9 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     _add_reading(add("check", help="what is wrong with it"))
     prepare = add("prepare", help="what it costs; with DST, also shards that hold their pictures")
     _add_reading(prepare)
-    prepare.add_argument("target", nargs="?", metavar="DST", help="new directory of the shards")
+    prepare.add_argument(
+        "target", nargs="?", metavar="DST", help="new directory of the shards, or address"
+    )
     prepare.add_argument("--shard-mb", type=int, default=256, metavar="N", help="default 256")
     prepare.add_argument(
         "--on-bad", choices=("skip", "raise"), default="skip", help="rows; default: skip and count"

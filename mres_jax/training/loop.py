@@ -24,6 +24,7 @@ from mres_jax.training.evaluator import Evaluator, check_questions
 from mres_jax.training.flops import flops_counter, passes
 from mres_jax.training.input.epochs import Epoch, Fed
 from mres_jax.training.input.feed import Feed, Position, Steps
+from mres_jax.training.input.sources import fetch_rows
 from mres_jax.training.interrupts import Stop
 from mres_jax.training.learner import Step, TrainState
 from mres_jax.training.meshes import (
@@ -117,7 +118,9 @@ def _train(
     if mesh is not None:
         steps.ranks = rank_count(mesh)
         steps.reading = reading(mesh) if hosts.are_several() else None
-    _check_plan(plan(steps.position.epoch))  # before anything is written
+    epoch = plan(steps.position.epoch)
+    fetch_rows(epoch)
+    _check_plan(epoch)  # before anything is written, and when all have what they read
     if run.evaluate is not None:
         steps.evaluator = Evaluator(
             run, graphdef, spec, tokenizer, last=schedule.num_steps or 0, log=log

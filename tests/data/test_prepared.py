@@ -205,8 +205,6 @@ def test_a_directory_of_something_else_is_left_alone(folder, whole, tmp_path):
     (tmp_path / "a.txt").write_text("mine")
     with pytest.raises(MresError, match="the directory is not empty"):
         prepared(folder, tmp_path)
-    with pytest.raises(MresError, match="is an address"):
-        prepared(folder, "gs://bucket/set")
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
 

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from mres_jax.data.rows import open_rows, prepare_rows
-from mres_jax.errors import MresError
+from mres_jax.errors import MresError, RunError
 from mres_jax.resolution.policies import parse_policy
 from mres_jax.testing import tiny_spec, tiny_tokenizer
+from mres_jax.testing.buckets import bucket
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -139,3 +140,34 @@ def test_what_is_no_whole_file_is_one_line(tmp_path):
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(MresError, match=r"set\.parquet: no whole parquet file"):
         opened(path, scan_only=True)
+
+
+def test_parquet_in_a_bucket_is_that_on_a_disk(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "in").mkdir()
+    for part in (1, 0):
+        rows = [FORMS["question"](i) for i in range(9 * part, 9 * part + 9)]
+        write(rows, tmp_path / f"in/train-{part}.parquet")
+    with bucket() as store:
+        store.upload_folder(tmp_path / "in", "gs://b/in")
+        made = []
+        for name, place in (("theirs", tmp_path / "in"), ("ours", "gs://b/in")):
+            source = prepare_rows(opened(place, scan_only=True), tmp_path / name)
+            made.append([source[i] for i in range(len(source))])
+        assert made[0] == made[1]
+        assert len(made[1]) == 18
+        with pytest.raises(MresError, match="no column colour; it has id, image"):
+            opened("gs://b/in", scan_only=True, fields={"answer": "colour"})
+        store.pipe("gs://b/in/train-1.parquet", b"PAR1 and no more")
+        with pytest.raises(MresError, match=r"gs://b/in/train-1\.parquet: no whole parquet file"):
+            opened("gs://b/in", scan_only=True)
+        whole, read = (tmp_path / "in/train-0.parquet").read_bytes(), store.open
+        store.pipe("gs://b/in/train-1.parquet", whole)
+
+        def broken(*args, **kwargs):
+            raise TimeoutError("no answer")
+
+        rows = opened("gs://b/in", scan_only=True)
+        monkeypatch.setattr(type(read("gs://b/in/train-0.parquet")), "read", broken)
+        with pytest.raises(RunError, match=r"train-0\.parquet: cannot be reached \(TimeoutError"):
+            next(rows.source.scan())

@@ -26,12 +26,13 @@ from mres_jax.models.nativeres_llava import processor
 from mres_jax.models.nativeres_llava.presets import mres_tiny
 from mres_jax.resolution.policies import parse_policy
 from mres_jax.resolution.uniform import Native
+from mres_jax.testing.buckets import bucket
 from mres_jax.testing.runs import tiny_run
 from mres_jax.training.input.documents import DocumentExamples, document_tokenizer
 from mres_jax.training.input.epochs import Epoch, Fed, plan_epoch
 from mres_jax.training.input.feed import Feed, Position
 from mres_jax.training.input.rows import RowExamples
-from mres_jax.training.input.sources import open_data
+from mres_jax.training.input.sources import fetch_rows, open_data
 from mres_jax.training.setup import resolve_schedule
 
 LADDER = (
@@ -115,6 +116,34 @@ def test_prepared_shards_give_the_packs_of_their_source(folder, tmp_path):
         for place in range(len(ours)):
             assert digest(ours[place]) == digest(theirs[place])
             assert not ours[place].bad
+
+
+def test_prepared_rows_in_a_bucket_are_fetched_before_workers_read_them(
+    folder, tmp_path, monkeypatch
+):
+    """Workers have no bucket here, so they can only read what stands on the disk."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    opened = open_rows(folder / "rows.jsonl", spec=SPEC, tokenizer=TOKENIZER)
+    prepare_rows(opened, tmp_path / "shards", shard_bytes=100_000)
+    run, lines = tiny_run(tmp_path, ladder=LADDER), []
+    with bucket() as store:
+        store.upload_folder(tmp_path / "shards", "gs://b/shards")
+        plans = [
+            open_data(
+                dataclasses.replace(run, data=(Rows(path=path),), aux_loss_weight=0.0),
+                SPEC,
+                TOKENIZER,
+                log=lines.append,
+            )
+            for path in (str(tmp_path / "shards"), "gs://b/shards")
+        ]
+        fetch_rows(plans[1](0))
+    assert sum("now in" in line for line in lines) > 1
+    with Feed(plans[1], num_workers=1) as feed:
+        ours = take(feed, len(plans[0](0)))
+    theirs = [plans[0](0)[place] for place in range(len(ours))]
+    assert [digest(fed) for fed in ours] == [digest(fed) for fed in theirs]
+    assert not any(fed.bad for fed in ours)
 
 
 def test_a_row_comes_as_often_as_its_weight_says_and_policies_by_theirs(folder):

@@ -101,5 +101,5 @@ def _check_fresh(source: Source, known: Mapping[str, Any]) -> None:
         raise StaleIndex(
             f"is of a file of {known['bytes']:,} bytes, and now it has {now['bytes']:,}"
         )
-    if now["modified_ns"] != known["modified_ns"] and source.digest() != known["sha256"]:
+    if any(known.get(key) != now[key] for key in now) and source.digest() != known["sha256"]:
         raise StaleIndex("is older than the file, whose contents changed")

@@ -59,14 +59,16 @@ def open_rows(
       max_frames: of any clip, instead of the model's.
       fields: see `sources.open_source`.
       scan_only: also take sources that are read from front to back only, for `prepare_rows`.
-      log: receives one line of counts, and one where an index was out of date.
+      log: receives one line of counts, one where an index was out of date, and one for each shard
+        that is fetched from a bucket.
 
     Raises:
       BadRowError: the first bad row, with `on_bad="raise"`.
       MresError: no such file or folder; no rows in it; an index older than its data, if refused;
         video files, but no PyAV to read them with.
+      RunError: a bucket that cannot be reached; no room for what is fetched from it.
     """
-    source = open_source(path, images=images, follow_links=follow_links, fields=fields)
+    source = open_source(path, images=images, follow_links=follow_links, fields=fields, log=log)
     if isinstance(source, FrontToBack) and not scan_only:
         source.read(0, 0)
     is_plain = template == "plain"

@@ -25,16 +25,24 @@ from mres_jax.data.rows.index import RowIndex
 from mres_jax.data.rows.rowset import RowSet
 from mres_jax.data.rows.scan import Found
 from mres_jax.data.rows.shards import ShardWriter
+from mres_jax.data.rows.sources.addresses import Address
+from mres_jax.data.rows.sources.fetched import FetchedRows
 from mres_jax.data.rows.sources.prepared import BEGUN, CARD, FORMAT, INDEX, PreparedRows
 from mres_jax.data.rows.sources.records import pack_record
 from mres_jax.data.rows.types import BAD_KINDS, Fault, Moving, Row, shown
+from mres_jax.data.rows.uploading import LEFT_OUT, check_vacant, written_here
 from mres_jax.data.wire import is_data_url
 from mres_jax.errors import MresError, RunError
-from mres_jax.files import check_directory, disk_reason, system_reason, write_together
+from mres_jax.files import (
+    check_directory,
+    disk_reason,
+    is_address,
+    system_reason,
+    write_together,
+)
 
 SHARD_BYTES = 256 << 20  # a shard ends with the row that makes it so large
 MAX_ROW_BYTES = 1 << 30  # of the files of one row
-LEFT_OUT = "left_out.jsonl"
 
 
 def prepare_rows(
@@ -50,9 +58,12 @@ def prepare_rows(
     cannot be used stand in `left_out.jsonl` with their kind. Stopped at any moment, the same call
     goes on where it was.
 
+    For an address it is written into the user's caches first, uploaded when it is whole, the card
+    last, and removed there.
+
     Args:
       rows: of any source, see `open_rows`.
-      directory: new, empty, or begun by this call.
+      directory: new, empty, or begun by this call; of this machine, or an address.
       shard_bytes: see `SHARD_BYTES`.
       log: receives a line where the directory was begun before, and one for each shard.
 
@@ -62,9 +73,15 @@ def prepare_rows(
     Raises:
       MresError: the directory has something else in it, or was begun from other rows; another
         process writes it; a row's files are larger than `MAX_ROW_BYTES`, or changed meanwhile.
-      RunError: the disk is full; what is whole stays.
+      RunError: the disk is full; what is whole stays. Or the address cannot be reached.
     """
     directory = check_unprepared(directory)
+    if isinstance(directory, Address):
+        key = f"{_fingerprint(rows.index)} {shard_bytes}"
+        with written_here(directory, key, log) as folder:
+            if not (folder / CARD).is_file():
+                prepare_rows(rows, folder, shard_bytes=shard_bytes, log=log)
+        return FetchedRows(directory, log)
     begun = {
         "format": FORMAT,
         "source": rows.source.name,
@@ -85,8 +102,12 @@ def prepare_rows(
     return PreparedRows(directory)
 
 
-def check_unprepared(directory: str | os.PathLike[str]) -> pathlib.Path:
+def check_unprepared(directory: str | os.PathLike[str]) -> pathlib.Path | Address:
     """Returns the whole path of a directory that has no card; raises `MresError` where it has."""
+    if is_address(directory):
+        address = Address(os.fspath(directory))
+        check_vacant(address)
+        return address
     directory = check_directory(directory).absolute()
     if (directory / CARD).is_file():
         raise MresError(f"prepare {directory}: is prepared already. Name a new directory.")

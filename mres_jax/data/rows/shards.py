@@ -7,6 +7,7 @@ import pathlib
 import zlib
 from collections.abc import Callable, Iterator
 
+from mres_jax.data.rows.sources.facts import crc32_of
 from mres_jax.data.rows.sources.prepared import OPTIONS, Shard, open_records, read_records
 from mres_jax.data.rows.sources.records import unpack_record
 from mres_jax.data.rows.types import Fault
@@ -93,7 +94,7 @@ class ShardWriter:
         self.checksums.append(zlib.crc32(record))
 
     def _add(self, path: pathlib.Path, rows: int) -> None:
-        self.shards.append(Shard(path.name, rows, path.stat().st_size))
+        self.shards.append(Shard(path.name, rows, path.stat().st_size, crc32_of(path)))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from mres_jax.config import Documents, Run
 from mres_jax.data.packing import check_ladder
 from mres_jax.data.rows import open_rows
+from mres_jax.data.rows.sources.fetched import FetchedRows
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.data.types import Rung
@@ -84,6 +85,20 @@ def open_sources(
             examples = RowExamples(part, rows, **drawing, kept=kept, log=log)
         sources.append(examples)
     return sources
+
+
+def fetch_rows(epoch: Epoch) -> None:
+    """Brings prepared rows that stand in a bucket onto this machine, where they do not yet.
+
+    Packs would bring them too, but a worker has nowhere to say so, and waits for packs end.
+
+    Raises:
+      MresError: a shard is missing or damaged.
+      RunError: the bucket cannot be reached, or the disk is full.
+    """
+    for source in epoch.sources:
+        if isinstance(source, RowExamples) and isinstance(source.rows.source, FetchedRows):
+            source.rows.source.fetch()
 
 
 def planner(

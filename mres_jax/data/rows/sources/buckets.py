@@ -1,23 +1,20 @@
 """Rows in a JSON file in a bucket, such as `gs://bucket/rows.json`, and pictures beside it.
 
 Every picture is one request, for its header too: rows that are read more than once had better be
-prepared into shards on a disk.
+prepared into shards.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from etils import epath
-
 from mres_jax.data.rows.files import Files
-from mres_jax.data.rows.pictures import check_name
+from mres_jax.data.rows.pictures import PictureFolder, check_name
 from mres_jax.data.rows.scan import Found, decode_row, scan_rows
-from mres_jax.data.rows.sources.facts import digest_of
+from mres_jax.data.rows.sources.addresses import Address
+from mres_jax.data.rows.sources.facts import digest_of, facts_of
 from mres_jax.data.rows.sources.source import Source
 from mres_jax.data.rows.types import Fault, shown
 from mres_jax.data.video.frames import in_order
-from mres_jax.errors import MresError
 
 
 class BucketFolder(Files):
@@ -27,7 +24,7 @@ class BucketFolder(Files):
       root: the address.
     """
 
-    def __init__(self, root: epath.Path):
+    def __init__(self, root: Address):
         self.root = root
 
     def find(self, name: str) -> bytes:
@@ -41,58 +38,39 @@ class BucketFolder(Files):
 
     def frames_in(self, name: str) -> list[str] | None:
         path = self._path(name)
-        return in_order(file.name for file in path.iterdir()) if path.is_dir() else None
+        return in_order(path.listing()) if path.is_dir() else None
 
-    def _path(self, name: str) -> epath.Path:
+    def _path(self, name: str) -> Address:
         check_name(name)
         return self.root / name
 
 
 class BucketRows(Source):
-    """A JSON list of rows, or JSON lines, at an address.
+    """A JSON list of rows, or JSON lines, at an address; rows are read from it by their place.
 
     Args:
-      path: address of the file.
-      images: address that pictures and clips are named from; None: that of the file's folder.
-
-    Raises:
-      MresError: it is not there, cannot be reached, or is of a kind that is read from disks only.
+      path: of the file.
+      folder: that pictures and clips are named from.
     """
 
-    def __init__(self, path: str, images: str | os.PathLike[str] | None):
-        self.place, self.path = path, epath.Path(path)
-        self.name = self.path.name
-        if not self.name.endswith((".json", ".jsonl")):
-            raise MresError(
-                f"rows {path}: only .json and .jsonl are read from a bucket; copy others to a disk."
-            )
-        try:
-            found = self.path.exists()
-        except Exception as error:  # each kind of bucket has errors of its own
-            reason = f"{type(error).__name__}: {shown(error)}"
-            raise MresError(f"rows {path}: cannot be reached ({reason}).") from None
-        if not found:
-            raise MresError(f"rows {path}: no such file.")
-        self._root = epath.Path(images or self.path.parent)
-        self.files = BucketFolder(self._root)
+    def __init__(self, path: Address, folder: BucketFolder | PictureFolder):
+        self.path, self.files, self._folder = path, folder, folder
+        self.name, self.place = path.name, str(path)
 
     def scan(self) -> Iterator[Found]:
         return scan_rows(self.path)
 
     def read(self, offset: int, length: int) -> bytes:
-        with self.path.open("rb") as file:
-            file.seek(offset)
-            return file.read(length)
+        return self.path.read_bytes(offset, offset + length)
 
     def decode(self, offset: int, content: bytes) -> Found:
         return Found(offset, content, decode_row(content))
 
-    def facts(self) -> dict[str, int]:
-        status = self.path.stat()
-        return {"bytes": status.length, "modified_ns": int(1e9 * (status.mtime or 0))}
+    def facts(self) -> dict[str, Any]:
+        return facts_of(self.path)
 
     def digest(self) -> str:
         return digest_of(self.path)
 
     def way(self) -> Mapping[str, Any]:
-        return {"folder": os.fspath(self._root)}
+        return {"folder": str(self._folder.root)}

@@ -2,9 +2,10 @@
 
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from mres_jax.data.rows.pictures import PictureFolder
+from mres_jax.data.rows.sources.addresses import Address
 from mres_jax.data.rows.sources.json_rows import JsonRows
 from mres_jax.data.rows.sources.prepared import BEGUN, CARD, PreparedRows
 from mres_jax.data.rows.sources.source import Source
@@ -20,19 +21,22 @@ def open_source(
     images: str | os.PathLike[str] | None = None,
     follow_links: bool = False,
     fields: Mapping[str, str] | None = None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Source:
     """Returns the rows that a path names.
 
     Args:
-      path: a JSON file, which may be in a bucket; a directory of `prepare_rows`; a parquet or tar
-        file, or a directory of such; `tfds:NAME@DIRECTORY`, a prepared data set of TensorFlow
-        Datasets.
+      path: a JSON file; a directory of `prepare_rows`; a parquet or tar file, or a directory of
+        such. All may be at an address, such as `gs://bucket/x`. Or `tfds:NAME@DIRECTORY`, a
+        prepared data set of TensorFlow Datasets.
       images: folder that pictures and clips of a JSON file are named from; its own by default.
       follow_links: let symbolic links lead out of the picture folder.
       fields: our name of a field -> its name in parquet, in TFDS or in the JSON of a tar file.
+      log: receives a line for each shard that is fetched from an address.
 
     Raises:
       MresError: no such file or folder, or a kind that is not read.
+      RunError: an address cannot be reached.
     """
     text = os.fspath(path)
     if text.startswith(TFDS):
@@ -40,15 +44,10 @@ def open_source(
 
         _refuse(text, images=images)
         return TfdsRows(text.removeprefix(TFDS), fields=fields)
-    if is_address(path):
-        from mres_jax.data.rows.sources.buckets import BucketRows
-
-        _refuse(text, fields=fields)
-        return BucketRows(text, images)
-    place = pathlib.Path(path).absolute()
-    if (place / CARD).is_file() or (place / BEGUN).is_file():
+    place = Address(text) if is_address(text) else pathlib.Path(path).absolute()
+    if place.is_dir() and any((place / name).is_file() for name in (CARD, BEGUN)):
         _refuse(text, images=images, fields=fields)
-        return PreparedRows(place)
+        return _prepared(place, log)
     for kind, suffixes in _SUFFIXES.items():
         if found := _all_of(place, suffixes):
             _refuse(text, images=images)
@@ -57,28 +56,50 @@ def open_source(
     if not place.is_file():
         what = "is a directory; name the file of rows in it" if place.is_dir() else "no such file"
         raise MresError(f"rows {path}: {what}.")
-    root = pathlib.Path(images).absolute() if images is not None else place.parent
-    if not root.is_dir():
-        raise MresError(f"rows {path}: the picture folder {images} is no directory.")
-    return JsonRows(place, PictureFolder(root, follow_links=follow_links))
+    root = place.parent if images is None else images
+    if isinstance(place, Address):
+        from mres_jax.data.rows.sources.buckets import BucketFolder, BucketRows
+
+        if is_address(root):
+            return BucketRows(place, BucketFolder(Address(os.fspath(root))))
+        return BucketRows(place, _pictures(text, root, follow_links))
+    return JsonRows(place, _pictures(text, root, follow_links))
 
 
 _SUFFIXES = {"parquet": (".parquet",), "tar": (".tar", ".tar.gz", ".tgz")}
 
 
-def _all_of(place: pathlib.Path, suffixes: tuple[str, ...]) -> list[pathlib.Path]:
+def _prepared(place: pathlib.Path | Address, log: Callable[[str], None]) -> PreparedRows:
+    if not isinstance(place, Address):
+        return PreparedRows(place)
+    from mres_jax.data.rows.sources.fetched import FetchedRows
+
+    return FetchedRows(place, log)
+
+
+def _pictures(path: str, root: str | os.PathLike[str], follow_links: bool) -> PictureFolder:
+    place = pathlib.Path(root).absolute()
+    if not place.is_dir():
+        raise MresError(f"rows {path}: the picture folder {root} is no directory.")
+    return PictureFolder(place, follow_links=follow_links)
+
+
+def _all_of(
+    place: pathlib.Path | Address, suffixes: tuple[str, ...]
+) -> list[pathlib.Path | Address]:
     """The file itself, or all of a directory that holds such files."""
     if place.is_file():
         return [place] if place.name.endswith(suffixes) else []
     if not place.is_dir():
         return []
-    return sorted(file for file in place.iterdir() if file.name.endswith(suffixes))
+    found = [file for file in place.iterdir() if file.name.endswith(suffixes)]
+    return sorted(found, key=os.fspath)
 
 
 def _open(
     kind: str,
-    place: pathlib.Path,
-    files: list[pathlib.Path],
+    place: pathlib.Path | Address,
+    files: list[pathlib.Path | Address],
     fields: Mapping[str, str] | None,
 ) -> Source:
     if kind == "parquet":

@@ -6,6 +6,7 @@ from typing import Any
 
 from mres_jax.data.rows.files import Contained
 from mres_jax.data.rows.scan import Found
+from mres_jax.data.rows.sources.addresses import Address
 from mres_jax.data.rows.sources.holding import hold, renamed
 from mres_jax.data.rows.sources.source import FrontToBack
 from mres_jax.data.rows.types import Fault
@@ -23,7 +24,7 @@ class Table:
       MresError: pyarrow is missing, or the file is no whole parquet file.
     """
 
-    def __init__(self, file: pathlib.Path, *, what: str = "rows"):
+    def __init__(self, file: pathlib.Path | Address, *, what: str = "rows"):
         self.file, self.what = file, what
         self._parquet = _open(file, what)
         self._group: tuple[int, tuple[str, ...], list[Any]] = (-1, (), [])
@@ -74,8 +75,8 @@ class ParquetRows(FrontToBack):
 
     def __init__(
         self,
-        place: pathlib.Path,
-        paths: Sequence[pathlib.Path],
+        place: pathlib.Path | Address,
+        paths: Sequence[pathlib.Path | Address],
         *,
         fields: Mapping[str, str] | None = None,
     ):
@@ -111,7 +112,7 @@ def _rows(table: Table) -> Iterator[dict[str, Any] | Fault]:
             yield from (fault for _ in range(count))
 
 
-def _open(file: pathlib.Path, what: str) -> Any:
+def _open(file: pathlib.Path | Address, what: str) -> Any:
     try:
         import pyarrow.parquet as parquet  # pyright: ignore[reportMissingImports], an extra
     except ImportError:
@@ -119,7 +120,7 @@ def _open(file: pathlib.Path, what: str) -> Any:
             f"{what} {file}: parquet needs pyarrow. pip install 'mres-jax[parquet]'."
         ) from None
     try:
-        return parquet.ParquetFile(file)
+        return parquet.ParquetFile(file.open() if isinstance(file, Address) else file)
     except (OSError, ValueError) as error:
         raise MresError(f"{what} {file}: no whole parquet file: {_reason(error)}.") from None
 

@@ -14,7 +14,9 @@ import numpy as np
 
 from mres_jax.data.rows.files import Contained
 from mres_jax.data.rows.scan import Found
+from mres_jax.data.rows.sources.addresses import Address
 from mres_jax.data.rows.sources.facts import digest_of, facts_of
+from mres_jax.data.rows.sources.fetching import COPY_ANEW
 from mres_jax.data.rows.sources.records import unpack_record
 from mres_jax.data.rows.sources.source import Source
 from mres_jax.data.rows.types import Fault
@@ -33,11 +35,13 @@ class Shard(NamedTuple):
       name: of the file.
       rows: in it.
       bytes: of the file.
+      crc32: of the file, hexadecimal; "" of a card that has none.
     """
 
     name: str
     rows: int
     bytes: int
+    crc32: str = ""
 
 
 class PreparedRows(Source):
@@ -47,6 +51,7 @@ class PreparedRows(Source):
 
     Args:
       directory: with a card.
+      place: what messages call it; the directory itself by default.
 
     Raises:
       MresError: no whole set, or one of a later version; a shard is missing or was changed.
@@ -54,9 +59,10 @@ class PreparedRows(Source):
 
     files = Contained({})  # each row has its own
 
-    def __init__(self, directory: pathlib.Path):
-        self.directory, self.name, self.place = directory, directory.name, str(directory)
-        self.card = read_card(directory)
+    def __init__(self, directory: pathlib.Path, *, place: str | None = None):
+        self.directory, self.place = directory, place or str(directory)
+        self.name = os.path.basename(self.place)
+        self.card = parse_card(read_card(directory), self.place)
         self.shards = [Shard(**shard) for shard in self.card["shards"]]
         self._starts = np.cumsum([0, *(shard.rows for shard in self.shards)])
         self._readers: dict[int, Any] = {}
@@ -104,20 +110,29 @@ class PreparedRows(Source):
         return (self.directory / INDEX, *super().index_folders())
 
     def _check(self, shard: Shard) -> None:
-        try:
-            found = (self.directory / shard.name).stat().st_size
-        except OSError:
-            raise MresError(f"rows {self.place}: {shard.name} is missing.{_CURE}") from None
+        found = self._bytes_of(shard)
+        if found is None:
+            raise MresError(f"rows {self.place}: {shard.name} is missing.{COPY_ANEW}")
         if found != shard.bytes:
-            raise MresError(
-                f"rows {self.place}: {shard.name} has {found:,} of {shard.bytes:,} bytes.{_CURE}"
-            )
+            have = f"{shard.name} has {found:,} of {shard.bytes:,} bytes"
+            raise MresError(f"rows {self.place}: {have}.{COPY_ANEW}")
+
+    def _bytes_of(self, shard: Shard) -> int | None:
+        """Of its file; None where there is none."""
+        try:
+            return self._path(shard).stat().st_size
+        except OSError:
+            return None
+
+    def _path(self, shard: Shard) -> pathlib.Path:
+        """Its file, on a disk of this machine."""
+        return self.directory / shard.name
 
     def _reader(self, number: int) -> Any:
         reader = self._readers.get(number)
         if reader is None:
             shard = self.shards[number]
-            reader, count = open_records(self.directory / shard.name)
+            reader, count = open_records(self._path(shard))
             if count != shard.rows:
                 have = f"{shard.name} has {count:,} of {shard.rows:,} rows"
                 raise Fault("changed", f"{have}. Prepare the rows again")
@@ -127,16 +142,13 @@ class PreparedRows(Source):
         return reader
 
 
-_CURE = " Copy the directory anew, or prepare it again."
-
-
 def prepared_way() -> dict[str, Any]:
     """What `PreparedRows.way` returns: the rows are all that counts."""
     return {"prepared": FORMAT}
 
 
-def read_card(directory: pathlib.Path) -> dict[str, Any]:
-    """Returns the card of a prepared directory.
+def read_card(directory: pathlib.Path | Address) -> bytes:
+    """Returns the card of a prepared directory as it is.
 
     Raises:
       MresError: there is none, or none that can be read.
@@ -147,19 +159,31 @@ def read_card(directory: pathlib.Path) -> dict[str, Any]:
         what = "was not finished; go on with the same command" if unfinished else "has no card.json"
         raise MresError(f"rows {directory}: {what}.")
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        return path.read_bytes()
+    except OSError as error:
+        raise _unread_card(directory, error) from None
+
+
+def parse_card(content: bytes, place: str) -> dict[str, Any]:
+    """Returns what a card says; raises `MresError` where that is nothing of ours."""
+    try:
+        card = json.loads(content)
         shards, version = card["shards"], card["format"]
         known = [Shard(**shard) for shard in shards]
-        if not all(type(n) is int and n > 0 for shard in known for n in shard[1:]):
+        if not all(type(n) is int and n > 0 for shard in known for n in shard[1:3]):
             raise ValueError("a shard has no rows or no bytes")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise MresError(f"rows {directory}: {CARD} cannot be read ({reason}).") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unread_card(place, error) from None
     if version != FORMAT:
-        raise MresError(f"rows {directory}: is of format {version}; this version reads {FORMAT}.")
+        raise MresError(f"rows {place}: is of format {version}; this version reads {FORMAT}.")
     if any(os.path.basename(shard.name) != shard.name for shard in known):
-        raise MresError(f"rows {directory}: {CARD} names a shard in another directory.")
+        raise MresError(f"rows {place}: {CARD} names a shard in another directory.")
     return card
+
+
+def _unread_card(place: object, error: Exception) -> MresError:
+    reason = " ".join(str(error).split())[:120]
+    return MresError(f"rows {place}: {CARD} cannot be read ({reason}).")
 
 
 def open_records(path: pathlib.Path) -> tuple[Any, int]:

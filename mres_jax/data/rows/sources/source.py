@@ -1,7 +1,6 @@
 """What the index and a set of rows need of the place where rows are."""
 
 import abc
-import hashlib
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -9,6 +8,8 @@ from typing import Any
 
 from mres_jax.data.rows.files import Files
 from mres_jax.data.rows.scan import Found
+from mres_jax.data.rows.sources.addresses import Address
+from mres_jax.data.rows.sources.caches import cache_folder
 from mres_jax.data.rows.sources.facts import digest_of, facts_of
 from mres_jax.errors import MresError
 
@@ -63,9 +64,7 @@ class Source(abc.ABC):
 
     def index_folders(self) -> tuple[pathlib.Path, ...]:
         """Returns where indexes may stand, the best place first."""
-        home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-        place = hashlib.sha256(os.fsencode(self.place)).hexdigest()[:16]
-        return (pathlib.Path(home, "mres", "rows", place),)
+        return (cache_folder("rows", os.fsencode(self.place)),)
 
 
 class FrontToBack(Source):
@@ -75,13 +74,14 @@ class FrontToBack(Source):
       paths: of the files, in the order of their rows.
     """
 
-    paths: list[pathlib.Path]
+    paths: list[pathlib.Path | Address]
 
-    def facts(self) -> dict[str, int]:
+    def facts(self) -> dict[str, Any]:
         return facts_of(*self.paths)
 
     def digest(self) -> str:
-        return digest_of(*self.paths)
+        """Where stores tell versions, their SHA-256: the rows are not read once more for it."""
+        return self.facts().get("versions") or digest_of(*self.paths)
 
     def read(self, offset: int, length: int) -> bytes:
         raise MresError(

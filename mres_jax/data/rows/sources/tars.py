@@ -19,6 +19,7 @@ from typing import Any
 from mres_jax.data.rows.files import Contained
 from mres_jax.data.rows.forms import has_form
 from mres_jax.data.rows.scan import Found
+from mres_jax.data.rows.sources.addresses import Address
 from mres_jax.data.rows.sources.holding import hold, renamed
 from mres_jax.data.rows.sources.source import FrontToBack
 from mres_jax.data.rows.types import Fault, shown
@@ -47,8 +48,8 @@ class TarRows(FrontToBack):
 
     def __init__(
         self,
-        place: pathlib.Path,
-        paths: Sequence[pathlib.Path],
+        place: pathlib.Path | Address,
+        paths: Sequence[pathlib.Path | Address],
         *,
         fields: Mapping[str, str] | None = None,
     ):
@@ -155,10 +156,10 @@ def _grouped(
         yield key, row
 
 
-def _members(path: pathlib.Path) -> Iterator[tuple[str, bytes | Fault]]:
+def _members(path: pathlib.Path | Address) -> Iterator[tuple[str, bytes | Fault]]:
     """Names and contents of all members but directories; those that are refused with the reason."""
     try:
-        with tarfile.open(path, "r|*") as tar:
+        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r|*") as tar:
             for member in tar:
                 if member.isdir():
                     continue
