@@ -62,14 +62,25 @@ def test_what_is_prepared_there_is_what_is_prepared_here(source, bucket, tmp_pat
     here = prepared(source, tmp_path / "set")
     assert uploaded(bucket) == contents(here.directory)
     assert [made[i] for i in range(len(made))] == [here[i] for i in range(len(here))]
-    assert len(opened(PLACE, index="refuse")) == 4
+    heard: list[str] = []
+    assert len(opened(PLACE, index="refuse", log=heard.append)) == 4
+    name = PLACE.rpartition("/")[2]
+    assert heard[0].startswith(f"{name}: 4 rows")  # not of the folder that it was made in
     last = [line for line in lines if "uploaded" in line][-1]
     assert last.startswith(f"{PLACE}/card.json: ")
     assert not [file for file in (tmp_path / "cache/mres/prepared").rglob("*") if file.is_file()]
 
 
-@pytest.mark.parametrize("files", [0, 1, 3, 4])
-def test_a_killed_upload_leaves_nothing_that_looks_whole(source, bucket, monkeypatch, files):
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (0, "no such file"),
+        (1, "is a directory; name the file"),
+        (3, "has shards but no card.json: it is not whole"),
+        (4, "has shards but no card.json: it is not whole"),
+    ],
+)
+def test_a_killed_upload_leaves_nothing_that_looks_whole(source, bucket, monkeypatch, files, said):
     put, count = buckets.Bucket.put_file, 0
 
     def killed(self, *args, **kwargs):
@@ -83,7 +94,7 @@ def test_a_killed_upload_leaves_nothing_that_looks_whole(source, bucket, monkeyp
         patch.setattr(buckets.Bucket, "put_file", killed)
         with pytest.raises(KeyboardInterrupt):
             prepared(source, PLACE)
-    with pytest.raises(MresError, match="no such file" if not files else "is a directory; name"):
+    with pytest.raises(MresError, match=said):
         opened(PLACE)
     written: list[str] = []
     prepared(source, PLACE, log=written.append)

@@ -80,7 +80,8 @@ def load_index(name: str, source: Source) -> RowIndex | None:
             with np.load(file, allow_pickle=False) as content:
                 header = json.loads(content["header"].tobytes())
                 arrays = {key: content[key] for key in _ARRAYS}
-            index = RowIndex(**arrays, summary=Summary.from_dict(header["summary"]))
+            summary = Summary.from_dict(header["summary"] | {"name": source.name})
+            index = RowIndex(**arrays, summary=summary)
             known = header["data"]
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
             problem = problem or StaleIndex("is damaged")

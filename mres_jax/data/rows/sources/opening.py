@@ -54,8 +54,7 @@ def open_source(
             return _open(kind, place, found, fields)
     _refuse(text, fields=fields)
     if not place.is_file():
-        what = "is a directory; name the file of rows in it" if place.is_dir() else "no such file"
-        raise MresError(f"rows {path}: {what}.")
+        raise MresError(f"rows {path}: {_what_is_wrong(place)}.")
     root = place.parent if images is None else images
     if isinstance(place, Address):
         from mres_jax.data.rows.sources.buckets import BucketFolder, BucketRows
@@ -64,6 +63,14 @@ def open_source(
             return BucketRows(place, BucketFolder(Address(os.fspath(root))))
         return BucketRows(place, _pictures(text, root, follow_links))
     return JsonRows(place, _pictures(text, root, follow_links))
+
+
+def _what_is_wrong(place: pathlib.Path | Address) -> str:
+    if not place.is_dir():
+        return "no such file"
+    if _all_of(place, (".array_record",)):
+        return f"has shards but no {CARD}: it is not whole. Prepare or copy it again"
+    return "is a directory; name the file of rows in it"
 
 
 _SUFFIXES = {"parquet": (".parquet",), "tar": (".tar", ".tar.gz", ".tgz")}
