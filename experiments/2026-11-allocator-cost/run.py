@@ -7,9 +7,9 @@ Frames of 1280 x 720 px in pairs of 36 x 20 visual tokens (Qwen2.5-VL's native s
 """
 
 import argparse
-import csv
 import pathlib
 
+from mres_jax.evaluation.csv_text import records_to_csv
 from mres_jax.geometry import Grid
 from mres_jax.inference import cost
 from mres_jax.inference.eyes import SIDE
@@ -89,10 +89,7 @@ def main() -> None:
                 )
                 print(", ".join(f"{k}={v}" for k, v in rows[-1].items()), flush=True)
     if args.csv:
-        with args.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        args.csv.write_bytes(records_to_csv(rows))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ the rule of a run's mesh. Every row has at most one picture, so pairs are exact.
 """
 
 import argparse
-import csv
 import pathlib
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from mres_jax.data.balance import attention_pairs, balanced_order
 from mres_jax.data.ladder import fit_ladder
 from mres_jax.data.packing import plan_packs
+from mres_jax.evaluation.csv_text import records_to_csv
 from mres_jax.testing.mixtures import llava_like_sizes
 from mres_jax.training.meshes import slowest_and_mean
 
@@ -82,10 +82,7 @@ def main() -> None:
         rows.append({"order": name, "window": window, "begins": begins, **numbers})
         print(", ".join(f"{key}={value}" for key, value in rows[-1].items()), flush=True)
     if args.csv:
-        with args.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        args.csv.write_bytes(records_to_csv(rows))
 
 
 if __name__ == "__main__":

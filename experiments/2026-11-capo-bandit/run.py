@@ -4,10 +4,10 @@ python experiments/2026-11-capo-bandit/run.py [--bandit "four frames"] [--steps 
 """
 
 import argparse
-import csv
 import dataclasses
 import pathlib
 
+from mres_jax.evaluation.csv_text import records_to_csv
 from mres_jax.testing.bandit import Bandit, Learning, learn
 from mres_jax.training.rl import CAPO
 
@@ -55,10 +55,7 @@ def main() -> None:
             rows.append(measure(args.bandit, reward, args.steps, seed))
             print(", ".join(f"{key}={value}" for key, value in rows[-1].items()), flush=True)
     if args.csv:
-        with args.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        args.csv.write_bytes(records_to_csv(rows))
 
 
 if __name__ == "__main__":

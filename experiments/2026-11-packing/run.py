@@ -4,7 +4,6 @@ python experiments/2026-11-packing/run.py [--rows 20000] [--seeds 3] [--csv resu
 """
 
 import argparse
-import csv
 import itertools
 import pathlib
 import time
@@ -12,6 +11,7 @@ import time
 from mres_jax.data.ladder import fit_ladder
 from mres_jax.data.packing import plan_packs
 from mres_jax.data.packing_report import packing_report
+from mres_jax.evaluation.csv_text import records_to_csv
 from mres_jax.testing.mixtures import llava_like_sizes
 
 TOPS = (8_192, 16_384, 32_768)  # patches of the top rung
@@ -50,10 +50,7 @@ def main() -> None:
         rows.append(measure(args.rows, seed, top, lookahead))
         print(", ".join(f"{key}={value:g}" for key, value in rows[-1].items()), flush=True)
     if args.csv:
-        with args.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        args.csv.write_bytes(records_to_csv(rows))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from mres_jax.config import load_run
 from mres_jax.data.packing import plan_packs
 from mres_jax.data.types import ExampleSize
 from mres_jax.errors import MresError
+from mres_jax.evaluation.csv_text import records_to_csv
 from mres_jax.geometry import Size
 from mres_jax.models.registry import family_of
 from mres_jax.resolution.policies import check_policy, parse_policy
@@ -87,10 +88,7 @@ def main() -> None:
         lines.append(line)
         print(", ".join(f"{key}={value}" for key, value in line.items()), flush=True)
     if args.csv:
-        with args.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, lines[0], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(lines)
+        args.csv.write_bytes(records_to_csv(lines))
 
 
 if __name__ == "__main__":

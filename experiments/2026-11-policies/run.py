@@ -10,7 +10,6 @@ its models alone; a call without one makes the tables of all.
 """
 
 import argparse
-import csv
 import dataclasses
 import itertools
 import json
@@ -23,6 +22,7 @@ import numpy as np
 
 import mres_jax
 from mres_jax.config import Run, apply_overrides, load_run
+from mres_jax.evaluation.csv_text import records_to_csv
 from mres_jax.evaluation.rc_bench.compare import subtract
 from mres_jax.evaluation.rc_bench.drawing import draw_results
 from mres_jax.evaluation.rc_bench.folders import RCSet, open_set, write_set
@@ -196,14 +196,6 @@ def differences(out: pathlib.Path, seeds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def write_table(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Rows that all have the same columns."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--seeds", type=int, default=3)
@@ -234,8 +226,8 @@ def main() -> None:
             print(rows[-1], flush=True)
     if args.part:
         return
-    write_table(args.out / "results.csv", rows)
-    write_table(args.out / "differences.csv", differences(args.out, args.seeds))
+    tables = {"results.csv": rows, "differences.csv": differences(args.out, args.seeds)}
+    write_together(args.out, {name: records_to_csv(some) for name, some in tables.items()})
     draw_maps(args.out, args.seeds)
     print(args.out / "results.csv")
 

@@ -4,11 +4,11 @@ python experiments/2026-11-synthetic-clips/reader.py [--model DIR] [--frames 8 1
 """
 
 import argparse
-import csv
 import pathlib
 
 import mres_jax
 from mres_jax.data.documents import draw_clip, item_seed
+from mres_jax.evaluation.csv_text import records_to_csv
 from mres_jax.protocols import Request, Sampling
 from mres_jax.scoring import exact_match, wilson_interval
 
@@ -44,10 +44,7 @@ def main() -> None:
         lines.append(line | {"high": f"{share.high:.3f}"})
         print(lines[-1], flush=True)
     if args.csv:
-        with args.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(lines)
+        args.csv.write_bytes(records_to_csv(lines))
 
 
 if __name__ == "__main__":

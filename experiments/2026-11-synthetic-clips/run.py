@@ -8,7 +8,6 @@ frames tell and gives them all it has: what there is to be won. --no-allocator t
 """
 
 import argparse
-import csv
 import dataclasses
 import json
 import pathlib
@@ -19,6 +18,7 @@ import numpy as np
 from clips import write_clips
 
 from mres_jax.config import AllocatorRun, apply_overrides, load_run
+from mres_jax.evaluation.csv_text import records_to_csv
 from mres_jax.inference.allocators import LoadedAllocator, open_eyes
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.reduction import METHODS, TokenReduction
@@ -216,10 +216,7 @@ def main() -> None:
             run = make_run(args, name, seed)
             rows += measure(run, open_parts(run), name, seed, train=name != NONE)
     target = args.out / "results.csv"
-    with target.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    target.write_bytes(records_to_csv(rows))
     print(target)
 
 

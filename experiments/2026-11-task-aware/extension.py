@@ -9,7 +9,6 @@ trained and asked is kept: a second call goes on.
 """
 
 import argparse
-import csv
 import itertools
 import json
 import math
@@ -24,6 +23,7 @@ import numpy as np
 import mres_jax
 from mres_jax.config import Documents, Run, apply_overrides, load_run
 from mres_jax.data.documents import Options, Question, item_seed, make_document
+from mres_jax.evaluation.csv_text import records_to_csv
 from mres_jax.evaluation.trials import Trial, draw_questions, run_trials
 from mres_jax.scoring import wilson_interval
 from mres_jax.training.loop import train
@@ -195,10 +195,7 @@ def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def write(name: str, rows: list[dict[str, Any]]) -> None:
     """A table beside this file."""
-    with pathlib.Path(__file__).with_name(name).open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    pathlib.Path(__file__).with_name(name).write_bytes(records_to_csv(rows))
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ least on the same tasks. Tasks that are measured are kept: a second call goes on
 """
 
 import argparse
-import csv
 import dataclasses
 import itertools
 import json
@@ -23,6 +22,7 @@ from PIL import Image
 import mres_jax
 from mres_jax.data.documents import Document, Options, Question, item_seed, make_document, row_of
 from mres_jax.data.rows import read_task
+from mres_jax.evaluation.csv_text import records_to_csv
 from mres_jax.geometry import Size
 from mres_jax.resolution.task import (
     Candidate,
@@ -178,10 +178,7 @@ def outcome(
 
 def write(name: str, lines: list[dict[str, Any]]) -> None:
     """A table beside this file."""
-    with pathlib.Path(__file__).with_name(name).open("w", newline="") as file:
-        writer = csv.DictWriter(file, lines[0])
-        writer.writeheader()
-        writer.writerows(lines)
+    pathlib.Path(__file__).with_name(name).write_bytes(records_to_csv(lines))
     for line in lines:
         print(*line.values(), sep="\t")
 

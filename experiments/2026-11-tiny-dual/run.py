@@ -9,7 +9,6 @@ and writes results.csv, differences.csv of dual less the others, and arms.png.
 """
 
 import argparse
-import csv
 import itertools
 import json
 import pathlib
@@ -26,6 +25,7 @@ from mres_jax.config import apply_overrides
 from mres_jax.data.documents import Document, Question
 from mres_jax.data.documents.bins import BINS
 from mres_jax.evaluation.arms.bootstrap import difference_interval, mean_interval
+from mres_jax.evaluation.csv_text import records_to_csv
 from mres_jax.evaluation.trials import draw_questions, run_trials
 from mres_jax.files import write_together
 from mres_jax.training.loop import train
@@ -149,14 +149,6 @@ def tables(
     return rows, differences
 
 
-def write_table(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Rows that all have the same columns."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--taught", type=pathlib.Path, required=True)
@@ -178,13 +170,13 @@ def main() -> None:
     if args.part:
         return
     rows, differences = tables(found, asked)
-    write_table(args.out / "results.csv", rows)
-    write_table(args.out / "differences.csv", differences)
     heights = [shown_height(question, document) for document, question in asked]
     scores = {
         name: np.array([found[name, seed]["scores"] for seed in range(args.seeds)]) for name in ARMS
     }
-    write_together(args.out, {"arms.png": draw_by_height(scores, np.array(heights))})
+    files = {"results.csv": records_to_csv(rows), "differences.csv": records_to_csv(differences)}
+    files["arms.png"] = draw_by_height(scores, np.array(heights))
+    write_together(args.out, files)
     print(args.out / "results.csv")
 
 

@@ -8,7 +8,6 @@ whose text is small: a glance shows where it stands, a close look what it is.
 """
 
 import argparse
-import csv
 import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -23,6 +22,7 @@ from mres_jax.data.documents import (
 )
 from mres_jax.data.rows import QuestionRow
 from mres_jax.evaluation.benchmarks import window_recall
+from mres_jax.evaluation.csv_text import records_to_csv
 from mres_jax.geometry import Size
 from mres_jax.protocols import Answer, Request, Sampling
 from mres_jax.resolution.zoom import Window, find_places, window_around, window_size
@@ -169,10 +169,7 @@ def main() -> None:
             answers = model.answer_batch(requests, sampling=Sampling(max_new_tokens=24))
             lines.append(row_of((name, policy_name), asked, [some[0] for some in answers]))
             print(lines[-1], flush=True)
-    with target.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
+    target.write_bytes(records_to_csv(lines))
 
 
 if __name__ == "__main__":

@@ -23,13 +23,6 @@ NATIVE = parse_policy("native")
 
 
 @pytest.fixture
-def bucket(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with buckets.bucket() as bucket:
-        yield bucket
-
-
-@pytest.fixture
 def folder(tmp_path, bucket):
     """Rows on a disk, and the same in the bucket."""
     folder = tmp_path / "set"

@@ -18,13 +18,6 @@ PLACE = "gs://b/deep/set"
 
 
 @pytest.fixture
-def bucket(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with buckets.bucket() as bucket:
-        yield bucket
-
-
-@pytest.fixture
 def source(tmp_path) -> pathlib.Path:
     draw, rows = np.random.default_rng(0), []
     for i in range(5):
