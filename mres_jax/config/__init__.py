@@ -29,7 +29,7 @@ from mres_jax.config._run import (
     Schedule as Schedule,
 )
 from mres_jax.config._server import (
-    Address as Address,
+    ServerAddress as ServerAddress,
     ServerConfig as ServerConfig,
     is_server as is_server,
     parse_address as parse_address,

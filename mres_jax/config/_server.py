@@ -11,7 +11,7 @@ from mres_jax.errors import ConfigError
 _ADDRESS = re.compile(r"(https?://[^#?\s]+)#([^\s]+)")
 
 
-class Address(NamedTuple):
+class ServerAddress(NamedTuple):
     """`http://host:port/v1#name`, taken apart."""
 
     url: str
@@ -23,7 +23,7 @@ def is_server(model: str | None) -> bool:
     return model is not None and re.match(r"https?://", model) is not None
 
 
-def parse_address(text: str) -> Address:
+def parse_address(text: str) -> ServerAddress:
     """Returns the parts of a server's address.
 
     Raises:
@@ -31,7 +31,7 @@ def parse_address(text: str) -> Address:
 
     Example:
       >>> parse_address("http://localhost:8000/v1#qwen")
-      Address(url='http://localhost:8000/v1', model='qwen')
+      ServerAddress(url='http://localhost:8000/v1', model='qwen')
     """
     found = _ADDRESS.fullmatch(text.strip())
     if found is None:
@@ -39,7 +39,7 @@ def parse_address(text: str) -> Address:
             f"model {text}: a server is written http://host:port/v1#name, with the name of its "
             "model behind #."
         )
-    return Address(found[1].rstrip("/"), found[2])
+    return ServerAddress(found[1].rstrip("/"), found[2])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
