@@ -26,6 +26,7 @@ from mres_jax.errors import CheckpointError, RunError
 from mres_jax.geometry import Box, Size, View
 from mres_jax.models import registry
 from mres_jax.models.checkpoint_io import write_checkpoint
+from mres_jax.models.llava_hr.presets import mres_tiny_hr
 from mres_jax.models.manifest import FILE as MANIFEST
 from mres_jax.models.nativeres_llava.config import NativeResLlavaConfig
 from mres_jax.models.qwen2_vl.config import Qwen2VLConfig
@@ -571,22 +572,18 @@ def test_a_full_disk_while_downloading_is_said(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "make",
+    "config",
     [
-        testing.tiny_qwen2_vl,
-        testing.tiny_qwen2_5_vl,
-        testing.tiny_qwen3_vl,
-        testing.tiny_nativeres_llava,
-        testing.tiny_naflex,
-        testing.tiny_smolvlm,
-        testing.tiny_llava,
-        testing.tiny_llava_next,
-        testing.tiny_llava_hr,
+        *(
+            testing.tiny_config(name, testing.tiny_tokenizer())
+            for name in ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava_qwen")
+        ),
+        mres_tiny_hr(),
     ],
+    ids=lambda config: type(config).__name__,
 )
-def test_fresh_parameters_have_the_type_that_trained_ones_have(make):
+def test_fresh_parameters_have_the_type_that_trained_ones_have(config):
     """A weakly typed one is another type after the first step, which then compiles again."""
-    config = make().model.config
     model = registry.family_of(config).Model
     fresh = nnx.eval_shape(lambda: model(config, rngs=nnx.Rngs(0)))
     leaves = jax.tree_util.tree_leaves_with_path(nnx.state(fresh))
