@@ -1,7 +1,9 @@
 """`mres data`: what is wrong with a data set and what it costs, on files made on the spot."""
 
 import json
+import os
 import pathlib
+import tarfile
 
 import numpy as np
 import pytest
@@ -198,6 +200,8 @@ def test_rows_without_pictures_are_prepared_too(tmp_path, capsys):
         (["prepare", "bad.jsonl"], "none of 1 can be used: 1 no answer (first: #0): turn 1"),
         (["check", "tfds:x"], "rows tfds:x: write tfds:NAME@DIRECTORY"),
         (["check", "gs://b/x.tar"], "rows gs://b/x.tar: cannot be reached (ImportError: "),
+        (["check", "cut.tar"], "cut.tar: no whole tar file (no block of zeros ends it; readable"),
+        (["prepare", "cut.tar", "x"], "byte 1,024, member 0.json). Copy it anew, or append 1,024"),
         (["check", "rows.json", "--field", "a=b"], "fields={'a': 'b'} has no meaning for these"),
         (["check", "rows.json", "--field", "a"], "--field a: write OURS=THEIRS"),
         (["prepare", "list.json", "x", "--shard-mb", "0"], "--shard-mb 0 must be at least 1"),
@@ -210,6 +214,10 @@ def test_what_cannot_be_read_is_one_line(words, message, tmp_path, monkeypatch, 
     (tmp_path / "rows.json").write_text("id,image")
     (tmp_path / "list.json").write_text("[{'id': 1}]")
     (tmp_path / "bad.jsonl").write_text('{"question": "What?"}')
+    (tmp_path / "0.json").write_text('{"question": "What?", "answer": "x"}')
+    with tarfile.open("cut.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
+        tar.add("0.json")
+    os.truncate("cut.tar", 1024)  # all of its row, and nothing behind it
     assert main(["data", *words]) == 2
     out, err = capsys.readouterr()
     assert not out

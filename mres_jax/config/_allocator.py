@@ -16,7 +16,7 @@ from mres_jax.config._server import ServerConfig, is_server, parse_address
 class Questions:
     """Questions about clips and pictures in a file of rows, see `data.rows.read_questions`."""
 
-    path: str
+    path: str  # of the file, JSON or JSON lines
     folder: str = ""  # that names of files start from; empty: the folder of `path`
     held_out: int = 0  # rows kept from training, for the validation point: the last of the file
     max_frames: int = 32  # of a clip

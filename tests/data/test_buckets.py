@@ -1,5 +1,6 @@
 """Rows in a bucket are those on a disk. The bucket is fsspec's, in memory."""
 
+import gzip
 import io
 import json
 import os
@@ -155,10 +156,16 @@ def test_what_changes_while_it_is_read_is_told(tars, bucket, monkeypatch):
         opened("gs://b/tars", scan_only=True, index="rebuild")
 
 
-def test_a_tar_file_that_is_cut_off_in_a_bucket_is_one_line(tars, bucket):
-    bucket.pipe("gs://b/tars/1.tar", (tars / "1.tar").read_bytes()[:700])
-    with pytest.raises(MresError, match=r"rows gs://b/tars/1\.tar: no whole tar file"):
-        opened("gs://b/tars", scan_only=True)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("member", [1, 2])
+def test_a_tar_file_that_is_cut_off_in_a_bucket_is_one_line(tars, bucket, member, pack):
+    """Inside of a member, in a header, and between two rows."""
+    with tarfile.open(tars / "1.tar") as tar:
+        start = tar.getmembers()[member].offset
+    for keep in (start - 100, start + 100, start):
+        bucket.pipe("gs://b/tars/1.tar", pack((tars / "1.tar").read_bytes()[:keep]))
+        with pytest.raises(MresError, match=r"rows gs://b/tars/1\.tar: no whole tar file"):
+            opened("gs://b/tars", scan_only=True)
 
 
 def test_a_bucket_that_cannot_be_reached_is_one_line():

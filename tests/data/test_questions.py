@@ -1,6 +1,7 @@
 """Rows of questions about clips and pictures: every form is read, and a bad row is named."""
 
 import json
+import math
 import re
 
 import numpy as np
@@ -62,6 +63,7 @@ def test_each_form_gives_its_frames_in_order(folder):
         (ROW | {"frames": ["../x.png"]}, "has .. in it"),
         (ROW | {"frames": None, "video": "no.mp4"}, "no video"),
         (ROW | {"options": "AB"}, "options is not a list"),
+        (ROW | {"answer": math.nan}, "a text or a finite number is needed, got nan"),
     ],
 )
 def test_a_row_that_cannot_be_used_refuses_the_file_by_name(row, message, folder):

@@ -1,5 +1,6 @@
 """Tar files of rows: members of one name are one row, and nothing in them leads anywhere."""
 
+import gzip
 import io
 import json
 import tarfile
@@ -178,5 +179,85 @@ def test_members_that_are_too_large_or_twice_there_are_refused(tmp_path, monkeyp
 def test_a_tar_file_that_breaks_off_is_one_line(tmp_path, keep):
     path = write(tmp_path / "a.tar", *CLEAN[1:3])
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(MresError, match=r"rows .*a\.tar: (no whole tar file|none of 0)"):
+    with pytest.raises(MresError, match=r"rows .*a\.tar: no whole tar file"):
         opened(path)
+
+
+def parts(tmp_path):
+    """A tar file of three rows of one member each: its bytes, and where the members begin."""
+    path = write(tmp_path / "whole.tar", *(member(f"{i}.json", ROW) for i in range(3)))
+    with tarfile.open(path) as tar:
+        starts = [info.offset for info in tar]
+    return path.read_bytes(), [*starts, starts[2] + 1024]
+
+
+ROW = row(
+    {"messages": [{"role": "user", "content": "what"}, {"role": "assistant", "content": "x"}]}
+)
+NO_END, BREAKS, BAD = "no block of zeros ends it", "it breaks off in a header", "bad checksum"
+MORE = "more than zeros behind its end: damage, or another archive"
+SPOILT = {  # what is done to it -> what is said of it, and how many of its rows were readable
+    "cut between rows": (lambda tar, at: tar[: at[2]], NO_END, 2),
+    "cut behind the last row": (lambda tar, at: tar[: at[3]], NO_END, 3),
+    "cut inside a header": (lambda tar, at: tar[: at[2] + 200], BREAKS, 2),
+    "cut inside the block of its end": (lambda tar, at: tar[: at[3] + 200], BREAKS, 3),
+    "a byte of a header flipped": (lambda tar, at: flipped(tar, at[1] + 50), BAD, 1),
+    "a byte of the first header flipped": (lambda tar, at: flipped(tar, 50), BAD, 0),
+    "a byte of its end flipped": (lambda tar, at: flipped(tar, at[3] + 50), BAD, 3),
+    "cut behind half of a header": (lambda tar, at: long_name(tar, at)[:-512], BREAKS, 3),
+    "zeros for a header": (lambda tar, at: tar[: at[1]] + bytes(512) + tar[at[1] + 512 :], MORE, 1),
+    "another behind it": (lambda tar, at: tar + tar, MORE, 3),
+}
+
+
+def long_name(tar, at):
+    """The rows, and a header in two parts, as tar writes a name of more than 100 characters."""
+    info, _ = member("x" * 200)
+    return tar[: at[3]] + info.tobuf(tarfile.GNU_FORMAT)
+
+
+def flipped(content, at):
+    return content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz"])
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_tar_file_that_is_cut_or_damaged_is_refused_whole(tmp_path, how, name):
+    spoil, reason, rows = SPOILT[how]
+    whole, starts = parts(tmp_path)
+    content, path = spoil(whole, starts), tmp_path / name
+    path.write_bytes(content if name == "a.tar" else gzip.compress(content))
+    with pytest.raises(MresError) as error:
+        opened(path)
+    place = f", member {rows - 1}.json" if rows else ""
+    assert f"{reason}; readable up to byte {starts[rows]:,}{place})" in str(error.value)
+    assert str(error.value).startswith(f"rows {path}: no whole tar file (")
+    assert ("append 1,024 zero bytes" in str(error.value)) == (reason is NO_END)
+
+
+@pytest.mark.parametrize("where", ["text", "checksum", "cut"])
+def test_a_gzip_that_is_damaged_is_refused_whole(tmp_path, where):
+    """Stored, not deflated: all rows can be read, and the checksum alone tells."""
+    content = gzip.compress(parts(tmp_path)[0], compresslevel=0)
+    at = {"text": content.index(b"what"), "checksum": len(content) - 8}.get(where, -8)
+    content = content[:at] if where == "cut" else flipped(content, at)
+    (tmp_path / "a.tar.gz").write_bytes(content)
+    with pytest.raises(
+        MresError, match=r"no whole tar file \(.*up to byte 3,072, member 2\.json\)"
+    ):
+        opened(tmp_path / "a.tar.gz")
+
+
+@pytest.mark.parametrize("zeros", [512, 700, 1024, 1 << 21])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_one_block_of_zeros_and_more_are_an_end(tmp_path, zeros, pack):
+    content, starts = parts(tmp_path)
+    (tmp_path / "a.tar").write_bytes(pack(content[: starts[3]] + bytes(zeros)))
+    assert len(opened(tmp_path / "a.tar")) == 3
+
+
+def test_a_gzip_of_several_parts_is_read_to_its_end(tmp_path):
+    content, starts = parts(tmp_path)
+    pieces = content[: starts[1]], content[starts[1] :]
+    (tmp_path / "a.tgz").write_bytes(b"".join(map(gzip.compress, pieces)))
+    assert len(opened(tmp_path / "a.tgz")) == 3

@@ -131,7 +131,7 @@ def test_broken_rows_and_row_groups_are_counted(tmp_path):
     content[start : start + 40] = b"\xff" * 40
     path.write_bytes(content)
     summary = opened(path, scan_only=True).index.summary
-    assert {f.kind: f.count for f in summary.bad} == counts | {"changed": 8}
+    assert {f.kind: f.count for f in summary.bad} == counts | {"unreadable": 8}
     assert any("the 8 rows of group 1 (of 3) cannot be read" in f.first[0][1] for f in summary.bad)
 
 

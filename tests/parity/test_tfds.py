@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import pickle
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from mres_jax.evaluation.rc_bench.folders import write_set
 from mres_jax.evaluation.rc_bench.generated import CUTS, generate_items
 from mres_jax.evaluation.rc_bench.tfds_builder import write_tfds
 from mres_jax.resolution.policies import parse_policy
-from mres_jax.testing import tiny_spec, tiny_tokenizer
+from mres_jax.testing import buckets, tiny_spec, tiny_tokenizer
 
 tfds = pytest.importorskip("tensorflow_datasets")
 pytestmark = [pytest.mark.parity, pytest.mark.filterwarnings("ignore")]
@@ -152,3 +153,65 @@ def test_tensorflow_is_not_imported(prepared):
         "assert 'tensorflow' not in sys.modules and 'jax' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture
+def bucket(prepared, monkeypatch, tmp_path):
+    """The data set in a bucket, and caches that are empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with buckets.bucket() as bucket:
+        bucket.upload_folder(prepared, "gs://b/data")
+        yield bucket
+
+
+def copied(tmp_path):
+    return sorted(p.name for p in tmp_path.glob("cache/mres/tfds/*/tiny_talks-*"))
+
+
+def test_a_data_set_in_a_bucket_is_that_of_the_disk_and_its_split_comes_once(
+    prepared, bucket, tmp_path
+):
+    log = []
+    there = opened("tfds:tiny_talks@gs://b/data", log=log.append)
+    here = opened(f"tfds:tiny_talks@{prepared}")
+    assert [there.row(i) for i in range(11)] == [here.row(i) for i in range(11)]
+    np.testing.assert_array_equal(there.measure(NATIVE).sizes, here.measure(NATIVE).sizes)
+    assert there.images(3)[0].tobytes() == here.images(3)[0].tobytes()
+    assert copied(tmp_path) == ["tiny_talks-train.array_record-00000-of-00001"]
+    assert sum("array_record" in line for line in log) == 1
+    shard = "gs://b/data/tiny_talks/1.0.0/" + copied(tmp_path)[0]
+    bucket.pipe(shard, bytes(bucket.size(shard)))
+    again = TfdsRows("tiny_talks/1.0.0@gs://b/data")
+    assert pickle.loads(pickle.dumps(again))[2] == again[2]
+    TfdsRows("tiny_talks@gs://b/data,split=test")
+    assert len(copied(tmp_path)) == 2
+
+
+def test_a_data_set_that_is_prepared_anew_is_fetched_anew(prepared, bucket, tmp_path):
+    rows = TfdsRows("tiny_talks@gs://b/data")
+    before = rows.facts(), rows.digest()
+    bucket.rm("gs://b/data", recursive=True)
+    bucket.upload_folder(prepared, "gs://b/data")
+    rows = TfdsRows("tiny_talks@gs://b/data")
+    assert rows.facts() != before[0]
+    assert rows.digest() != before[1]
+    assert len(copied(tmp_path)) == 2
+
+
+def test_what_is_not_in_the_bucket_is_one_line(bucket):
+    place = "gs://b/data/tiny_talks"
+    with pytest.raises(MresError, match="no prepared data set tiny_tales in gs://b/data"):
+        TfdsRows("tiny_tales@gs://b/data")
+    with pytest.raises(MresError, match="no split 'dev'; it has train, test"):
+        TfdsRows("tiny_talks@gs://b/data,split=dev")
+    bucket.rm(f"{place}/1.0.0/tiny_talks-test.array_record-00000-of-00001")
+    with pytest.raises(MresError, match=r"shard tiny_talks-test\S+ is missing in gs://b/.*1 of 1"):
+        TfdsRows("tiny_talks@gs://b/data,split=test")
+    bucket.copy(f"{place}/1.0.0/dataset_info.json", f"{place}/2.0.0/dataset_info.json")
+    with pytest.raises(MresError, match=r"name one of tiny_talks/1.0.0, tiny_talks/2.0.0"):
+        TfdsRows("tiny_talks@gs://b/data")
+    features = json.loads(bucket.cat(f"{place}/1.0.0/dataset_info.json"))
+    info = json.dumps(features | {"fileFormat": "tfrecord"}).encode()
+    bucket.pipe(f"{place}/1.0.0/dataset_info.json", info)
+    with pytest.raises(MresError, match="Prepare it with file_format='array_record'"):
+        TfdsRows("tiny_talks/1.0.0@gs://b/data")

@@ -1,6 +1,7 @@
 """A row of a data set, and the kinds of dirt that rows are counted under."""
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 PLACEHOLDER = "<image>"  # where a picture or clip stands in a turn, as LLaVA writes it
@@ -8,7 +9,7 @@ CLIP_PLACEHOLDER = "<video>"  # the same of a clip, where pictures stand beside 
 
 UNNAMED, UNMARKED = "placeholder without picture", "picture without placeholder"
 
-# A row with one of these is left out.
+# A row with one of these is left out. Indexes hold places in it: what is new goes last.
 BAD_KINDS = (
     "not JSON",
     "unknown form",  # neither conversations, messages nor a question
@@ -26,6 +27,7 @@ BAD_KINDS = (
     "no caption",  # more than a picture and its caption, under the plain template
     "refused by policy",
     "changed",  # the file or a picture is another one than was indexed
+    "unreadable",  # its part of a parquet file or TFDS shard is damaged
 )
 
 # A row with one of these is used, and counted.
@@ -88,7 +90,7 @@ def shown(text: object, length: int = 80) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A text or a number of a row as text, None as ""; raises `Fault` for anything else."""
+    """A text or a finite number of a row as text, None as ""; raises `Fault` for anything else."""
     if isinstance(value, str):
         try:
             value.encode()
@@ -97,6 +99,8 @@ def as_text(value: Any) -> str:
         return value
     if value is None:
         return ""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Fault("unknown form", f"a text or a finite number is needed, got {value}")
     if isinstance(value, int | float):
         return str(value)
     raise Fault("unknown form", f"a text is a {type(value).__name__}")

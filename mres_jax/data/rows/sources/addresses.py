@@ -110,6 +110,14 @@ class Address:
         """Yields the files of a folder, sorted."""
         yield from (self / name for name in self.listing())
 
+    def all_named(self, name: str) -> list["Address"]:
+        """Returns the files of a name in a folder and in all that are in it, sorted."""
+        system, path = self._place()
+        with _one_line(self.text):
+            system.invalidate_cache()
+            found = sorted(each for each in system.find(path) if each.endswith(f"/{name}"))
+        return [self / each[len(path) :].strip("/") for each in found]
+
     def read_bytes(self, start: int = 0, end: int | None = None) -> bytes:
         """Returns a file, or the part of it from one byte to before another, in one request.
 

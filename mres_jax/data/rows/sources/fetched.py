@@ -7,12 +7,11 @@ record, no other store, and no end where it has no network. So shards are read f
 import pathlib
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from mres_jax.data.rows.sources.addresses import Address
 from mres_jax.data.rows.sources.caches import cache_folder
-from mres_jax.data.rows.sources.fetching import check_space, fetch_file
+from mres_jax.data.rows.sources.fetching import fetch_all, fetch_file
 from mres_jax.data.rows.sources.prepared import (
     CARD,
     INDEX,
@@ -23,7 +22,6 @@ from mres_jax.data.rows.sources.prepared import (
 from mres_jax.errors import MresError
 from mres_jax.files import write_together
 
-_AT_ONCE = 4  # shards on their way
 _INDEX_NAME = re.compile(r"[0-9a-f]+\.npz")
 
 
@@ -68,10 +66,9 @@ class FetchedRows(PreparedRows):
 
     def fetch(self) -> None:
         """Brings all shards here, several at a time; raises as `fetch_file`."""
-        missing = [shard for shard in self.shards if not (self.directory / shard.name).is_file()]
-        check_space(self.directory, sum(shard.bytes for shard in missing), what=self.place)
-        with ThreadPoolExecutor(_AT_ONCE, "shards") as pool:
-            list(pool.map(self._path, self.shards))
+        shards = {shard.name: shard for shard in self.shards}
+        sizes = {name: shard.bytes for name, shard in shards.items()}
+        fetch_all(self.directory, sizes, lambda name: self._path(shards[name]), what=self.place)
 
     def _bytes_of(self, shard: Shard) -> int | None:
         return self._found.get(shard.name)

@@ -5,12 +5,14 @@ import os
 import pathlib
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from mres_jax.data.rows.sources.addresses import Address
 from mres_jax.errors import MresError, RunError
 from mres_jax.files import disk_reason
 
+_AT_ONCE = 4  # files on their way
 _BLOCK = 8 << 20  # bytes that are asked for at a time
 _CURE = "Set XDG_CACHE_HOME to a larger disk, or remove what is not needed there"
 COPY_ANEW = " Copy the directory anew, or prepare it again."
@@ -50,13 +52,34 @@ def fetch_file(
         with (folder / f".{source.name}.lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not _is_whole(target, size):
-                check_space(folder, size, what=str(source))
+                _check_space(folder, size, what=str(source))
                 _copy(source, target, size, crc32)
                 log(f"{source}: {size / 1e6:,.1f} MB, now in {folder}")
     return target
 
 
-def check_space(folder: pathlib.Path, size: int, *, what: str) -> None:
+def fetch_all(
+    folder: pathlib.Path, sizes: Mapping[str, int], fetch: Callable[[str], object], *, what: str
+) -> None:
+    """Brings files into a folder, several at a time, once there is room for those it lacks.
+
+    Args:
+      folder: of the copies.
+      sizes: bytes of each file, by name.
+      fetch: brings one, as `fetch_file` does.
+      what: in messages.
+
+    Raises:
+      MresError: as `fetch_file`.
+      RunError: likewise, and before anything is fetched where the disk has no room.
+    """
+    missing = [size for name, size in sizes.items() if not (folder / name).is_file()]
+    _check_space(folder, sum(missing), what=what)
+    with ThreadPoolExecutor(_AT_ONCE, "shards") as pool:
+        list(pool.map(fetch, sizes))
+
+
+def _check_space(folder: pathlib.Path, size: int, *, what: str) -> None:
     """Raises `RunError` where a folder has no room for so many bytes."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free

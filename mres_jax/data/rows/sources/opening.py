@@ -27,8 +27,8 @@ def open_source(
 
     Args:
       path: a JSON file; a directory of `prepare_rows`; a parquet or tar file, or a directory of
-        such. All may be at an address, such as `gs://bucket/x`. Or `tfds:NAME@DIRECTORY`, a
-        prepared data set of TensorFlow Datasets.
+        such. Or `tfds:NAME@DIRECTORY`, a prepared data set of TensorFlow Datasets. All may be at an
+        address, such as `gs://bucket/x`.
       images: folder that pictures and clips of a JSON file are named from; its own by default.
       follow_links: let symbolic links lead out of the picture folder.
       fields: our name of a field -> its name in parquet, in TFDS or in the JSON of a tar file.
@@ -43,7 +43,7 @@ def open_source(
         from mres_jax.data.rows.sources.tfds import TfdsRows
 
         _refuse(text, images=images)
-        return TfdsRows(text.removeprefix(TFDS), fields=fields)
+        return TfdsRows(text.removeprefix(TFDS), fields=fields, log=log)
     place = Address(text) if is_address(text) else pathlib.Path(path).absolute()
     if place.is_dir() and any((place / name).is_file() for name in (CARD, BEGUN)):
         _refuse(text, images=images, fields=fields)

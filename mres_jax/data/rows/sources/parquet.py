@@ -108,7 +108,7 @@ def _rows(table: Table) -> Iterator[dict[str, Any] | Fault]:
         try:
             yield from table.read(group)
         except MresError as error:
-            fault = Fault("changed", str(error).removeprefix("rows ").rstrip("."))
+            fault = Fault("unreadable", str(error).removeprefix("rows ").rstrip("."))
             yield from (fault for _ in range(count))
 
 

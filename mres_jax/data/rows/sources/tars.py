@@ -8,12 +8,15 @@ Reference:
   slash, its extension is what follows.
 """
 
+import contextlib
+import gzip
+import io
 import json
 import os
 import pathlib
-import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from tarfile import BLOCKSIZE, HeaderError, ReadError, TarError, TarFile, TarInfo
 from typing import Any
 
 from mres_jax.data.rows.files import Contained
@@ -30,6 +33,8 @@ PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "gif")
 CLIPS = ("mp4", "m4v", "mov", "mkv", "webm", "avi")
 CAPTIONS = ("txt", "caption", "cap", "text")
 _NAMES = ("image", "images", "video", "videos", "frames")
+_GZIP = b"\x1f\x8b\x08"  # how one begins
+_BUFFER = 1 << 17  # bytes
 
 
 class TarRows(FrontToBack):
@@ -156,21 +161,83 @@ def _grouped(
         yield key, row
 
 
+class _NoEndError(ReadError):
+    """Whole members, and nothing behind them."""
+
+
+class _Header(TarInfo):
+    """A header whose damage is an error; tarfile takes all but a damaged first one for the end."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile: TarFile) -> TarInfo:
+        """Returns the next header, with those before it that only lengthen it."""
+        try:
+            return super().fromtarfile(tarfile)
+        except _NoEndError:
+            if tarfile.fileobj.tell() == tarfile.offset:  # pyright: ignore[reportOptionalMemberAccess], open
+                raise
+            raise ReadError("it breaks off in a header") from None
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> TarInfo:
+        """Returns the header in a block; raises `HeaderError` for zeros, which are the end."""
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except HeaderError as error:
+            if not buf:
+                raise _NoEndError("no block of zeros ends it") from None
+            if len(buf) < BLOCKSIZE:
+                raise ReadError("it breaks off in a header") from None
+            if any(buf):
+                raise ReadError(f"a damaged header: {error}") from None
+            raise
+
+
 def _members(path: pathlib.Path | Address) -> Iterator[tuple[str, bytes | Fault]]:
-    """Names and contents of all members but directories; those that are refused with the reason."""
+    """Names and contents of all members but directories; those that are refused with the reason.
+
+    Raises:
+      MresError: the file is cut or damaged, or no block of zeros ends it. A flipped byte of a gzip
+        may be told only behind the last member.
+    """
+    last, at = "", 0
     try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r|*") as tar:
+        with _unpacked(path) as file, TarFile.open(fileobj=file, mode="r|", tarinfo=_Header) as tar:
             for member in tar:
-                if member.isdir():
-                    continue
-                fault = _refused(member)
-                yield member.name, fault or _read(tar, member)
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        reason = shown(error) or type(error).__name__
-        raise MresError(f"rows {path}: no whole tar file ({reason}). Copy it anew.") from None
+                if not member.isdir():
+                    fault = _refused(member)
+                    yield member.name, fault or _read(tar, member)
+                last, at = member.name, tar.offset
+            _read_end(tar)
+    except (TarError, OSError, EOFError, zlib.error) as error:
+        reason = f"{shown(error) or type(error).__name__}; readable up to byte {at:,}"
+        reason += f", member {shown(last)}" if last else ""
+        cure = "Copy it anew"
+        if last and isinstance(error, _NoEndError):
+            cure += ", or append 1,024 zero bytes if it was written so"
+        raise MresError(f"rows {path}: no whole tar file ({reason}). {cure}.") from None
 
 
-def _refused(member: tarfile.TarInfo) -> Fault | None:
+@contextlib.contextmanager
+def _unpacked(path: pathlib.Path | Address) -> Iterator[io.BufferedIOBase]:
+    """The tar in a file, which may be a gzip: tarfile's own reader passes over its checksum."""
+    file = path.open("rb")
+    with io.BufferedReader(file, _BUFFER) if isinstance(file, io.RawIOBase) else file as file:
+        if file.peek(len(_GZIP))[: len(_GZIP)] != _GZIP:
+            yield file
+        else:
+            with gzip.GzipFile(fileobj=file) as inner:
+                yield inner
+
+
+def _read_end(tar: TarFile) -> None:
+    """Reads all behind the first block of zeros, which the checksum of a gzip is for too."""
+    while content := tar.fileobj.read(_BUFFER):  # pyright: ignore[reportOptionalMemberAccess], open
+        if content.count(0) != len(content):
+            raise ReadError("more than zeros behind its end: damage, or another archive")
+
+
+def _refused(member: TarInfo) -> Fault | None:
     name = shown(member.name)
     if member.issym() or member.islnk():
         return Fault("unsafe path", f"member {name} is a link to {shown(member.linkname)}")
@@ -187,9 +254,9 @@ def _refused(member: tarfile.TarInfo) -> Fault | None:
     return None
 
 
-def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+def _read(tar: TarFile, member: TarInfo) -> bytes:
     file = tar.extractfile(member)
     content = b"" if file is None else file.read()
     if len(content) != member.size:
-        raise tarfile.ReadError(f"member {shown(member.name)} breaks off")
+        raise ReadError(f"member {shown(member.name)} breaks off")
     return content
