@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mres_jax.coordinates import read_places
 from mres_jax.geometry import Box, Size, View
-from mres_jax.quantities import read_quantity
+from mres_jax.quantities import Quantity, read_quantity
 
 _QUOTES = " \"'`\u201c\u201d\u2018\u2019"
 
@@ -49,7 +49,8 @@ def unit_exact_match(prediction: str, answers: Sequence[str]) -> float:
     """Exact match where `12.50 USD`, `$12.5` and `12.5 dollars` are one answer.
 
     Both sides are read as amounts, see `quantities.read_quantity`: numbers with units in many
-    spellings, of which none is converted. Where one side is no amount, both are text.
+    spellings, of which none is converted. Where one side is no amount, both are text. `5 pounds` is
+    `5 lb`, and `£5` where the other side says that it is money; `5 lb` is not `£5`.
 
     Reference:
       RC-Bench, section "Scoring" of the NativeRes-LLaVA article (arXiv:2506.12776): equivalent
@@ -61,24 +62,55 @@ def unit_exact_match(prediction: str, answers: Sequence[str]) -> float:
         quantity = read_quantity(answer)
         if given is None or quantity is None:
             return exact_match(prediction, [answer]) == 1.0
-        return given == quantity
+        return (
+            given == quantity
+            or (_is_sterling(quantity) and _in_sterling(prediction) == quantity)
+            or (_is_sterling(given) and _in_sterling(answer) == given)
+        )
 
     return float(any(same(answer) for answer in answers))
+
+
+def _is_sterling(quantity: Quantity) -> bool:
+    return all(unit == "£" for _, unit in quantity.parts)
+
+
+def _in_sterling(text: str) -> Quantity | None:
+    """The amount that a text is if its pounds are money."""
+    return read_quantity(re.sub(r"\bpounds?\b", "gbp", text, flags=re.IGNORECASE))
 
 
 def edit_distance(a: str, b: str) -> int:
     """Returns the least number of insertions, deletions and substitutions from `a` to `b`.
 
+    A column of the table of distances is two whole numbers, a bit for each character of the longer
+    text: where it rises by one from row to row, and where it falls. Each character of the shorter
+    takes a few operations on them: 20,000 against 20,000 characters are a fraction of a second.
+
+    Reference:
+      Myers, 1999, "A fast bit-vector algorithm for approximate string matching"; as of whole texts:
+      Hyyrö, 2003, "A bit-vector algorithm for computing Levenshtein and Damerau edit distances".
+
     Example:
       >>> edit_distance("kitten", "sitting")
       3
     """
-    row = list(range(len(b) + 1))
-    for i, char in enumerate(a, start=1):
-        diagonal, row[0] = row[0], i
-        for j, other in enumerate(b, start=1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (char != other))
-    return row[-1]
+    short, long = sorted((a, b), key=len)
+    if not short:
+        return len(long)
+    places: dict[str, int] = {}  # of a character: bits of the rows that have it
+    for row, char in enumerate(long):
+        places[char] = places.get(char, 0) | 1 << row
+    every, last = (1 << len(long)) - 1, 1 << (len(long) - 1)
+    rises, falls, distance = every, 0, len(long)
+    for char in short:
+        same = places.get(char, 0)
+        level = ((((same & rises) + rises) ^ rises) | same | falls) & every  # along the diagonal
+        more, less = falls | (every ^ (level | rises)), level & rises  # than a column before
+        distance += bool(more & last) - bool(less & last)
+        more = more << 1 | 1  # the first row of all rises with each column
+        rises, falls = (less << 1 | ~(level | more)) & every, more & level & every
+    return distance
 
 
 def anls(prediction: str, answers: Sequence[str], *, threshold: float = 0.5) -> float:
@@ -323,14 +355,15 @@ def wilson_interval(successes: float, total: int, *, z: float = 1.959964) -> Int
     return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
 
 
-def paired_interval(first: int, second: int, total: int, *, z: float = 1.959964) -> Interval:
+def paired_interval(first: float, second: float, total: int, *, z: float = 1.959964) -> Interval:
     """Returns how much more often the first of two was right, with an interval (default 95 %).
 
     With no pairs the interval is all of [-1, 1].
 
     Args:
-      first: pairs in which only the first is right.
-      second: pairs in which only the second is right.
+      first: pairs in which only the first is right; a score that is higher by x counts x pairs,
+        which gives an interval that is rather too wide.
+      second: pairs in which only the second is right, likewise.
       total: pairs, those included in which both or neither is right.
       z: of the interval.
 

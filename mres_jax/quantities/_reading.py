@@ -132,7 +132,7 @@ def _after(text: str, before: str) -> tuple[int, str] | None:
 
 
 def _sum(text: str) -> Quantity | None:
-    """Such as 1 h 30 min: every unit is one that we know."""
+    """Such as 1 h 30 min: every unit is one that we know. Beside hours or seconds m is minutes."""
     parts, end = [], 0
     while end < len(text):
         match = _TERM.match(text, end)
@@ -142,6 +142,9 @@ def _sum(text: str) -> Quantity | None:
             return None
         parts.append((number, unit))
         end = match.end()
+    units = {unit for _, unit in parts}
+    if "m" in units and units & {"h", "s"} and units <= {"d", "h", "m", "s"}:  # 5h 30m
+        parts = [(number, "min" if unit == "m" else unit) for number, unit in parts]
     return Quantity("sum", tuple(parts)) if len(parts) > 1 else None
 
 

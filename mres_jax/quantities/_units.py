@@ -10,7 +10,8 @@ UNITS = {
     "‰": "per mille, permille, per mil",
     "pp": "percentage point, percentage points, ppt, ppts",
     "ppm": "parts per million",
-    # money; ¥ is read as yuan, since the benchmark's pictures are English and Chinese
+    # money; ¥ is read as yuan, since the benchmark's pictures are English and Chinese, and is not
+    # the same as 300 yen; "pounds" are a mass, and money where the other side is, see `scoring`
     "$": "usd, us$, us $, u.s. $, dollar, dollars, us dollar, us dollars, 美元, 美金",
     "CAD": "c$, ca$, canadian dollar, canadian dollars",
     "AUD": "a$, au$, australian dollar, australian dollars",
@@ -20,9 +21,9 @@ UNITS = {
     "TWD": "nt$, new taiwan dollar, new taiwan dollars, 新台币",
     "¢": "cent, cents, ct, cts",
     "€": "eur, euro, euros, 欧元",
-    "£": "gbp, pound sterling, pounds sterling, 英镑",
-    "¥": "￥, cny, rmb, cn¥, yuan, 元, 块, 人民币",
-    "JPY": "yen, jp¥, 円, 日元",
+    "£": "gbp, pound sterling, pounds sterling, british pound, british pounds, 英镑",
+    "¥": "￥, cny, rmb, cn¥, yuan, chinese yuan, renminbi, 元, 块, 人民币",
+    "JPY": "yen, japanese yen, jp¥, 円, 日元",
     "₹": "inr, rs, re, rupee, rupees, indian rupee, indian rupees",
     "₩": "krw, won, 韩元",
     "₽": "rub, rouble, roubles, ruble, rubles",
@@ -103,6 +104,7 @@ UNITS = {
     "m/s": "mps, meters per second, metres per second, 米/秒",
     "kn": "kt, kts, knot, knots",
     "rpm": "r/min, revolutions per minute",
+    "fps": "frame/s, frames/s, frame per second, frames per second, 帧/秒",
     # energy, power, electricity, pressure
     "J": "joule, joules",
     "kJ": "kilojoule, kilojoules, 千焦",
