@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from mres_jax.data.assemble import assemble, measure
@@ -15,12 +15,19 @@ from mres_jax.errors import MresError, PolicyError
 from mres_jax.geometry import Extent, View
 from mres_jax.inference import cost
 from mres_jax.inference.allocators import Allocators
-from mres_jax.inference.generate import ROWS, Completion, Generator
+from mres_jax.inference.generate import ROWS, Generator
 from mres_jax.inference.ladder import Ladders, default_ladders
 from mres_jax.inference.pointing import places_text, relevance_map
-from mres_jax.inference.prepared import Prepared, messages_of, pack_prepared, to_answer
+from mres_jax.inference.prepared import (
+    Prepared,
+    messages_of,
+    pack_prepared,
+    rung_of,
+    to_answer,
+)
 from mres_jax.inference.reduction import TokenReduction
 from mres_jax.inference.text_stream import TextStream
+from mres_jax.inference.turns import Asked, Completion
 from mres_jax.protocols import Answer, Request, Sampling, extent_of
 from mres_jax.resolution.allocator.policy import AllocatorPolicy
 from mres_jax.resolution.cost import retention_ratio
@@ -151,7 +158,8 @@ class LocalAnswerer:
         return [answers[i] for i in range(len(requests))]
 
     def _point(self, prompts: Sequence[Prepared], rung: Rung) -> list[Answer]:
-        packed, rung, host_ms = pack_prepared(prompts, rung)
+        rung = rung_of(prompts, rung)
+        packed, host_ms = pack_prepared(prompts, rung)
         found, ms = self.generator.relevance(packed, rung=rung)
         answers = []
         for prompt, relevance in zip(prompts, found, strict=True):
@@ -303,62 +311,59 @@ class LocalAnswerer:
         listen: Listener | None,
     ) -> list[list[Answer]]:
         answers: list[list[Answer]] = [[] for _ in prompts]
-        for plan in self.ladders.plan([prompt.example.size for prompt in prompts]):
-            some = self._answer_pack(
-                plan, prompts=prompts, n=n, sampling=sampling, seed=seed, listen=listen
+        plans = self.ladders.plan([prompt.example.size for prompt in prompts])
+        for rung, some in _groups(plans, prompts, self.generator.at_once):
+            packs = [_Packed(plan, prompts, rung) for plan in some]
+            watched = [self._watched(pack, n, sampling, listen) for pack in packs]
+            completions, ms = self.generator.generate_together(
+                [asked for asked, _ in watched], rung=rung, sampling=sampling, n=n, seed=seed
             )
-            for i, here in zip(plan.indices, some, strict=True):
-                answers[i] = here
+            for pack, (_, texts), found in zip(packs, watched, completions, strict=True):
+                self._read(pack, texts, found, ms, listen, answers)
         return answers
 
-    def _answer_pack(
-        self,
-        plan: PackPlan,
-        *,
-        prompts: Sequence[Prepared],
-        n: int,
-        sampling: Sampling,
-        seed: int,
-        listen: Listener | None,
-    ) -> list[list[Answer]]:
-        here = [prompts[i] for i in plan.indices]
-        packed, rung, host_ms = pack_prepared(here, plan.rung)
+    def _watched(
+        self, pack: "_Packed", n: int, sampling: Sampling, listen: Listener | None
+    ) -> tuple[Asked, dict[tuple[int, int], TextStream]]:
+        """A pack as it is asked, and the texts of its answers by prompt and number."""
+        opening = self.spec.template.answer_open
         texts = {
-            (prompt, sample): TextStream(
-                self.tokenizer, sampling.stop, opening=self.spec.template.answer_open
-            )
-            for prompt in range(len(here))
+            (prompt, sample): TextStream(self.tokenizer, sampling.stop, opening=opening)
+            for prompt in range(len(pack.prompts))
             for sample in range(n)
         }
 
         def watch(prompt: int, sample: int, token_ids: Sequence[int]) -> bool:
             text = texts[prompt, sample]
             new = text.feed(token_ids)
-            unwanted = listen is not None and listen(plan.indices[prompt], sample, new)
+            unwanted = listen is not None and listen(pack.indices[prompt], sample, new)
             return unwanted or text.is_stopped
 
-        completions, ms = self.generator.generate(
-            packed,
-            [prompt.id for prompt in here],
-            rung=rung,
-            sampling=sampling,
-            n=n,
-            seed=seed,
-            watch=watch if listen or sampling.stop else None,
-        )
-        ms = {"host": host_ms, **ms}
-        if look_ms := sum(prompt.look_ms for prompt in here):
+        ids = [prompt.id for prompt in pack.prompts]
+        return Asked(pack.pack, ids, watch if listen or sampling.stop else None), texts
+
+    def _read(
+        self,
+        pack: "_Packed",
+        texts: Mapping[tuple[int, int], TextStream],
+        completions: Sequence[Sequence[Completion]],
+        ms: Mapping[str, float],
+        listen: Listener | None,
+        answers: list[list[Answer]],
+    ) -> None:
+        """Puts the answers of a pack in their places."""
+        ms = {"host": pack.host_ms, **ms}
+        if look_ms := sum(prompt.look_ms for prompt in pack.prompts):
             ms["allocator"] = look_ms
-        answers: list[list[Answer]] = [[] for _ in here]
         for (prompt, sample), text in texts.items():
             completion = completions[prompt][sample]
             rest = text.feed(completion.token_ids, is_last=True)
             if listen is not None and rest:
-                listen(plan.indices[prompt], sample, rest)
+                listen(pack.indices[prompt], sample, rest)
             completion = completion.cut(text.num_tokens)
-            answers[prompt].append(
+            answers[pack.indices[prompt]].append(
                 to_answer(
-                    here[prompt],
+                    pack.prompts[prompt],
                     completion,
                     text.text,
                     ms,
@@ -367,7 +372,27 @@ class LocalAnswerer:
                     reduction=self.reduction,
                 )
             )
-        return answers
+
+
+class _Packed:
+    """Some prompts of a window in one pack."""
+
+    def __init__(self, plan: PackPlan, prompts: Sequence[Prepared], rung: Rung):
+        self.indices, self.prompts = plan.indices, [prompts[i] for i in plan.indices]
+        self.pack, self.host_ms = pack_prepared(self.prompts, rung)
+
+
+def _groups(
+    plans: Sequence[PackPlan], prompts: Sequence[Prepared], most: int
+) -> Iterator[tuple[Rung, list[PackPlan]]]:
+    """Packs of one rung, so many at a time."""
+    by_rung: dict[Rung, list[PackPlan]] = {}
+    for plan in plans:
+        rung = rung_of([prompts[i] for i in plan.indices], plan.rung)
+        by_rung.setdefault(rung, []).append(plan)
+    for rung, same in by_rung.items():
+        for at in range(0, len(same), most):
+            yield rung, same[at : at + most]
 
 
 def _check_one_view(prompt: Prepared) -> None:

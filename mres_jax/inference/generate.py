@@ -1,26 +1,29 @@
-"""One pack of prompts in, tokens out: encode, prefill, decode, all in static shapes.
+"""Packs of prompts in, tokens out: encode, prefill, decode, all in static shapes.
 
 What is compiled depends on lengths alone: encoding and prefill on the rung of the pack, decoding on
 the rows and the length of the cache, which come in steps. The numbers of the sampling, the tokens
-and the stop ids are data. Axes: t packed positions, s examples of a rung, m rows of a cache,
-n new tokens, v visual tokens, e text width, V vocabulary.
+and the stop ids are data. Over a mesh the ranks of `data` x `fsdp` take a pack each, and what is
+compiled is compiled for all of them. Axes: t packed positions, s examples of a rung, m rows of a
+cache, n new tokens, v visual tokens, e text width, V vocabulary.
 """
 
+import dataclasses
 import functools
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
-from mres_jax.data.positions import next_position
+from mres_jax import nn
 from mres_jax.data.spec import ProcessorSpec
-from mres_jax.data.types import TEXT, Pack, Rung
+from mres_jax.data.types import Pack, Rung
 from mres_jax.errors import PromptError, RunError
 from mres_jax.inference import sampling as draws
-from mres_jax.inference.programs import Out, Rows, Rules, arrange
+from mres_jax.inference.programs import Rules, arrange
+from mres_jax.inference.turns import Asked, Completion, Job, Prompts, Ranks, Turn, Watch
 from mres_jax.models.tower import Visual
 from mres_jax.protocols import Sampling
 
@@ -31,70 +34,6 @@ CHUNK = 8  # tokens between two looks of a `Watch`
 # another answer to the smallest picture of a pack.
 ONE_AT_A_TIME = threading.Lock()
 Result = TypeVar("Result")
-
-
-@runtime_checkable
-class Watch(Protocol):
-    """Looks at answers while they grow, every `CHUNK` tokens; it must be quick."""
-
-    def __call__(self, prompt: int, sample: int, token_ids: Sequence[int], /) -> bool:
-        """Takes all tokens so far of an answer that goes on or has just ended.
-
-        Args:
-          prompt: index in the pack.
-          sample: number of the answer to this prompt.
-          token_ids: so far.
-
-        Returns:
-          Whether the answer shall end here.
-        """
-        ...
-
-
-class Completion(NamedTuple):
-    """Generated tokens of one answer; see `mres_jax.protocols.Answer`."""
-
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    entropies: tuple[float, ...]
-    finish_reason: str  # `stop` or `length`
-
-    def cut(self, length: int) -> "Completion":
-        """Returns its first tokens."""
-        return Completion(
-            self.token_ids[:length],
-            self.logprobs[:length],
-            self.entropies[:length],
-            self.finish_reason,
-        )
-
-
-class Prompts(NamedTuple):
-    """Where the prompts of a pack stand, `int32 [s]` each."""
-
-    starts: np.ndarray
-    lengths: np.ndarray
-    next_positions: np.ndarray  # rotary position of the first new token
-
-    @classmethod
-    def of(cls, pack: Pack) -> "Prompts":
-        """Reads them off the segment ids of a pack on the host."""
-        segment_ids, positions = np.asarray(pack.segment_ids), np.asarray(pack.positions)
-        is_text = np.asarray(pack.visual_index) == TEXT
-        lengths = np.bincount(segment_ids, minlength=1)[1:]
-        ends = np.cumsum(lengths)
-        starts = ends - lengths
-        after = [
-            next_position(positions[:, start:end], ends_in_text=bool(is_text[end - 1]))
-            for start, end in zip(starts, ends, strict=True)
-        ]
-        return cls(*(np.asarray(x, np.int32) for x in (starts, lengths, after)))
-
-    def last(self, rung: Rung) -> np.ndarray:
-        """`int32 [s]`, the last position of each prompt; 0 for examples that are not there."""
-        last = np.zeros(rung.max_examples, np.int32)
-        last[: len(self.starts)] = self.starts + self.lengths - 1
-        return last
 
 
 class Generator:
@@ -126,6 +65,11 @@ class Generator:
         self.stop_ids = np.asarray(spec.eos_token_ids, np.int32)
         self.forbidden = draws.forbidden_mask(spec.reserved_token_ids, config.vocab_size)
 
+    @property
+    def at_once(self) -> int:
+        """Packs of one rung that take as long as one: the ranks of the mesh in use, 1 without."""
+        return 1 if self.reduce is not None else nn.num_ranks()
+
     def generate(
         self,
         pack: Pack,
@@ -156,14 +100,38 @@ class Generator:
           PromptError: a prompt does not fit the cache together with its answer.
           RunError: the model's scores are not numbers.
         """
-        prompts = Prompts.of(pack)
-        if len(request_ids) != len(prompts.starts):
-            raise ValueError(f"{len(request_ids)} ids for {len(prompts.starts)} prompts.")
-        for name, length in zip(request_ids, prompts.lengths, strict=True):
-            self.check_length(name, int(length), sampling.max_new_tokens)
-        pack = pack._replace(patch_labels={})  # labels would be one more thing to compile for
+        (answers,), ms = self.generate_together(
+            [Asked(pack, request_ids, watch)], rung=rung, sampling=sampling, n=n, seed=seed
+        )
+        return answers, ms
+
+    def generate_together(
+        self, asked: Sequence[Asked], *, rung: Rung, sampling: Sampling, n: int, seed: int
+    ) -> tuple[list[list[list[Completion]]], dict[str, float]]:
+        """Answers the prompts of up to `at_once` packs of one rung, each on its rank.
+
+        Args:
+          asked: the packs; the other arguments are those of `generate`.
+
+        Returns:
+          What `generate` does, for each pack; ms of all.
+
+        Raises:
+          MresError: as `generate`.
+        """
+        if not 1 <= len(asked) <= self.at_once:
+            raise ValueError(f"{len(asked)} packs, {self.at_once} at once.")
+        jobs = []
+        for pack, request_ids, watch in asked:
+            prompts = Prompts.of(pack)
+            if len(request_ids) != len(prompts.starts):
+                raise ValueError(f"{len(request_ids)} ids for {len(prompts.starts)} prompts.")
+            for name, length in zip(request_ids, prompts.lengths, strict=True):
+                self.check_length(name, int(length), sampling.max_new_tokens)
+            pack = pack._replace(patch_labels={})  # they would be one more thing to compile for
+            jobs.append(Job(pack, prompts, list(request_ids), watch, n))
         with ONE_AT_A_TIME:
-            return self._generate(pack, prompts, request_ids, rung, sampling, n, seed, watch)
+            return self._generate(jobs, rung, sampling, seed)
 
     def relevance(self, pack: Pack, *, rung: Rung) -> tuple[list[np.ndarray], float]:
         """Returns how much each visual token of each prompt matters to what follows the prompt.
@@ -197,22 +165,26 @@ class Generator:
         seen = [(owner == i + 1) & (index >= 0) for i in range(len(prompts.starts))]
         return [found[index[where]] for where in seen], ms
 
-    def _generate(self, pack, prompts, request_ids, rung, sampling, n, seed, watch):
-        model, decoding, run = arrange(self.model)
+    def _generate(self, jobs, rung, sampling, seed):
+        ranks = Ranks(len(jobs), self.at_once)
+        model, decoding, run = arrange(self.model, over_ranks=self.at_once > 1)
+        pack = ranks.join([job.pack for job in jobs])
         visual, vision_ms = _timed(run.encode, *model, pack)
         if self.reduce is not None:
             pack, visual = self.reduce(pack, visual)
-            prompts = Prompts.of(pack)
-        packed, prefill_ms = _timed(run.prefill, *model, pack, visual, prompts.last(rung))
-        rows = [(i, sample) for i in range(len(request_ids)) for sample in range(n)]
-        done, decode_ms = [], 0.0
-        for at in range(0, len(rows), self.rows[-1]):
-            some = rows[at : at + self.rows[-1]]
-            complete = functools.partial(self._complete, run, decoding, packed, prompts)
-            completions, ms = _timed(complete, request_ids, some, sampling, seed, watch)
-            done += completions
+            (job,) = jobs
+            jobs = [dataclasses.replace(job, prompts=Prompts.of(pack))]
+        last = ranks.join([job.prompts.last(rung) for job in jobs])
+        packed, prefill_ms = _timed(run.prefill, *model, pack, visual, last)
+        done, decode_ms = [[] for _ in jobs], 0.0
+        for at in range(0, max(len(job.rows) for job in jobs), self.rows[-1]):
+            turns = [Turn(job, job.rows[at : at + self.rows[-1]]) for job in jobs]
+            complete = functools.partial(self._complete, run, decoding, packed, ranks)
+            completions, ms = _timed(complete, turns, sampling, seed)
+            for own, more in zip(done, completions, strict=True):
+                own += more
             decode_ms += ms
-        answers = [done[i * n : (i + 1) * n] for i in range(len(request_ids))]
+        answers = [job.by_prompt(own) for job, own in zip(jobs, done, strict=True)]
         return answers, {"vision": vision_ms, "prefill": prefill_ms, "decode": decode_ms}
 
     def check_length(self, name: str, prompt_tokens: int, max_new_tokens: int) -> None:
@@ -225,15 +197,12 @@ class Generator:
                 "its pictures a smaller budget, shorten its text, or lower max_new_tokens."
             )
 
-    def _complete(self, run, decoding, packed, prompts, request_ids, rows, sampling, seed, watch):
-        """Completions of `rows`, pairs of prompt index and sample."""
-        pad = _step_of(len(rows), self.rows) - len(rows)
-        index = np.array([i for i, _ in rows] + [0] * pad, np.int32)
-        samples = np.array([sample for _, sample in rows] + [0] * pad, np.uint32)
-        active = np.arange(len(index)) < len(rows)
-        words = np.array([draws.request_words(name) for name in request_ids], np.uint32)
-        lengths = np.where(active, prompts.lengths[index], 0).astype(np.int32)
-        fixed = Rows(prompts.next_positions[index], words[index], samples)
+    def _complete(self, run, decoding, packed, ranks, turns, sampling, seed):
+        """Completions of the rows of each turn."""
+        size = _step_of(max(len(turn.rows) for turn in turns), self.rows)
+        index, starts, lengths, actives, fixed = (
+            ranks.join(each) for each in zip(*(turn.arrays(size) for turn in turns), strict=True)
+        )
         rules = Rules(
             np.uint32(seed % 2**32),
             np.int32(sampling.max_new_tokens),
@@ -242,58 +211,33 @@ class Generator:
             draws.Knobs.of(sampling),
         )
         kind = {"greedy": sampling.temperature == 0, "filtered": draws.is_filtered(sampling)}
+        longest = max(int(turn.job.prompts.lengths.max()) for turn in turns)
         out, cache = run.start(
             *packed,
             index,
-            prompts.starts[index],
+            starts,
             lengths,
-            active,
+            actives,
             fixed,
             rules,
-            max_len=_doubled(MIN_CACHE, int(lengths.max()) + sampling.max_new_tokens),
+            max_len=_doubled(MIN_CACHE, longest + sampling.max_new_tokens),
             size=_doubled(32, sampling.max_new_tokens),
             **kind,
         )
-        names = [request_ids[i] for i, _ in rows]
-        step, ended = 1, np.zeros(len(index), bool)
+        step, is_watched = 1, any(turn.job.watch is not None for turn in turns)
         while True:
-            if watch is not None:
-                out = jax.device_get(out)
-                ended |= _look(out, rows, names, active & ~ended, watch)
-            running = active & ~ended
-            if step >= sampling.max_new_tokens or not running.any():
+            if is_watched:
+                for turn, own in zip(turns, ranks.part(out), strict=True):
+                    turn.look(own)
+            running = [turn.is_going(size) for turn in turns]
+            if step >= sampling.max_new_tokens or not np.any(running):
                 break
-            until = sampling.max_new_tokens if watch is None else step + CHUNK
+            until = step + CHUNK if is_watched else sampling.max_new_tokens
             ends = np.int32(step), np.int32(until)
-            out, cache = run.decode(*decoding, cache, out, *ends, running, fixed, rules, **kind)
+            going = ranks.join(running)
+            out, cache = run.decode(*decoding, cache, out, *ends, going, fixed, rules, **kind)
             step = until
-        out = jax.device_get(out)
-        return [_completion(out, row, names[row], bool(ended[row])) for row in range(len(rows))]
-
-
-def _look(out: Out, rows, names: Sequence[str], going: np.ndarray, watch: Watch) -> np.ndarray:
-    """Shows the answers that were going on to `watch`; `bool [m]`, those that end here."""
-    ends = np.zeros_like(going)
-    for row, (prompt, sample) in enumerate(rows):
-        if going[row]:
-            seen = _completion(out, row, names[row], False)
-            ends[row] = watch(prompt, sample, seen.token_ids) or out.stopped[row]
-    return ends
-
-
-def _completion(out: Out, row: int, name: str, ended: bool) -> Completion:
-    kept = slice(0, int(out.counts[row]))
-    columns = (out.tokens, out.logprobs, out.entropies)
-    bad = ~np.isfinite(out.logprobs[row, kept])
-    if bad.any():
-        raise RunError(
-            f"generate: request {name!r}: the scores of token {int(bad.argmax())} are not numbers. "
-            "Check the weights, or compute in float32 or bfloat16."
-        )
-    return Completion(
-        *(tuple(column[row, kept].tolist()) for column in columns),
-        finish_reason="stop" if ended or out.stopped[row] else "length",
-    )
+        return [turn.completions(own) for turn, own in zip(turns, ranks.part(out), strict=True)]
 
 
 def _timed(run: Callable[..., Result], *args: Any) -> tuple[Result, float]:

@@ -11,8 +11,8 @@ from mres_jax.data.packing import pack
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.types import Example, Pack, Rung
 from mres_jax.inference import cost
-from mres_jax.inference.generate import Completion
 from mres_jax.inference.reduction import TokenReduction
+from mres_jax.inference.turns import Completion
 from mres_jax.protocols import Answer, Cost, Request
 
 
@@ -37,13 +37,17 @@ class Prepared:
     look_flops: float
 
 
-def pack_prepared(prompts: Sequence[Prepared], rung: Rung) -> tuple[Pack, Rung, float]:
-    """Returns the pack of some prompts, the rung it was made for, and ms on the host so far."""
+def rung_of(prompts: Sequence[Prepared], rung: Rung) -> Rung:
+    """Returns a rung with the canvases that some prompts need, of those that it has."""
+    return narrowed(rung, [c for prompt in prompts for c in prompt.example.canvases])
+
+
+def pack_prepared(prompts: Sequence[Prepared], rung: Rung) -> tuple[Pack, float]:
+    """Returns the pack of some prompts, and the ms that they took on the host so far."""
     start = time.perf_counter()
-    rung = narrowed(rung, [c for prompt in prompts for c in prompt.example.canvases])
     packed = pack([prompt.example for prompt in prompts], rung)
     spent = 1e3 * (time.perf_counter() - start)
-    return packed, rung, spent + sum(prompt.host_ms for prompt in prompts)
+    return packed, spent + sum(prompt.host_ms for prompt in prompts)
 
 
 def messages_of(request: Request, kept: Sequence[int]) -> list[Message]:

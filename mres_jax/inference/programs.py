@@ -1,6 +1,8 @@
 """The compiled parts of generation: encoding, prefill, filling the cache, decoding.
 
-Axes as in `generate`.
+Each takes one pack or, over the ranks of a mesh, one for each of them on an axis before the others
+(r); keys and values have it behind their layers, which a scan takes one by one. Axes as in
+`generate`.
 """
 
 import functools
@@ -9,13 +11,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
+from mres_jax import nn
 from mres_jax.data.types import Pack
 from mres_jax.inference import device, sampling as draws
-from mres_jax.inference.cache import cache_rows
 from mres_jax.models.tower import Visual
-from mres_jax.nn import KVCache
 
 
 class Out(NamedTuple):
@@ -46,6 +48,9 @@ class Rules(NamedTuple):
     knobs: draws.Knobs
 
 
+_CACHE_AXES = nn.KVCache(1, 1, 0)  # pyright: ignore[reportArgumentType], where the packs are
+
+
 class Programs(NamedTuple):
     """What is compiled."""
 
@@ -57,15 +62,26 @@ class Programs(NamedTuple):
 
 
 @functools.cache
-def jitted(options: tuple[tuple[str, Any], ...] = ()) -> Programs:
-    """Returns what is compiled, with options for the compiler by name."""
+def jitted(options: tuple[tuple[str, Any], ...] = (), *, over_ranks: bool = False) -> Programs:
+    """Returns what is compiled.
+
+    Args:
+      options: for the compiler, by name.
+      over_ranks: of a pack for each rank of the mesh in use; `relevance` is of one pack always.
+    """
     jit = functools.partial(jax.jit, compiler_options=dict(options) or None)
+
+    def own(call: Any) -> Any:
+        made: Any = functools.partial(call, over_ranks=over_ranks)
+        made.__name__ = call.__name__  # in profiles
+        return made
+
     return Programs(
-        encode=jit(_encode, static_argnums=0),
-        prefill=jit(_prefill, static_argnums=0),
-        start=jit(_start, static_argnames=("max_len", "size", "greedy", "filtered")),
+        encode=jit(own(_encode), static_argnums=0),
+        prefill=jit(own(_prefill), static_argnums=0),
+        start=jit(own(_start), static_argnames=("max_len", "size", "greedy", "filtered")),
         decode=jit(
-            _decode,
+            own(_decode),
             static_argnums=0,
             static_argnames=("greedy", "filtered"),
             donate_argnames="cache",
@@ -74,28 +90,50 @@ def jitted(options: tuple[tuple[str, Any], ...] = ()) -> Programs:
     )
 
 
-def arrange(model: Any) -> tuple[Any, Any, Programs]:
+def arrange(model: Any, *, over_ranks: bool = False) -> tuple[Any, Any, Programs]:
     """The model for prefill and for decoding, both split, and what runs them, by device."""
-    if not device.is_on_cpu(model):
+    if over_ranks or not device.is_on_cpu(model):
         parts = nnx.split(model)
-        return parts, parts, jitted()
+        return parts, parts, jitted(over_ranks=over_ranks)
     model = device.with_suitable_products(model)
     options = tuple(device.compiler_options(model).items())
     return nnx.split(model), nnx.split(device.with_own_layers(model)), jitted(options)
 
 
-def _encode(graphdef, state, pack: Pack) -> Visual:
+def _of_ranks(call: Any, over_ranks: bool, in_axes: Any = 0, out_axes: Any = 0) -> Any:
+    """Of packs on their ranks, where results stay."""
+    if not over_ranks:
+        return call
+
+    def placed(*args: Any) -> Any:
+        return jax.tree.map(_anywhere, call(*args))
+
+    return nn.each_pack(placed, in_axes, out_axes)
+
+
+def _anywhere(x: jax.Array) -> jax.Array:
+    """A result whose axes, but for that of packs, lie as XLA likes."""
+    free = PartitionSpec(*[PartitionSpec.UNCONSTRAINED] * x.ndim)
+    return jax.lax.with_sharding_constraint(x, free)
+
+
+def _encode(graphdef, state, pack: Pack, *, over_ranks: bool) -> Visual:
     """Visual tokens; none for a rung without patches."""
-    return nnx.merge(graphdef, state).encode(pack)
+    model = nn.gather(nnx.merge(graphdef, state))
+    return _of_ranks(model.encode, over_ranks)(pack)
 
 
 def _prefill(
-    graphdef, state, pack: Pack, visual: Visual, last: Int[Array, " s"]
-) -> tuple[Float[Array, "s V"], Float[Array, "l t g k"], Float[Array, "l t g k"]]:
+    graphdef, state, pack: Pack, visual: Visual, last: Int[Array, "*r s"], *, over_ranks: bool
+) -> tuple[Float[Array, "*r s V"], Float[Array, "l *r t g k"], Float[Array, "l *r t g k"]]:
     """Scores after the positions `last`, and packed keys and values."""
-    model = nnx.merge(graphdef, state)
-    hidden, keys, values = model.prefill(pack, visual)
-    return model.logits(hidden[last]), keys, values
+    model = nn.gather(nnx.merge(graphdef, state))
+
+    def run(pack: Pack, visual: Visual, last: Int[Array, " s"]) -> Any:
+        hidden, keys, values = model.prefill(pack, visual)
+        return model.logits(hidden[last]), keys, values
+
+    return _of_ranks(run, over_ranks, out_axes=(0, 1, 1))(pack, visual, last)
 
 
 def _relevance(
@@ -120,13 +158,13 @@ def _relevance(
 
 
 def _start(
-    logits: Float[Array, "s V"],
-    keys: Float[Array, "l t g k"],
-    values: Float[Array, "l t g k"],
-    index: Int[Array, " m"],
-    starts: Int[Array, " m"],
-    lengths: Int[Array, " m"],
-    active: Bool[Array, " m"],
+    logits: Float[Array, "*r s V"],
+    keys: Float[Array, "l *r t g k"],
+    values: Float[Array, "l *r t g k"],
+    index: Int[Array, "*r m"],
+    starts: Int[Array, "*r m"],
+    lengths: Int[Array, "*r m"],
+    active: Bool[Array, "*r m"],
     rows: Rows,
     rules: Rules,
     *,
@@ -134,28 +172,35 @@ def _start(
     size: int,
     greedy: bool,
     filtered: bool,
-) -> tuple[Out, KVCache]:
+    over_ranks: bool,
+) -> tuple[Out, nn.KVCache]:
     """The first token and the cache of the rows; row `i` answers prompt `index[i]`."""
-    first = jnp.zeros((), jnp.int32)
-    drawn = _draw(logits[index], first, rows, rules, greedy=greedy, filtered=filtered)
-    out = _record(_empty(index.shape[0], size), first, drawn, active, rules)
-    return out, cache_rows(keys, values, starts, lengths, max_len=max_len)
+
+    def run(logits, keys, values, index, starts, lengths, active, rows: Rows) -> Any:
+        first = jnp.zeros((), jnp.int32)
+        drawn = _draw(logits[index], first, rows, rules, greedy=greedy, filtered=filtered)
+        out = _record(_empty(index.shape[0], size), first, drawn, active, rules)
+        return out, nn.KVCache.of_pack(keys, values, starts, lengths, max_len=max_len)
+
+    each = _of_ranks(run, over_ranks, (0, 1, 1, 0, 0, 0, 0, 0), (0, _CACHE_AXES))
+    return each(logits, keys, values, index, starts, lengths, active, rows)
 
 
 def _decode(
     graphdef,
     state,
-    cache: KVCache,
+    cache: nn.KVCache,
     out: Out,
     step: Int[Array, ""],
     until: Int[Array, ""],
-    active: Bool[Array, " m"],
+    active: Bool[Array, "*r m"],
     rows: Rows,
     rules: Rules,
     *,
     greedy: bool,
     filtered: bool,
-) -> tuple[Out, KVCache]:
+    over_ranks: bool,
+) -> tuple[Out, nn.KVCache]:
     """Draws tokens `step` to `until`, or fewer where every active row has stopped before.
 
     Where the steps are cut changes nothing: each call of the same program goes on from `out`.
@@ -167,12 +212,17 @@ def _decode(
         step, out, _ = carry
         return (step < until) & jnp.any(active & ~out.stopped)
 
-    def advance(carry):
-        step, out, cache = carry
+    def advance_pack(step, out, cache, active, rows: Rows) -> tuple[Out, nn.KVCache]:
         place = jnp.broadcast_to((rows.positions + step - 1)[None], (3, active.shape[0]))
         logits, cache = model.decode(out.tokens[:, step - 1], place, cache)
         drawn = _draw(logits, step, rows, rules, greedy=greedy, filtered=filtered)
-        return step + 1, _record(out, step, drawn, active, rules), cache
+        return _record(out, step, drawn, active, rules), cache
+
+    each = _of_ranks(advance_pack, over_ranks, (None, 0, _CACHE_AXES, 0, 0), (0, _CACHE_AXES))
+
+    def advance(carry):
+        step, out, cache = carry
+        return step + 1, *each(step, out, cache, active, rows)
 
     _, out, cache = jax.lax.while_loop(unfinished, advance, (step, out, cache))
     return out, cache  # the cache goes back so that its donated buffers are the ones written to

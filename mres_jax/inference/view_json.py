@@ -45,16 +45,43 @@ def view_from_json(content: Mapping[str, Any]) -> View:
       KeyError, TypeError, ValueError: anything else.
     """
     canvas, window = content.get("canvas_px"), content.get("window_px")
+    item, tile = content["item"], content.get("tile")
     return View(
-        item=content["item"],
-        crop=Box(*content["crop_px"]),
-        size=Size(*content.get("resized_px", content["size_px"])),
-        through=tuple(Size(*size) for size in content.get("through_px", ())),
-        canvas=canvas and Size(*canvas),
-        window=window and Box(*window),
-        time=content.get("time_s"),
-        clip_seconds=content.get("clip_s"),
-        frames=tuple(content.get("frames", ())),
-        group=content.get("group", 0),
-        tile=content.get("tile"),
+        item=_whole_number(item),
+        crop=_box(content["crop_px"]),
+        size=_size(content.get("resized_px", content["size_px"])),
+        through=tuple(_size(size) for size in content.get("through_px", ())),
+        canvas=None if canvas is None else _size(canvas),
+        window=None if window is None else _box(window),
+        time=_seconds(content.get("time_s")),
+        clip_seconds=_seconds(content.get("clip_s")),
+        frames=tuple(_whole_number(frame) for frame in content.get("frames", ())),
+        group=_whole_number(content.get("group", 0)),
+        tile=None if tile is None else _whole_number(tile),
     )
+
+
+def _whole_number(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no whole number from 0 on")
+    return value
+
+
+def _size(value: Any) -> Size:
+    height, width = map(_whole_number, value)
+    if not (height and width):
+        raise ValueError(f"{value} is no height and width")
+    return Size(height, width)
+
+
+def _box(value: Any) -> Box:
+    top, left, bottom, right = map(_whole_number, value)
+    if not (top < bottom and left < right):
+        raise ValueError(f"{value} is no top, left, bottom, right")
+    return Box(top, left, bottom, right)
+
+
+def _seconds(value: Any) -> float | None:
+    if value is not None and type(value) not in (int, float):
+        raise TypeError(f"{value!r} is no number of seconds")
+    return value

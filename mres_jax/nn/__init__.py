@@ -62,9 +62,12 @@ from mres_jax.nn.rotary import (
     vision_rotary as vision_rotary,
 )
 from mres_jax.nn.sharding import (
-    PACK as PACK,
     any_pack as any_pack,
+    each_pack as each_pack,
     gather as gather,
+    num_ranks as num_ranks,
+    on_ranks as on_ranks,
+    pack_sharding as pack_sharding,
     param_spec as param_spec,
 )
 from mres_jax.nn.stack import (

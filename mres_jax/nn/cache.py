@@ -1,9 +1,13 @@
-"""Keys and values of what has been read so far, in static shapes."""
+"""Keys and values of what has been read so far, in static shapes.
+
+Axes: l layers, t packed positions, m rows, g key/value heads, k head width.
+"""
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from mres_jax import ops
 
 
 class KVCache(NamedTuple):
@@ -19,14 +23,35 @@ class KVCache(NamedTuple):
     values: Float[Array, "l m max_len g k"]
     lengths: Int[Array, " m"]
 
-    def extended(self, keys: Float[Array, "l m g k"], values: Float[Array, "l m g k"]) -> "KVCache":
-        """With one position more in every row, written once for all layers.
+    @classmethod
+    def of_pack(
+        cls,
+        keys: Float[Array, "l t g k"],
+        values: Float[Array, "l t g k"],
+        starts: Int[Array, " m"],
+        lengths: Int[Array, " m"],
+        *,
+        max_len: int,
+    ) -> "KVCache":
+        """Returns a cache whose row `i` holds `lengths[i]` packed positions, from `starts[i]` on.
 
-        Layer by layer XLA on the CPU would copy the whole cache for each of them.
+        Rows may repeat a prompt, so several answers share one prefill. What lies behind a row's
+        length is zero: a neighbour that is not finite cannot reach it.
+
+        Args:
+          keys: of all layers, rotary applied.
+          values: likewise.
+          starts: first packed position of each row.
+          lengths: positions of each row, at most `max_len`; 0 for a row that is not used.
+          max_len: positions that a row can hold, new ones included.
         """
-        rows = jnp.arange(self.lengths.shape[0])
+        keys, values = (ops.fill_cache(x, starts, lengths, max_len=max_len) for x in (keys, values))
+        return cls(keys, values, lengths)
+
+    def extended(self, keys: Float[Array, "l m g k"], values: Float[Array, "l m g k"]) -> "KVCache":
+        """With one position more in every row."""
         return KVCache(
-            self.keys.at[:, rows, self.lengths].set(keys),
-            self.values.at[:, rows, self.lengths].set(values),
+            ops.extend_cache(self.keys, keys, self.lengths),
+            ops.extend_cache(self.values, values, self.lengths),
             self.lengths + 1,
         )

@@ -7,16 +7,17 @@ anything.
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mres_jax.nn.lora import LORA_FACTORS
-from mres_jax.ops import rows_axis
+from mres_jax.ops import PACKS, rows_axis
 
 PACK = "packs"  # name of the leading axis of packs inside `jax.vmap`
 
@@ -39,6 +40,7 @@ VECTORS = ("bias", "scale")
 EMBEDDING = ("vocab", "embed")  # of the table of a decoder's tokens
 
 Layer = TypeVar("Layer", bound=nnx.Module)
+Tree = TypeVar("Tree")
 
 
 def logical_axes(names: Sequence[str]) -> tuple[str | None, ...]:
@@ -149,6 +151,40 @@ def constrain_rows(tree: Any) -> Any:
     return jax.tree.map(constrain, tree)
 
 
+def pack_sharding(mesh: Mesh) -> NamedSharding:
+    """Returns where packs with a leading axis lie."""
+    return NamedSharding(mesh, PartitionSpec(PACKS))
+
+
+def on_ranks(trees: Sequence[Tree], mesh: Mesh) -> Tree:
+    """Trees of arrays of the same shapes, one for each rank, on a leading axis over the ranks.
+
+    Ranks that are left over get zeros. Each process reads those of its own ranks, of the others the
+    contents do not matter.
+    """
+    where, ranks = pack_sharding(mesh), num_ranks(mesh.shape)
+
+    def put(*leaves: Any) -> jax.Array:
+        def part(index: Any) -> np.ndarray:
+            return np.stack([leaves[rank] for rank in range(*index[0].indices(ranks))])
+
+        return jax.make_array_from_callback((ranks, *np.shape(leaves[0])), where, part)
+
+    nothing = jax.tree.map(np.zeros_like, trees[0])
+    return jax.tree.map(put, *trees, *[nothing] * (ranks - len(trees)))
+
+
+def each_pack(call: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
+    """Of what is computed of one pack, the same of packs on an axis, each rank computing its own.
+
+    Args:
+      call: of one pack.
+      in_axes: which axes the packs of each argument are on, as of `jax.vmap`.
+      out_axes: likewise of the results.
+    """
+    return jax.vmap(call, in_axes, out_axes, axis_name=PACK, spmd_axis_name=PACKS)
+
+
 def any_pack(flag: jax.Array) -> jax.Array:
     """Whether a flag is set for any of the packs that are computed together.
 
@@ -160,6 +196,16 @@ def any_pack(flag: jax.Array) -> jax.Array:
     except NameError:  # a pack alone
         return flag
     return jax.lax.pmax(flag.astype(jnp.int32), PACK) > 0
+
+
+def num_ranks(sizes: Mapping[str, int] | None = None) -> int:
+    """Returns how many packs are computed at a time.
+
+    Args:
+      sizes: devices of each axis of a mesh; None for the mesh in use, 1 rank without one.
+    """
+    sizes = mesh_sizes() if sizes is None else sizes
+    return math.prod(sizes.get(axis, 1) for axis in PACKS)
 
 
 def mesh_sizes() -> Mapping[str, int]:

@@ -15,6 +15,8 @@ from mres_jax.ops.scatter import scatter_visual as scatter_visual
 from mres_jax.ops.sharded import (
     PACKS as PACKS,
     decode_attention as decode_attention,
+    extend_cache as extend_cache,
+    fill_cache as fill_cache,
     lookup as lookup,
     rows_axis as rows_axis,
     varlen_attention as varlen_attention,

@@ -1,8 +1,8 @@
-"""Attention and embeddings over a mesh: what XLA cannot split, or splits badly, said outright.
+"""Attention, caches and embeddings over a mesh: what XLA cannot split or splits badly, said so.
 
 Every device computes its own heads. Outside `jax.set_mesh` these are the kernels themselves. Axes:
-t rows of a pack, b packs, m rows of a cache, n new tokens, h query heads, g key/value heads, k head
-width, V vocabulary, e text width.
+l layers, t rows of a pack, b packs, m rows of a cache, n new tokens, h query heads, g key/value
+heads, k head width, V vocabulary, e text width.
 """
 
 import functools
@@ -55,6 +55,47 @@ def decode_attention(
         return one_decode(*arrays)
     heads = PartitionSpec(None, None, _axes_for(keys.shape[2]))
     return _mapped(one_decode, (heads,) * 5 + (PartitionSpec(),), heads)(*arrays)
+
+
+def extend_cache(
+    cache: Float[Array, "l m max_len g k"], new: Float[Array, "l m g k"], lengths: Int[Array, " m"]
+) -> Float[Array, "l m max_len g k"]:
+    """The keys or the values of all layers with one position more in every row, at `lengths`.
+
+    Written once for all layers: layer by layer XLA on the CPU would copy the whole cache for each.
+    """
+
+    def call(cache: Array, new: Array, lengths: Array) -> Array:
+        return cache.at[:, jnp.arange(lengths.shape[0]), lengths].set(new)
+
+    if not _is_split():
+        return call(cache, new, lengths)
+    axes = _axes_for(cache.shape[3])
+    whole, one = PartitionSpec(None, None, None, axes), PartitionSpec(None, None, axes)
+    return _mapped(call, (whole, one, PartitionSpec()), whole)(cache, new, lengths)
+
+
+def fill_cache(
+    packed: Float[Array, "l t g k"],
+    starts: Int[Array, " m"],
+    lengths: Int[Array, " m"],
+    *,
+    max_len: int,
+) -> Float[Array, "l m max_len g k"]:
+    """The keys or the values of a pack as rows of a cache; see `mres_jax.nn.KVCache.of_pack`."""
+
+    def call(packed: Array, starts: Array, lengths: Array) -> Array:
+        place = jnp.arange(max_len, dtype=jnp.int32)[None]
+        index = jnp.minimum(starts[:, None] + place, packed.shape[1] - 1)
+        filled = (place < lengths[:, None])[None, :, :, None, None]
+        return jnp.where(filled, jnp.take(packed, index, axis=1, mode="clip"), 0)
+
+    if not _is_split():
+        return call(packed, starts, lengths)
+    axes = _axes_for(packed.shape[2])
+    heads, none = PartitionSpec(None, None, axes), PartitionSpec()
+    made = PartitionSpec(None, None, None, axes)
+    return _mapped(call, (heads, none, none), made)(packed, starts, lengths)
 
 
 def lookup(

@@ -13,8 +13,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from mres_jax.config import MeshConfig
 from mres_jax.errors import ConfigError
 from mres_jax.models.weights import ShardingRule
-from mres_jax.nn import PACK, param_spec
-from mres_jax.ops import PACKS
+from mres_jax.nn import each_pack, num_ranks, on_ranks, param_spec
 
 Batch = TypeVar("Batch")
 
@@ -158,7 +157,7 @@ def reading(mesh: Mesh) -> Reading:
 
 def rank_count(mesh: Mesh) -> int:
     """Packs that are computed at a time."""
-    return mesh.shape["data"] * mesh.shape["fsdp"]
+    return num_ranks(mesh.shape)
 
 
 def places(kinds: Sequence[Any], ranks: int) -> list[tuple[int, int]]:
@@ -212,35 +211,22 @@ def spread(
       mesh: of the ranks.
       kinds: of the packs, by which those who read them shared them out; None takes their shapes.
     """
-    ranks, where = rank_count(mesh), pack_sharding(mesh)
+    ranks = rank_count(mesh)
     slots = places([_shape_of(pack) for pack in packs] if kinds is None else kinds, ranks)
-    groups: list[list[Any]] = [[None] * ranks for _ in range(1 + max(slots)[0])]
-    for pack, (group, rank) in zip(packs, slots, strict=True):
-        groups[group][rank] = pack
-
-    def put(*leaves: Any) -> jax.Array:
-        def part(index: Any) -> np.ndarray:
-            return np.stack([leaves[rank] for rank in range(*index[0].indices(ranks))])
-
-        return jax.make_array_from_callback((ranks, *np.shape(leaves[0])), where, part)
+    groups: list[list[Batch]] = [[] for _ in range(1 + max(slots)[0])]
+    for pack, (group, _) in zip(packs, slots, strict=True):  # in the order of their ranks
+        groups[group].append(pack)
 
     found = []
     for group in groups:
-        real = [np.bool_(pack is not None) for pack in group]
-        nothing = jax.tree.map(np.zeros_like, group[0])
-        filled = [nothing if pack is None else pack for pack in group]
-        found.append((jax.tree.map(put, *filled), put(*real)))
+        real: list[Any] = [np.bool_(True)] * len(group)
+        found.append((on_ranks(group, mesh), on_ranks(real, mesh)))
     return found
-
-
-def pack_sharding(mesh: Mesh) -> NamedSharding:
-    """Where packs with a leading axis lie."""
-    return NamedSharding(mesh, PartitionSpec(PACKS))
 
 
 def over_packs(loss: Callable[..., Any]) -> Callable[..., Any]:
     """Of a loss of one pack, that of packs on a leading axis: sums, each rank computing its own."""
-    each = jax.vmap(loss, axis_name=PACK, spmd_axis_name=PACKS)
+    each = each_pack(loss)
 
     def total(packs: Any, parts: Any) -> Any:
         return jax.tree.map(lambda x: x.sum(axis=0), each(packs, parts))

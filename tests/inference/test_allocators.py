@@ -90,6 +90,7 @@ def test_the_shipped_reader_has_eyes():
         eyes.features(frames[:1], "")
 
 
+@pytest.mark.slow
 def test_an_answer_is_given_at_the_retention_asked_for_and_carries_the_cost_of_looking(
     vlm, weights, pictures
 ):

@@ -79,6 +79,7 @@ def test_what_is_added_behind_the_first_layers_counts(later):
     np.testing.assert_allclose(found, differences(later, example), rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_pack_tells_of_each_prompt_what_it_tells_alone(maker):
     examples = [maker.prompt(seed, grids=grids) for seed, grids in enumerate(GRIDS)]
     together = relevance(maker, *examples)
@@ -158,6 +159,7 @@ def asked(i=0, policy="zoom,source=gradient,window=0.5,coarse=12"):
     return Request(id=f"{i}", images=[image], question="what is the total", policy=policy)
 
 
+@pytest.mark.slow
 def test_a_zoom_by_gradient_looks_where_the_first_token_hangs(answerer):
     requests = [asked(i) for i in range(3)]
     answers = answerer.answer(requests, sampling=Sampling(max_new_tokens=4))

@@ -90,6 +90,7 @@ def test_weights_that_do_not_exist_are_refused():
         load(weights="int4")
 
 
+@pytest.mark.slow
 def test_a_model_that_is_loaded_in_eight_bits_answers_nearly_as_before(tmp_path):
     tiny = testing.tiny_qwen2_vl(spread=1.0)
     loaded = LoadedModel(**tiny._asdict())

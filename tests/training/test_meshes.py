@@ -105,6 +105,7 @@ def test_a_run_on_eight_devices_is_the_run_on_one():
     assert_equal_runs(over_meshes("reader", {"data": 2, "fsdp": 2, "tensor": 2}))
 
 
+@pytest.mark.slow
 def test_what_a_run_starts_from_is_read_to_where_it_lies_and_never_whole_to_one_device(tmp_path):
     """A checkpoint of ours, Hugging Face's files, and a mapping of parts."""
     rows = run_program("init_over_meshes.py", str(tmp_path), '{"fsdp": 4}')
@@ -112,6 +113,32 @@ def test_what_a_run_starts_from_is_read_to_where_it_lies_and_never_whole_to_one_
     for size, most, wrong in rows:
         assert wrong == 0
         assert size / 4 <= most < 1.2 * size / 4  # biases and scales are not shared out
+
+
+@pytest.mark.parametrize(
+    ("family", "meshes"),
+    [
+        ("tiny_qwen2_vl", [{"data": 2, "fsdp": 2}]),
+        *(
+            pytest.param(
+                family, [{"data": 4}, {"fsdp": 2, "tensor": 2}], marks=pytest.mark.slow, id=family
+            )
+            for family in FAMILIES
+        ),
+    ],
+)
+def test_ranks_answer_packs_of_their_own_as_one_device_does(family, meshes):
+    """Tokens equal; log-probabilities within 2e-3: other sums, amplified by random weights."""
+    alone, *others = run_program("answers_over_meshes.py", family, *map(json.dumps, meshes))
+    assert alone["at_once"] == max(alone["runs"]) == 1
+    for mesh, other in zip(meshes, others, strict=True):
+        ranks = mesh.get("data", 1) * mesh.get("fsdp", 1)
+        assert other["at_once"] == max(other["runs"]) == ranks
+        assert sum(other["runs"]) == sum(alone["runs"])
+        assert (other["tokens"], other["reasons"]) == (alone["tokens"], alone["reasons"])
+        pairs = zip(other["logprobs"], alone["logprobs"], strict=True)
+        for there, here in ((a, b) for x, y in pairs for a, b in zip(x, y, strict=True)):
+            np.testing.assert_allclose(there, here, atol=2e-3)
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from mres_jax.inference.cache import cache_rows
+from mres_jax.nn import KVCache
 
 
 def packed(length=10, layers=2, heads=2, width=3):
@@ -15,7 +15,7 @@ def packed(length=10, layers=2, heads=2, width=3):
 def test_each_row_holds_its_prompt_and_zeros_behind_it():
     keys, values = packed()
     starts, lengths = np.array([4, 0, 7, 0], np.int32), np.array([3, 4, 3, 0], np.int32)
-    cache = cache_rows(*map(jnp.asarray, (keys, values, starts, lengths)), max_len=6)
+    cache = KVCache.of_pack(*map(jnp.asarray, (keys, values, starts, lengths)), max_len=6)
     assert cache.lengths.tolist() == lengths.tolist()
     for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
         for held, source in ((cache.keys, keys), (cache.values, values)):
@@ -26,7 +26,7 @@ def test_each_row_holds_its_prompt_and_zeros_behind_it():
 def test_rows_that_share_a_prompt_hold_equal_copies():
     keys, values = packed()
     starts, lengths = jnp.array([4, 4, 0]), jnp.array([5, 5, 4])
-    cache = cache_rows(jnp.asarray(keys), jnp.asarray(values), starts, lengths, max_len=8)
+    cache = KVCache.of_pack(jnp.asarray(keys), jnp.asarray(values), starts, lengths, max_len=8)
     assert np.array_equal(cache.keys[:, 0], cache.keys[:, 1])
     assert np.array_equal(cache.values[:, 0], cache.values[:, 1])
 
@@ -34,7 +34,7 @@ def test_rows_that_share_a_prompt_hold_equal_copies():
 def test_a_neighbour_that_is_not_finite_does_not_reach_a_row():
     keys, values = packed()
     values[:, 4:] = np.nan
-    cache = cache_rows(
+    cache = KVCache.of_pack(
         jnp.asarray(keys), jnp.asarray(values), jnp.array([0]), jnp.array([4]), max_len=8
     )
     assert np.isfinite(np.asarray(cache.values)).all()
