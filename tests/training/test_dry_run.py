@@ -77,6 +77,7 @@ def test_packs_of_a_step_are_counted(tmp_path):
     assert report.state_bytes["sum of gradients"] == report.state_bytes["trained parameters"]
 
 
+@pytest.mark.slow
 def test_the_command_prints_it_and_writes_nothing(tmp_path, capsys):
     file = tmp_path / "run.py"
     file.write_text(

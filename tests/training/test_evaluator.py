@@ -97,6 +97,7 @@ def test_an_evaluation_leaves_its_numbers_and_answers_with_pictures(tested):
     assert seconds[0] > 0
 
 
+@pytest.mark.slow
 def test_the_best_step_outlives_newer_ones_and_loads(tmp_path, monkeypatch):
     losses = iter([1.0, 3.0, 2.0])
     evaluate = Evaluator.evaluate

@@ -118,6 +118,7 @@ def test_prepared_shards_give_the_packs_of_their_source(folder, tmp_path):
             assert not ours[place].bad
 
 
+@pytest.mark.slow
 def test_prepared_rows_in_a_bucket_are_fetched_before_workers_read_them(
     folder, tmp_path, monkeypatch
 ):

@@ -249,6 +249,7 @@ def apart(one, other) -> float:
     return max(difference[layer] / size[layer] for layer in size)
 
 
+@pytest.mark.slow
 def test_a_model_s_loss_in_chunks_has_the_gradients_of_the_plain_one(plain):
     gradient, metrics = plain
     cut, cut_metrics = gradient_of(tiny_learner(chunk=7), tiny_pack())

@@ -52,6 +52,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, weight):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -86,6 +87,7 @@ def test_a_run_starts_from_the_model_of_another_and_from_nothing_else_of_it(tmp_
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_directory_with_another_model_s_run_is_refused_with_the_difference(tmp_path):
     run = tiny_run(tmp_path / "a", steps=1)
     train(run, log=quiet)
@@ -129,6 +131,7 @@ def test_a_damaged_step_is_passed_over_only_if_the_run_says_so(tmp_path):
         assert train(dataclasses.replace(run, checkpoint=allowed), log=quiet).step == 2
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_tokenizer_of_a_sound_step_alone(tmp_path):
     run = tiny_run(
         tmp_path / "a", steps=2, checkpoint=CheckpointConfig(dir=str(tmp_path / "a"), every_steps=1)

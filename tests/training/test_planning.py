@@ -58,6 +58,41 @@ ENTRY %main (x: (s32[], bf16[16,32]), y: f32[10]) -> f32[10] {
 }
 """
 
+# One gathering on one channel, in pieces beside two products, as the TPU's compiler writes it.
+IN_PIECES = """
+HloModule jit_step, num_partitions=4
+
+%begin (p: bf16[8,16]) -> (bf16[8,16], bf16[32,16]) {
+  %p = bf16[8,16]{1,0} parameter(0)
+  %g = bf16[32,16]{1,0} all-gather(%p), channel_id=5, replica_groups={{0,1,2,3}}, dimensions={0}
+  ROOT %b = (bf16[8,16], bf16[32,16]) custom-call(%g), custom_call_target="AsyncCollectiveStart"
+}
+
+%beside (p: bf16[8,16], w: bf16[32,16], x: f32[2,4], y: f32[4,2]) -> (f32[2,2], bf16[32,16]) {
+  %p = bf16[8,16]{1,0} parameter(0)
+  %w = bf16[32,16]{1,0} parameter(1)
+  %g1 = bf16[32,16]{1,0} all-gather(%p), channel_id=5, replica_groups={{0,1,2,3}}, dimensions={0}
+  %x = f32[2,4]{1,0} parameter(2)
+  %y = f32[4,2]{1,0} parameter(3)
+  %made = f32[2,2]{1,0} dot(%x, %y), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  ROOT %both = (f32[2,2], bf16[32,16]) tuple(%made, %w)
+}
+
+ENTRY %main (p: bf16[8,16], x: f32[2,4], y: f32[4,2]) -> f32[2,2] {
+  %p = bf16[8,16]{1,0} parameter(0)
+  %x = f32[2,4]{1,0} parameter(1)
+  %y = f32[4,2]{1,0} parameter(2)
+  %start = (bf16[8,16], bf16[32,16]) fusion(%p), kind=kCustom, calls=%begin
+  %whole = bf16[32,16]{1,0} get-tuple-element(%start), index=1
+  %one = (f32[2,2], bf16[32,16]) fusion(%p, %whole, %x, %y), kind=kOutput, calls=%beside
+  %first = f32[2,2]{1,0} get-tuple-element(%one), index=0
+  %two = (f32[2,2], bf16[32,16]) fusion(%p, %whole, %x, %y), kind=kOutput, calls=%beside.2
+  ROOT %second = f32[2,2]{1,0} get-tuple-element(%two), index=0
+}
+"""
+_beside = IN_PIECES[IN_PIECES.index("%beside") : IN_PIECES.index("ENTRY")]
+IN_PIECES = IN_PIECES.replace("ENTRY", _beside.replace("%beside", "%beside.2") + "ENTRY")
+
 
 @pytest.mark.parametrize(
     ("text", "name", "slice_name", "chips", "hosts", "devices"),
@@ -119,6 +154,28 @@ def test_exchanges_count_by_kind_and_group_as_often_as_their_loop_turns(groups):
         ("all-gather", (0, 2, 4, 6)): 3 * (64 * 32 * 2) * 3 / 4,
         ("all-reduce", (0, 1, 2, 3, 4, 5, 6, 7)): 2 * 40 * 7 / 8,
     }
+
+
+@pytest.mark.parametrize("behind", ["", ", u32[]{:S(2)}, u32[]{:S(2)}"])
+def test_what_is_sent_to_a_neighbour_counts_where_it_starts(behind):
+    text = f"""
+HloModule jit_step, num_partitions=2
+
+ENTRY %main (x: bf16[16,32]) -> bf16[16,32] {{
+  %x = bf16[16,32]{{1,0}} parameter(0)
+  %go = (bf16[16,32]{{1,0}}, bf16[16,32]{{1,0}}{behind}) collective-permute-start(%x), channel_id=1, source_target_pairs={{{{0,1}},{{1,0}}}}
+  ROOT %come = bf16[16,32]{{1,0}} collective-permute-done(%go)
+}}
+"""  # noqa: E501
+    assert read_work(text).sent == {("collective-permute", (0, 1)): 16 * 32 * 2}
+
+
+def test_an_exchange_in_pieces_counts_once_and_what_is_handed_on_is_not_read():
+    work = read_work(IN_PIECES)
+    assert work.sent == {("all-gather", (0, 1, 2, 3)): 32 * 16 * 2 * 3 / 4}
+    products = 2 * (2 * 4 + 4 * 2 + 2 * 2) * 4
+    assert work.memory_bytes == products + (8 + 32) * 16 * 2
+    assert work.flops == 2 * 2 * (2 * 4 * 2)
 
 
 def test_a_loop_without_a_number_of_turns_is_not_guessed_but_may_be_told():

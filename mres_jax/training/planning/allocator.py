@@ -126,6 +126,8 @@ def plan_allocator(
                     found.append(work.part(name))
                 except RunError as error:  # the others are worth knowing
                     notes.append(f"{name}: {error}")
+    unread = [phase.name for phase in found if phase.memory.fits and phase.step_s is None]
+    notes += [f"{name}: {compiled.UNREAD}" for name in unread]
     step_s = None
     if {phase.name for phase in found if phase.step_s is not None} == everything:
         step_s = sum(phase.times * (phase.step_s or 0.0) for phase in found)
@@ -302,18 +304,19 @@ class _Work:
         return makers[name]()
 
     def _prefill(self) -> Phase:
-        asked = self.asked
+        run, asked = self.run, self.asked
         contents = self._contents(asked.packs[0], asked.size.num_tokens)
         pack = _blank(asked.rung, self.spec, self.run)
         part = compile_prefill(self.answering, pack, contents, self.mesh)
-        return self._answer("prefill", part, times=len(asked.packs))
+        return self._answer("prefill", part, times=-(-len(asked.packs) // run.mesh.ranks))
 
     def _decode(self) -> Phase:
         run, asked = self.run, self.asked
         rows = min(asked.packs[0] * run.rollouts, ROWS[-1])
         contents = self._contents(rows, asked.size.num_tokens)
         part = compile_decode(self.answering, contents, self.mesh, new_tokens=run.max_new_tokens)
-        turns = sum(-(-n * run.rollouts // ROWS[-1]) for n in asked.packs)
+        fullest = asked.packs[:: run.mesh.ranks]  # of those that are answered together
+        turns = sum(-(-n * run.rollouts // ROWS[-1]) for n in fullest)
         return self._answer("decode", part, times=turns * run.max_new_tokens)
 
     def _allocator(self) -> Phase:

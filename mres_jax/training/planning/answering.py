@@ -1,8 +1,7 @@
 """Prefill and decoding of a run's model, compiled for a slice that is not here.
 
-The programs are those of `inference.programs`. Over a mesh they answer one pack of prompts at a
-time: `tensor` and `sequence` share its work out, `data` and `fsdp` share the weights and repeat the
-work.
+The programs are those of `inference.programs`. Over a mesh each rank of `data` x `fsdp` answers a
+pack of prompts of its own, whose work `tensor` and `sequence` share out.
 """
 
 import dataclasses
@@ -21,10 +20,11 @@ from mres_jax.inference import programs
 from mres_jax.inference.generate import MIN_CACHE, ROWS
 from mres_jax.inference.sampling import Knobs
 from mres_jax.models.registry import family_of
-from mres_jax.nn import KVCache
+from mres_jax.nn import KVCache, pack_sharding
+from mres_jax.ops import PACKS
 from mres_jax.protocols import Sampling
 from mres_jax.training.flops import Passes
-from mres_jax.training.meshes import shardings
+from mres_jax.training.meshes import rank_count, shardings
 from mres_jax.training.planning.compiled import (
     Compiled,
     bytes_on_device,
@@ -63,11 +63,12 @@ def compile_prefill(run: Run, pack: Pack, held: Contents, mesh: Mesh) -> Answeri
       held: what it holds.
       mesh: of devices that may not be here.
     """
-    (graphdef, state), pack = _model(run, mesh), _everywhere(_prompts(pack), mesh)
-    last = _everywhere(jax.ShapeDtypeStruct((len(held.lengths),), np.int32), mesh)
-    parts = programs.jitted()
+    (graphdef, state), pack = _model(run, mesh), _of_ranks(_prompts(pack), mesh)
+    last = _of_ranks(jax.ShapeDtypeStruct((len(held.lengths),), np.int32), mesh)
+    parts = programs.jitted(over_ranks=rank_count(mesh) > 1)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-        visual = _everywhere(_shapes(parts.encode, graphdef, state, pack), mesh)
+        visual = _shapes(parts.encode, graphdef, state, pack)
+        visual = placed(visual, jax.tree.map(lambda _: _rank_sharding(mesh), visual))
         encode = parts.encode.lower(graphdef, state, pack)
         prefill = parts.prefill.lower(graphdef, state, pack, visual, last)
     inputs = bytes_on_device((state, pack))
@@ -77,7 +78,10 @@ def compile_prefill(run: Run, pack: Pack, held: Contents, mesh: Mesh) -> Answeri
     ]
     once = attention_flops(dataclasses.replace(run, remat="none"), held, Passes(1.0, 1.0))
     return Answering(
-        contents=f"a pack of {len(held.lengths)} prompts of {held.lengths[0]:,} tokens",
+        contents=(
+            f"{_of_packs(mesh) or 'a pack'} of {len(held.lengths)} prompts of "
+            f"{held.lengths[0]:,} tokens"
+        ),
         compiled=_after_each_other(both),
         attention=once / (run.mesh.tensor * run.mesh.sequence),
         parameters=bytes_on_device(state),
@@ -94,20 +98,21 @@ def compile_decode(
     length = MIN_CACHE
     while length < held.lengths[0] + new_tokens:
         length *= 2
-    split = config.num_key_value_heads % mesh.shape["tensor"] == 0
-    heads = PartitionSpec(None, None, None, "tensor" if split else None)
-    shape = (config.num_hidden_layers, rows, length, config.num_key_value_heads, config.head_dim)
-    part = jax.ShapeDtypeStruct(shape, run.dtype, sharding=NamedSharding(mesh, heads))
-    numbers = jax.eval_shape(lambda: _numbers(rows, config.vocab_size, new_tokens))
-    lengths, *numbers = _everywhere(numbers, mesh)
-    shapes: Any = (part, part, lengths)
-    cache = KVCache(*shapes)
-    arguments = (state, cache, *numbers)
+    numbers = jax.eval_shape(lambda: _numbers(rows, new_tokens))
+    lengths, out, active, fixed = _of_ranks(numbers, mesh)
+    rules = _everywhere(jax.eval_shape(lambda: _rules(config.vocab_size)), mesh)
+    cache = _cache(run, mesh, rows, length)._replace(lengths=lengths)
+    ends = (_everywhere(jax.ShapeDtypeStruct((), np.int32), mesh),) * 2
+    arguments = (state, cache, out, *ends, active, fixed, rules)
+    program = programs.jitted(over_ranks=rank_count(mesh) > 1).decode
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-        lowered = programs.jitted().decode.lower(graphdef, *arguments, greedy=True, filtered=False)
+        lowered = program.lower(graphdef, *arguments, greedy=True, filtered=False)
     compiled = compile_lowered(lowered, mesh, arguments=bytes_on_device(arguments), turns=1)
     return Answering(
-        contents=f"a token for each of {rows} answers, {length:,} positions of cache each",
+        contents=(
+            f"a token for each of {rows} answers{_of_packs(mesh, ' to ')}, "
+            f"{length:,} positions of cache each"
+        ),
         compiled=compiled,
         attention=0.0,
         parameters=bytes_on_device(state),
@@ -135,6 +140,38 @@ def _prompts(pack: Pack) -> Any:
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), pack)
 
 
+def _of_packs(mesh: Mesh, before: str = "") -> str:
+    """The packs that are answered together, where there are several."""
+    ranks = rank_count(mesh)
+    return f"{before}each of {ranks} packs" if ranks > 1 else ""
+
+
+def _cache(run: Run, mesh: Mesh, rows: int, length: int) -> KVCache:
+    """Shapes of keys and values, without lengths."""
+    config = run.model.text_config
+    split = config.num_key_value_heads % mesh.shape["tensor"] == 0
+    where = [None, None, None, "tensor" if split else None]
+    shape = [config.num_hidden_layers, rows, length, config.num_key_value_heads, config.head_dim]
+    if rank_count(mesh) > 1:
+        shape.insert(1, rank_count(mesh))
+        where.insert(1, PACKS)
+    sharding = NamedSharding(mesh, PartitionSpec(*where))
+    part: Any = jax.ShapeDtypeStruct(tuple(shape), run.dtype, sharding=sharding)
+    return KVCache(part, part, part)
+
+
+def _of_ranks(tree: Any, mesh: Mesh) -> Any:
+    """Shapes of one pack, for each rank where there are several."""
+    ranks = rank_count(mesh)
+    if ranks > 1:
+        tree = jax.tree.map(lambda x: jax.ShapeDtypeStruct((ranks, *x.shape), x.dtype), tree)
+    return placed(tree, jax.tree.map(lambda _: _rank_sharding(mesh), tree))
+
+
+def _rank_sharding(mesh: Mesh) -> NamedSharding:
+    return pack_sharding(mesh) if rank_count(mesh) > 1 else NamedSharding(mesh, PartitionSpec())
+
+
 def _everywhere(tree: Any, mesh: Mesh) -> Any:
     """Shapes that every device holds whole."""
     whole = NamedSharding(mesh, PartitionSpec())
@@ -145,18 +182,20 @@ def _shapes(program: Any, graphdef: Any, *arguments: Any) -> Any:
     return jax.eval_shape(lambda *given: program(graphdef, *given), *arguments)
 
 
-def _numbers(rows: int, vocabulary: int, new_tokens: int) -> tuple[Any, ...]:
-    """What decoding takes besides model and keys: lengths first."""
-    count = jnp.zeros(rows, jnp.int32)
-    zero, words = jnp.zeros((), jnp.int32), jnp.zeros((rows, 2), jnp.uint32)
+def _numbers(rows: int, new_tokens: int) -> tuple[Any, ...]:
+    """What decoding takes of the rows of a cache: lengths, results, who is active, what stays."""
+    count, words = jnp.zeros(rows, jnp.int32), jnp.zeros((rows, 2), jnp.uint32)
     table = jnp.zeros((rows, new_tokens), jnp.float32)
     out = programs.Out(table.astype(jnp.int32), table, table, count, count > 0)
+    return count, out, count > 0, programs.Rows(count, words, count.astype(jnp.uint32))
+
+
+def _rules(vocabulary: int) -> programs.Rules:
+    """How it draws."""
+    zero = jnp.zeros((), jnp.int32)
     knobs = jax.tree.map(jnp.asarray, Knobs.of(Sampling(temperature=0.0)))
-    rules = programs.Rules(
-        zero.astype(jnp.uint32), zero, jnp.zeros(2, jnp.int32), jnp.zeros(vocabulary, bool), knobs
-    )
-    fixed = programs.Rows(count, words, count.astype(jnp.uint32))
-    return count, out, zero, zero, count > 0, fixed, rules
+    seed, stops = zero.astype(jnp.uint32), jnp.zeros(2, jnp.int32)
+    return programs.Rules(seed, zero, stops, jnp.zeros(vocabulary, bool), knobs)
 
 
 def _after_each_other(parts: list[Compiled]) -> Compiled:

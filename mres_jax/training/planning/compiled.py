@@ -15,13 +15,19 @@ from jax.sharding import AbstractMesh, Mesh
 
 from mres_jax.config import MeshConfig
 from mres_jax.errors import RunError
+from mres_jax.nn import pack_sharding
 from mres_jax.training.learner import Average, Batch, Share, Step
-from mres_jax.training.meshes import mesh_of, pack_sharding, shardings
+from mres_jax.training.meshes import mesh_of, shardings
 from mres_jax.training.planning.hlo import Work, read_work
 from mres_jax.training.planning.topologies import Topology
 from mres_jax.training.setup import Setup
 
 INSTALL = "pip install 'mres-jax[aot]'"
+# libtpu 0.0.51 does this to some programs for chips with SparseCores: v5p, v6e.
+UNREAD = (
+    "the compiler made the program but cannot write it down, so its FLOPs, exchanges and times are "
+    "not known; its memory is."
+)
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
@@ -34,7 +40,7 @@ class Compiled:
       temporary_bytes: beside them while the step runs, with the sum of gradients that packs which
         follow each other are added to; what the compiler asks for where that is more than there is.
       work: of a training step, of one micro-batch: a pack for each rank; None where it does not
-        fit, since nothing comes out then.
+        fit, since nothing comes out then, and where it cannot be read.
       sent: of it, bytes by kind of exchange and axes of the mesh.
     """
 
@@ -133,7 +139,6 @@ def compile_lowered(
     try:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             program = lowered.compile()
-        text = program.as_text() or ""
     except jax.errors.JaxRuntimeError as error:
         temporary = _asked_bytes(str(error), arguments=arguments - idle, sums=sums)
         if temporary is None:
@@ -144,14 +149,17 @@ def compile_lowered(
             ) from error
         return Compiled(argument_bytes=arguments, temporary_bytes=temporary, work=None, sent={})
     memory: Any = program.memory_analysis()
-    work = read_work(text, turns=turns)
+    try:
+        work = read_work(program.as_text() or "", turns=turns)
+    except jax.errors.JaxRuntimeError:  # the program is there, but not its text: `UNREAD`
+        work = None
     beside = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     beside += max(memory.output_size_in_bytes - memory.alias_size_in_bytes, 0)
     return Compiled(
         argument_bytes=max(memory.argument_size_in_bytes + idle - sums, arguments),
         temporary_bytes=int(beside) + sums,
         work=work,
-        sent=_by_axes(work, mesh),
+        sent={} if work is None else _by_axes(work, mesh),
     )
 
 

@@ -48,6 +48,9 @@ FREE = (  # move nothing
 )
 
 
+_BEGIN = 'custom_call_target="AsyncCollectiveStart"'
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Work:
     """What a device does in one run of a program.
@@ -83,7 +86,9 @@ def read_work(text: str, *, turns: int | None = None) -> Work:
         for instruction in program.computations[name]:
             flops += times * program.flops(name, instruction)
             kind = instruction.opcode.removesuffix("-start")
-            if kind in COLLECTIVES:
+            if kind in COLLECTIVES and not program.is_counted_before(name, instruction):
+                if name in program.fused:
+                    memory += times * program.exchange_traffic(name, instruction)
                 group = _first_group(instruction, program.num_devices)
                 if len(group) > 1:
                     sent[kind, group] += times * _sent_bytes(kind, len(group), instruction)
@@ -113,6 +118,27 @@ class _Program:
             or i.opcode.startswith(COLLECTIVES)
             for called in i.called
         }
+        self.begun_in: dict[str, set[str]] = collections.defaultdict(set)
+        for name in self.fused & self.computations.keys():
+            body = self.computations[name]
+            if any(_BEGIN in i.rest for i in body):
+                for i in body:
+                    self.begun_in[_channel(i)].add(name)
+
+    def is_counted_before(self, computation: str, exchange: Instruction) -> bool:
+        """Whether an exchange is a later piece of one that XLA spread over several fusions.
+
+        The TPU's compiler runs a large exchange beside several products, and writes it down whole,
+        on one channel, in the fusion where it begins and in that of each product.
+        """
+        begun_in = self.begun_in.get(_channel(exchange), ())
+        return computation in self.fused and bool(begun_in) and computation not in begun_in
+
+    def exchange_traffic(self, computation: str, exchange: Instruction) -> float:
+        """Bytes read and written by an exchange in a fusion, which its fusions do not count."""
+        shapes = self.shapes[computation]
+        inputs = sum(shape_bytes(shapes.get(name, "")) for name in exchange.operands)
+        return inputs + shape_bytes(exchange.shape)
 
     def times(self) -> dict[str, float]:
         """How often each computation runs in one run of the program."""
@@ -214,22 +240,38 @@ class _Program:
         """Bytes of each parameter that is only sliced or written into, and of what is written."""
         body = self.computations.get(name, [])
         places = {i.name: int(i.rest.split(")")[0]) for i in body if i.opcode == "parameter"}
+        exchanged = {i.name for i in body if i.opcode in COLLECTIVES}
         used: dict[int, float] = collections.defaultdict(float)
         whole: set[int] = set()
         written: float | None = None
         for i in body:
+            hands_on = i.opcode in COLLECTIVES or (i.is_root and _is_tuple(i))
             for order, operand in enumerate(i.operands):
                 if operand not in places:
                     continue
                 if i.opcode in ("dynamic-slice", "slice", "gather") and order == 0:
                     used[places[operand]] += shape_bytes(i.shape)
-                elif i.opcode == "dynamic-update-slice" and order == 0:
+                elif hands_on or (i.opcode == "dynamic-update-slice" and order == 0):
                     used[places[operand]] += 0.0
                 else:
                     whole.add(places[operand])
             if i.is_root and i.opcode == "dynamic-update-slice":
                 written = shape_bytes(self.shapes[name].get(i.operands[1], ""))
+            elif i.is_root and _is_tuple(i):
+                made = [each for each in i.operands if each not in places.keys() | exchanged]
+                written = sum(shape_bytes(self.shapes[name].get(each, "")) for each in made)
         return {place: size for place, size in used.items() if place not in whole}, written
+
+
+def _is_tuple(root: Instruction) -> bool:
+    """Whether it hands its operands on: a tuple, or an end of an exchange that runs beside."""
+    return root.opcode == "tuple" or 'custom_call_target="AsyncCollective' in root.rest
+
+
+def _channel(instruction: Instruction) -> str:
+    """Of an exchange; "" if it has none."""
+    found = re.search(r"channel_id=(\d+)", instruction.rest)
+    return found[1] if found and instruction.opcode in COLLECTIVES else ""
 
 
 def _spread_batches(instruction: Instruction) -> float:
@@ -266,11 +308,14 @@ def _first_group(instruction: Instruction, num_devices: int) -> tuple[int, ...]:
 
 def _sent_bytes(kind: str, size: int, instruction: Instruction) -> float:
     """Bytes that each device sends in a ring of `size`."""
-    shapes = [BYTES[k] * math.prod(n) for k, n in shapes_in(instruction.shape)]
+    starts = instruction.opcode.endswith("-start")
+    shapes = [  # where it only starts there are scalars behind the results, of its own
+        BYTES[k] * math.prod(n) for k, n in shapes_in(instruction.shape) if n or not starts
+    ]
     if not shapes:
         return 0.0
     share = (size - 1) / size
-    if instruction.opcode.endswith("-start") and kind != "all-reduce":  # operands come first
+    if starts and kind != "all-reduce":  # operands come first
         half = len(shapes) // 2 or 1
         shapes = shapes[half : 2 * half] or shapes
     total = sum(shapes)

@@ -80,6 +80,9 @@ def plan_run(
     work = work_of(topology, step, attention, turns)
     longest = work["step_s"]
     peak = topology.chips * topology.chip.flops
+    parts = [("train", memory, work["step_s"])] if step is not None else []
+    parts += [(phase.name, phase.memory, phase.step_s) for phase in answering]
+    notes += [f"{n}: {compiled.UNREAD}" for n, held, least in parts if held.fits and least is None]
     return Plan(
         name=run.name,
         topology=topology.name,

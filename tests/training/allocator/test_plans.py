@@ -86,6 +86,7 @@ def test_on_gpus_models_and_optimisers_are_counted_and_the_rest_is_said_to_be_un
     json.dumps(trained.to_dict())
 
 
+@pytest.mark.slow
 def test_every_part_of_a_step_is_compiled_and_counted_as_often_as_it_runs(
     make, config, monkeypatch
 ):
@@ -133,6 +134,24 @@ def test_a_part_that_the_compiler_fails_on_is_noted_and_leaves_no_time(make, con
     plan = plan_allocator(make(), topology, config, frame=FRAME, phases=phases)
     assert (plan.phases, plan.step_s, plan.fits) == ((), None, None)
     assert "decode: plan: the compiler of this slice failed on the program" in plan.notes
+
+
+def test_of_a_program_that_cannot_be_written_down_the_memory_is_known(make, config, monkeypatch):
+    """As libtpu 0.0.51 does to the update of the paper's allocator for a v6e."""
+    monkeypatch.setattr(compiled, "load_compiler", lambda: None)
+    monkeypatch.setattr(compiled, "mesh_on", lambda _, mesh: mesh_of(mesh, jax.devices()[:1]))
+
+    def fail(*_, **__):
+        raise jax.errors.JaxRuntimeError("RET_CHECK failure async-update")
+
+    monkeypatch.setattr(compiled, "read_work", fail)
+    topology, phases = parse_topology("v5e:1x1"), ("decode",)
+    plan = plan_allocator(make(), topology, config, frame=FRAME, phases=phases)
+    (decode,) = plan.phases
+    assert decode.memory.fits
+    assert (decode.memory.other or 0) > 0
+    assert (decode.step_s, decode.sent, plan.step_s) == (None, {}, None)
+    assert f"decode: {compiled.UNREAD}" in plan.notes
 
 
 def test_the_command_wants_options_of_the_kind_of_training(capsys):

@@ -324,7 +324,8 @@ def test_sigterm_while_it_waits_saves_and_stops(make_served, tmp_path):
         os.kill(os.getpid(), signal.SIGTERM)
 
     with serve_script(gone_after(11, end)) as server:
-        run = make_served(server.address, every=10, **AGREED, server={"patience": 600.0})
+        waits = {"patience": 600.0, "timeout": 10.0}  # a try that hangs comes to its timeout first
+        run = make_served(server.address, every=10, **AGREED, server=waits)
         found = train_allocator(run, log=said.append)
     assert time.monotonic() - sent[0] < 60
     assert found.step == 1

@@ -45,6 +45,7 @@ def point_of(make_run, planted, write_clips, tmp_path):
     return make
 
 
+@pytest.mark.slow
 def test_parts_of_the_held_out_questions_give_the_point_of_all_and_are_let_go(
     point_of, monkeypatch
 ):
