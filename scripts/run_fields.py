@@ -26,11 +26,22 @@ PARTS = (  # what a run file is made of, and where in it
     (config.LoRA, "`peft`"),
     (config.Evaluate, "`evaluate`"),
     (config.CheckpointConfig, "`checkpoint`"),
+    (config.MeshConfig, "`mesh`"),
+    (config.EvalRun, "what `get_config()` returns for `mres eval`"),
+    (config.Generated, "in its `tasks`"),
+    (config.QuestionFile, "in its `tasks`"),
+    (config.Benchmark, "in its `tasks`"),
+    (config.AllocatorRun, "what `get_config()` returns where an allocator learns"),
+    (config.Questions, "its `data`"),
+    (config.BackboneTraining, "its `backbone_training`"),
+    (config.ServerConfig, "its `server`"),
 )
 HEAD = """# Fields of a run file
 
 Made from the dataclasses by `python scripts/run_fields.py`. How they are set, from a file and from
-the command line, and what they are called elsewhere: [run files](guides/run_files.md).
+the command line, and what they are called elsewhere: [run files](guides/run_files.md). A run file
+describes a [training](guides/training.md), an [evaluation](guides/eval.md) or the training of an
+[allocator by rewards](guides/rl.md).
 """
 
 
@@ -46,6 +57,7 @@ def field_names() -> set[str]:
         "Schedule": "schedule.",
         "Evaluate": "evaluate.",
         "CheckpointConfig": "checkpoint.",
+        "MeshConfig": "mesh.",
     }
     return {
         prefixes.get(part.__name__, f"{part.__name__}.") + field.name

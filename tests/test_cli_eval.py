@@ -1,6 +1,7 @@
 """`mres eval` and `mres report`: from questions to a page, and the line that bad input gets."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 from mres_jax.cli import main
 from mres_jax.config import EvalRun, from_json
+from mres_jax.resolution.policies import POLICIES
 from mres_jax.testing import Received, serve_script
 
 RUN_FILE = """
@@ -87,6 +89,10 @@ def test_a_run_file_is_crossed_asked_resumed_and_reported(questions, tmp_path, c
         (["generated", "-o", "x", "--limit", "0"], "limit=0 must be at least 1"),
         (["e.py", "-p", "native"], "--policy goes with a task, not with a run file"),
         (["e.py"], "no such run file"),
+        (["hrbench4k"], "hrbench4k needs the path of a local copy: hrbench4k:FILE."),
+        (["chartqa:", "-o", "x"], "chartqa needs the path of a local copy: chartqa:DIR."),
+        (["generated:5", "-o", "x", "--metric", "nosuch"], "--metric goes with a file of quest"),
+        (["chartqa:x", "-o", "x", "--images", "y"], "--images goes with a file of questions"),
         (["e.py", "--nme"], "unknown argument '--nme'"),
         (["generated", "-o", "x", "-m", "a/b", "-m", "c/b"], "would both be called b"),
         (["generated", "-o", "x", "-m", "/nowhere"], "/nowhere: no such directory"),
@@ -100,6 +106,17 @@ def test_bad_usage_is_one_line(words, line, tmp_path, monkeypatch, capsys):
     assert line in err
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_help_names_every_policy_that_is_taken(capsys):
+    def policies_of(command: str) -> set[str]:
+        assert main([command, "--help"]) == 0
+        words = set(re.findall(r"[a-z]+", capsys.readouterr().out.replace("no picture", "blind")))
+        return words & {*POLICIES, "blind"}
+
+    assert policies_of("eval") == {*POLICIES, "blind"}
+    assert policies_of("ask") == set(POLICIES)
+    assert policies_of("serve") == {*POLICIES} - {"zoom"}
 
 
 def test_a_run_file_of_another_kind_is_refused(tmp_path, capsys):

@@ -92,13 +92,14 @@ def test_bad_rows_are_refused_or_left_out_and_counted(source, tmp_path, capsys):
     rows[4]["id"] = "q5"
     rows[6]["metric"] = "bleu"
     rows[7]["image"] = "torn.png"
+    rows[8]["answer"] = float("nan")
     dirty = source.with_name("dirty.jsonl")
     dirty.write_text("".join(json.dumps(row) + "\n" for row in rows))
     words = ["rcbench", "make", str(dirty), "-o", str(tmp_path / "set"), "--all"]
     assert main(words) == 2
     line = capsys.readouterr().err
     for kind in (
-        "1 no answer (first: q0)",
+        "2 no answer (first: q0, q8)",
         "1 unsafe path (first: q1)",
         "1 missing picture (first: q2)",
         "1 bad picture (first: q3)",
@@ -110,8 +111,8 @@ def test_bad_rows_are_refused_or_left_out_and_counted(source, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
     assert main([*words, "--skip-bad"]) == 0
     card = json.loads((tmp_path / "set/card.json").read_text())
-    assert card["num_items"] == 5
-    assert sum(card["rows left out"].values()) == 7
+    assert card["num_items"] == 4
+    assert sum(card["rows left out"].values()) == 8
     assert card["rows left out"]["bad picture"] == 2
 
 
@@ -130,7 +131,7 @@ def test_a_torn_picture_is_found_before_anything_is_written(source, tmp_path, ca
     [
         (["make", "-o", "x"], "name a file of questions, or give --generate."),
         (["make", "gone.json", "-o", "x"], "rcbench gone.json: no such file."),
-        (["make", ".", "-o", "x"], "is a directory; name the file of questions in it."),
+        (["make", ".", "-o", "x"], "a directory without parquet files; name the file of questions"),
         (["make", "SRC", "-o", "."], "the folder is not empty. Name a new one."),
         (["make", "SRC", "-o", "x", "--images", "gone"], "picture folder gone is no directory."),
         (["make", "SRC", "-o", "x", "--all", "--per-cell", "3"], "leave out --per-cell."),
@@ -162,3 +163,38 @@ def test_what_cannot_be_done_is_one_line_and_writes_nothing(
     assert message in err
     assert err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["few.jsonl"]
+
+
+SPOILT = {  # a part of a summary that is another -> what is said of it
+    "set.num_items": ("12", "num_items cannot be"),
+    "set.name": (None, "name cannot be"),
+    "set.cuts.areas": ([1, 2], "Cuts: areas must be 6 rising numbers; got 1, 2."),
+    "set.cuts": ([], "list indices must be integers"),
+    "set": ("x", "string indices must be integers"),
+    "accuracy": ([0.5, 0.4], "accuracy cannot be"),
+    "acv.value": ("x", "acv cannot be"),
+    "accuracy ": (..., "no 'accuracy'"),
+    "rcv.value ": (..., "no 'value'"),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_damaged_summary_is_one_line(name, rc_set, tmp_path, capsys):
+    value, message = SPOILT[name]
+    out = tmp_path / "r"
+    assert main(["rcbench", "score", str(rc_set), str(predict(tmp_path, 3)), "-o", str(out)]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    *path, last = name.strip().split(".")
+    place = summary
+    for part in path:
+        place = place[part]
+    place[last] = value
+    if value is ...:
+        del place[last]
+    (out / "summary.json").write_text(json.dumps(summary))
+    capsys.readouterr()
+    assert main(["rcbench", "plot", str(out), "-o", str(tmp_path / "maps")]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f"result {out}: summary.json is damaged ({message}" in err
+    assert not (tmp_path / "maps").exists()

@@ -60,6 +60,7 @@ def test_a_sweep_prints_its_table_and_writes_the_file_that_the_policy_takes(tmp_
     assert json.loads(capsys.readouterr().out)["visual_tokens"] == 63
 
 
+@pytest.mark.slow
 def test_a_llava_of_one_size_is_measured_at_several_once_it_may_take_any(tmp_path, capsys):
     task, model = write_task(tmp_path / "task", contrast=60, rows=2), tmp_path / "llava"
     export_hf(LoadedModel(**tiny_llava()._asdict()), model)

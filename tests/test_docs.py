@@ -1,5 +1,6 @@
 """What the documents say about the code is so."""
 
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -86,6 +87,16 @@ def code_blocks(document: str, language: str) -> list[str]:
 def test_the_page_of_run_fields_is_what_the_dataclasses_say():
     page = load_script("run_fields").page()
     assert (ROOT / "docs/run_fields.md").read_text() == page, "python scripts/run_fields.py"
+
+
+def test_every_dataclass_of_run_files_stands_on_their_page():
+    from mres_jax import config
+
+    public = [value for value in vars(config).values() if dataclasses.is_dataclass(value)]
+    page = (ROOT / "docs/run_fields.md").read_text()
+    missing = [part.__name__ for part in public if f"\n## {part.__name__}\n" not in page]
+    assert not missing, "add them to PARTS of scripts/run_fields.py"
+    assert len(public) > 15
 
 
 def test_the_table_of_names_speaks_of_fields_that_exist():

@@ -10,9 +10,12 @@ from typing import NoReturn
 from mres_jax.config import did_you_mean
 from mres_jax.errors import ConfigError
 
-_PLANNED = "native, fixed:336,mode=squash|pad|keep, scale:0.5, budget:256"
+_PLANNED = (
+    "native, budget:256, scale:0.5, fixed:336[,mode=squash|pad|crop|keep], fixed,tokens=182, "
+    "tiles[:336,max=4], split[:1024] (where the model numbers its squares)"
+)
 _NAMED = "window:TOP.LEFT.BOTTOM.RIGHT, task,file=F, allocator,weights=DIR,retention=0.25"
-POLICIES = f"{_PLANNED}, zoom[,window=0.25], {_NAMED}"
+POLICIES = f"{_PLANNED}, zoom[,window=0.25,source=gradient], {_NAMED}"
 SERVED_POLICIES = f"{_PLANNED}, {_NAMED} (not with --upstream)"
 MODEL_HELP = (
     "a directory (orbax or Hugging Face), a hub id org/name[@revision]; default: the shipped "
@@ -188,7 +191,13 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     add("--print-config", action="store_true", help="print the resolved run as JSON and stop")
     add("--smoke", action="store_true", help="a run file's own short form")
     add("-m", "--model", action="append", metavar="M", help=f"{SERVED_HELP}; may be repeated")
-    add("-p", "--policy", action="append", metavar="P", help=f"may be repeated: {POLICIES}")
+    add(
+        "-p",
+        "--policy",
+        action="append",
+        metavar="P",
+        help=f"may be repeated: {POLICIES}, 'no picture'; default: what the model was trained with",
+    )
     add("--weights", choices=("int8",), help=WEIGHTS_HELP)
     add("-o", "--out", metavar="DIR", help="of the results; a stopped evaluation goes on there")
     add("--metric", metavar="NAME", help="of questions that name none")

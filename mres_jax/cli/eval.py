@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from mres_jax.evaluation.arms import ArmResult, Entrant
 
 _OF_TASKS = ("model", "policy", "seed", "metric", "images")  # nothing in a run file is called so
+_OF_QUESTIONS = ("metric", "images")  # of a file: other tasks have their own
 _OF_BOTH = ("out", "limit", "max_new_tokens", "weights")
+_FILES = ("hrbench4k", "hrbench8k")  # benchmarks that are one file; others are folders
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,12 +71,20 @@ def _described(args: argparse.Namespace) -> EvalRun:
     if args.smoke or args.overrides:
         what = args.overrides[0] if args.overrides else "--smoke"
         raise ConfigError(f"eval: {what} goes with a run file, and {args.file} is none.")
+    task = _task(args)
     if args.out is None:
         raise ConfigError("eval: name a directory for the results with -o.")
+    if not isinstance(task, QuestionFile):
+        for name in _OF_QUESTIONS:
+            if getattr(args, name) is not None:
+                raise ConfigError(
+                    f"eval: --{name} goes with a file of questions; {args.file} has its own. Leave "
+                    "it out."
+                )
     return EvalRun(
         name=pathlib.Path(args.out).absolute().name,
         out=args.out,
-        tasks=(_task(args),),
+        tasks=(task,),
         models=_named(args.model or ["mres-tiny"]),
         policies=tuple(args.policy or ()),
         seeds=(0 if args.seed is None else args.seed,),
@@ -96,6 +106,9 @@ def _task(args: argparse.Namespace) -> Any:
     path = pathlib.Path(args.file)
     if (path / "card.json").is_file():
         return Benchmark(name="rcbench", path=args.file)
+    if word in BENCHMARKS and not path.exists():
+        form = f"{word}:{'FILE' if word in _FILES else 'DIR'}"
+        raise ConfigError(f"eval: {word} needs the path of a local copy: {form}.")
     if not path.exists():
         raise ConfigError(
             f"eval: no task {args.file!r}.{did_you_mean(word, ('generated', *BENCHMARKS))} Give a "

@@ -22,9 +22,9 @@ _NAME = re.compile(r"[\w][\w.+-]*")
 class Generated:
     """Questions about generated documents: fresh ones for every seed, round all 35 cells."""
 
-    num_questions: int = 1_000
-    types: tuple[str, ...] = ("rc", "sc")  # one of each about a document
-    name: str = "generated"
+    num_questions: int = 1_000  # of each seed
+    types: tuple[str, ...] = ("rc", "sc")  # rc reads, sc sees, point points; one of each a document
+    name: str = "generated"  # in results
 
     def __post_init__(self):
         count, known = self.num_questions, ("rc", "sc", "point")
@@ -55,12 +55,18 @@ class Benchmark:
     """A local copy of a benchmark in its released form, or a set of `mres rcbench make`."""
 
     name: str  # one of `BENCHMARKS`; those of lmms-eval have its names
-    path: str
+    path: str  # of the copy
+    label: str = ""  # in results, where a run holds several copies; empty: its name
 
     def __post_init__(self):
         have = f"{did_you_mean(self.name, BENCHMARKS)} Have {', '.join(BENCHMARKS)}."
         require(self.name in BENCHMARKS, "Benchmark", f"unknown {self.name!r}.{have}")
         require(bool(self.path), "Benchmark", f"{self.name}: path is empty; name its copy.")
+
+    @property
+    def called(self) -> str:
+        """Name in results."""
+        return self.label or self.name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,14 +76,15 @@ class EvalRun:
     Attributes:
       name: of the evaluation, for reports.
       out: directory of its results.
-      tasks: `Generated`, `QuestionFile` and `Benchmark`; their names differ.
+      tasks: `Generated`, `QuestionFile` and `Benchmark`; their names, or labels, differ.
       models: name in results -> directory, hub id or address of a server.
       policies: strings; `{budget}` in one stands for each of `budgets` in turn, and `no picture`
         asks without the pictures. Empty: what each model was trained with.
       budgets: that policies with `{budget}` are crossed with, visual tokens or whatever the policy
         takes there.
       seeds: of generated questions and of drawn tokens.
-      temperature, top_p: of answers; 0 is greedy.
+      temperature: of answers; 0 is greedy.
+      top_p: of answers that are drawn; 1 keeps all tokens.
       max_new_tokens: of an answer.
       suffix: put behind every question, for example a wish for short answers.
       batch: questions answered between two writes. Resumed runs give the same bits because their
@@ -113,12 +120,13 @@ class EvalRun:
         for part in self.tasks:
             ok = isinstance(part, Generated | QuestionFile | Benchmark)
             require(ok, "EvalRun", f"tasks holds a {type(part).__name__}.")
-        names = [task.name for task in self.tasks]
+        names = [_called(task) for task in self.tasks]
         for kind, given in (("tasks", names), ("models", list(self.models))):
             for name in given:
                 ok = bool(_NAME.fullmatch(name))
                 require(ok, "EvalRun", f"{kind}: {name!r} is no name; use letters, digits, .+-_")
-                require(given.count(name) == 1, "EvalRun", f"{kind}: two are called {name!r}.")
+                two = f"{kind}: two are called {name!r}; tell them apart by name= ("
+                require(given.count(name) == 1, "EvalRun", f"{two}of a Benchmark label=).")
         self._check_numbers()
         self._check_crossing()
 
@@ -145,7 +153,7 @@ class EvalRun:
         policies = self.crossed_policies
         for policy in policies:
             require(policies.count(policy) == 1, "EvalRun", f"policies: {policy} stands twice.")
-        fixed = [task.name for task in self.tasks if not isinstance(task, Generated)]
+        fixed = [_called(task) for task in self.tasks if not isinstance(task, Generated)]
         if len(self.seeds) > 1 and not self.temperature and fixed:
             require(
                 False,
@@ -162,6 +170,10 @@ class EvalRun:
             budgets = self.budgets if BUDGET in policy else (0,)
             crossed += [policy.replace(BUDGET, str(budget)) for budget in budgets]
         return tuple(crossed)
+
+
+def _called(task: Any) -> str:
+    return task.called if isinstance(task, Benchmark) else task.name
 
 
 def _name_of(path: str) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 import os
 import pathlib
 import signal
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mres_jax.config import Benchmark, EvalRun, Generated, QuestionFile
+from mres_jax.config import Benchmark, EvalRun, Generated, QuestionFile, from_json
 from mres_jax.data.types import Rung
 from mres_jax.errors import ConfigError, MresError, PolicyError, RunError
 from mres_jax.evaluation.arms import METRICS, Contestant, Entrant, read_run, run_evaluation
@@ -202,6 +203,19 @@ def test_a_policy_more_asks_only_what_is_new(enter, make_reader, tmp_path):
     assert {(s.visual_tokens, s.retention_ratio, s.views) for s in blind} == {(0, 0.0, ())}
 
 
+def test_a_run_that_is_added_to_and_killed_shows_nothing_of_what_it_was(
+    enter, make_reader, tmp_path
+):
+    evaluate(tmp_path, enter())
+    there = {"summary.json", "results.csv", "scores.png"}
+    assert {path.name for path in tmp_path.iterdir()} >= there
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path, enter(make_reader(left=1)), policies=("native", "budget:6", "budget:9"))
+    assert not there & {path.name for path in tmp_path.iterdir()}
+    evaluate(tmp_path, enter(), policies=("native", "budget:6", "budget:9"))
+    assert "budget:9" in (tmp_path / "results.csv").read_text()
+
+
 def test_one_run_crosses_models_policies_budgets_and_seeds(enter, tmp_path):
     run = describe(
         tmp_path,
@@ -258,26 +272,50 @@ def test_files_of_rows_are_used_whole_or_counted(tmp_path):
         {**ROW, "id": "v", "video": "no.mp4"},
         {**ROW, "id": "o", "options": ["6", "7"], "answer": "C"},
         {**ROW, "id": "t", "answers": ["8"]},
+        {**ROW, "id": "nan", "answer": math.nan},
+        {**ROW, "id": "inf", "answer": ["7", -math.inf]},
     ]
     with pytest.raises(MresError) as caught:
         open_task(write_rows(tmp_path, *bad), 0)
     counted = (
-        "1 not JSON (first: #6), 2 unknown form (first: m, t), 4 no answer (first: n, z, s), "
+        "1 not JSON (first: #6), 4 unknown form (first: m, t, nan), 4 no answer (first: n, z, s), "
         "1 unsafe path (first: x), 1 missing picture (first: y), 1 missing video (first: v), "
-        "1 duplicate id (first: a), 1 too long (first: h), of 13 rows"
+        "1 duplicate id (first: a), 1 too long (first: h), of 15 rows"
     )
     assert counted in str(caught.value)
     with pytest.raises(ConfigError, match=r"'exat'.*did you mean exact"):
         open_task(dataclasses.replace(write_rows(tmp_path, ROW), metric="exat"), 0)
 
 
-def test_a_picture_that_breaks_off_stops_the_run_and_no_summary_is_left(enter, tmp_path):
-    task = write_rows(tmp_path, *({**ROW, "id": f"r{i}", "images": [f"{i}.png"]} for i in range(9)))
+def nine_pictures(folder, suffix="png"):
+    names = [f"{i}.{suffix}" for i in range(9)]
+    task = write_rows(folder, *({**ROW, "id": f"r{n[0]}", "images": [n]} for n in names))
     noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
-    for i in range(9):
-        Image.fromarray(noise).save(tmp_path / f"{i}.png")
+    for name in names:
+        Image.fromarray(noise).save(folder / name)
+    return task
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "bmp"])
+def test_pictures_that_break_off_are_counted_before_anything_is_asked(
+    suffix, enter, make_reader, tmp_path
+):
+    task, reader = nine_pictures(tmp_path, suffix), make_reader()
+    for i in (3, 6):
+        path = tmp_path / f"{i}.{suffix}"
+        path.write_bytes(path.read_bytes()[:-200])
+    whole = tmp_path / f"7.{suffix}"
+    whole.write_bytes(whole.read_bytes() + b"\0" * 50)  # nobody minds what stands behind it
+    with pytest.raises(MresError, match=r"2 bad picture \(first: r3, r6\), of 9 rows: .*3\."):
+        evaluate(tmp_path / "out", enter(reader), tasks=(task,))
+    assert not reader.asked
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_that_is_damaged_inside_stops_the_run_and_no_summary_is_left(enter, tmp_path):
+    task = nine_pictures(tmp_path)
     content = (tmp_path / "6.png").read_bytes()
-    (tmp_path / "6.png").write_bytes(content[:-900])
+    (tmp_path / "6.png").write_bytes(content[:-900] + content[-20:])
     with pytest.raises(MresError, match=r"'r6' cannot be asked: .*8 answers are kept"):
         evaluate(tmp_path / "out", enter(), tasks=(task,))
     assert not list((tmp_path / "out").rglob("summary.json"))
@@ -373,6 +411,28 @@ def test_sets_and_benchmarks_are_tasks(tmp_path):
     assert questions[1].grade(said(questions[1].answers[0])) == 1.0
     with pytest.raises(MresError, match="no such file"):
         open_task(Benchmark(name="hrbench4k", path=str(tmp_path / "x.tsv")), 0)
+
+
+def test_two_sets_of_one_benchmark_are_told_apart_by_their_labels(enter, tmp_path):
+    made = {"name": "set", "origin": "generated", "seed": 0, "type": "rc"}
+    tasks = []
+    for label in ("rc", "sc"):
+        items = itertools.islice(generate_items(len(tasks), 1), 3)
+        write_set(tmp_path / label, items, cuts=Cuts.of_unit(128), made=made)
+        tasks.append(Benchmark(name="rcbench", path=str(tmp_path / label), label=label))
+    results = evaluate(tmp_path / "out", enter(), tasks=tuple(tasks), policies=("native",))
+    assert [result.task for result in results] == ["rc", "sc"]
+    assert {point.benchmark for point in points_of(results)} == {"rcbench"}
+    with pytest.raises(ConfigError, match=r"two are called 'rcbench'; .* Benchmark label="):
+        describe(tmp_path, tasks=tuple(dataclasses.replace(task, label="") for task in tasks))
+    with pytest.raises(ConfigError, match="'r/c' is no name"):
+        describe(tmp_path, tasks=(dataclasses.replace(tasks[0], label="r/c"),))
+
+
+def test_a_run_that_was_saved_before_benchmarks_had_labels_is_read():
+    before = '{"type": "mres_jax.config:Benchmark", "name": "chartqa", "path": "x"}'
+    assert from_json(before) == Benchmark(name="chartqa", path="x")
+    assert from_json(before).called == "chartqa"
 
 
 def test_whoever_was_trained_otherwise_is_warned_of(enter, tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mres_jax.data.rows import QuestionRow
-from mres_jax.errors import BadRowError, MresError
+from mres_jax.errors import MresError
 from mres_jax.evaluation.benchmarks import (
     hits_element,
     load_hr_bench,
@@ -131,7 +131,7 @@ def test_screenspot_pro_averages_over_rows_not_over_groups(screens):
     ],
 )
 def test_broken_elements_are_named(change, message, screens):
-    with pytest.raises(BadRowError, match=f"row e0: .*{message}"):
+    with pytest.raises(MresError, match=f"row e0: .*{message}"):
         load_screenspot_pro(screens(change))
 
 
@@ -192,7 +192,7 @@ def test_broken_tables_of_hr_bench_are_named(tmp_path):
         ({"image": "no base64!"}, "its image is no base64"),
         ({"question": ""}, "question is '', not a str"),
     ):
-        with pytest.raises(BadRowError, match=message):
+        with pytest.raises(MresError, match=message):
             load_hr_bench(write_tsv(tmp_path / "a.tsv", [row | change]))
     with pytest.raises(MresError, match="no columns cycle_category, image"):
         load_hr_bench(write_tsv(tmp_path / "b.tsv", [row], COLUMNS[:-2]))
@@ -259,7 +259,7 @@ def test_vstar_rows_have_letters_options_and_one_box_around_their_things(tmp_pat
     ],
 )
 def test_broken_rows_of_vstar_are_named(change, message, tmp_path):
-    with pytest.raises(BadRowError, match=f"row 0: .*{message}"):
+    with pytest.raises(MresError, match=f"row 0: .*{message}"):
         load_vstar(write_vstar(tmp_path, change))
 
 

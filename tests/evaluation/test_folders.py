@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mres_jax.config import BENCHMARKS, Benchmark
-from mres_jax.errors import BadRowError, MresError
+from mres_jax.errors import MresError
 from mres_jax.evaluation.arms.sets import open_benchmark
 from mres_jax.evaluation.arms.summary import circular, overlaps
 from mres_jax.evaluation.benchmarks import (
@@ -19,10 +19,13 @@ from mres_jax.evaluation.benchmarks import (
     load_videomme,
     score_charades_sta,
 )
+from mres_jax.evaluation.benchmarks.hr_bench import COLUMNS
 from mres_jax.geometry import Size
 from mres_jax.inference.show import png
 from mres_jax.protocols import Clip
 from mres_jax.testing import said
+
+PICTURES = ("QUJD", "QQ==")  # base64 of what is none
 
 
 def picture(path):
@@ -184,8 +187,33 @@ def test_moments_of_a_video_are_asked_for_in_seconds_and_scored_by_overlap(tmp_p
 )
 def test_rows_that_cannot_be_asked_are_named(name, change, message, tmp_path):
     WRITERS[name](tmp_path, **change)
-    with pytest.raises(BadRowError, match=message):
+    with pytest.raises(MresError, match=message):
         LOADERS[name](tmp_path)
+
+
+def test_all_rows_that_cannot_be_asked_are_counted_with_their_benchmark_and_its_copy(tmp_path):
+    chartqa(tmp_path)
+    good = {"imgname": "a.png", "query": "How many?", "label": "14"}
+    changes = ({}, {"label": 3}, {"imgname": "b.png"}, {"query": None}, {"label": []}, {})
+    write(tmp_path / "test_human.json", [*(good | change for change in changes), "no object"])
+    task = Benchmark(name="chartqa", path=str(tmp_path))
+    with pytest.raises(MresError) as caught:
+        open_benchmark(task)
+    assert str(caught.value) == (
+        f"chartqa {tmp_path}: 2 unknown form (first: human#3, human#6), 2 no answer (first: "
+        "human#1, human#4), 1 missing picture (first: human#2), of 8 rows: row human#1: label is "
+        "no list of at least 1 texts."
+    )
+    write(tmp_path / "test_human.json", {"rows": [good]})
+    with pytest.raises(MresError, match=r"chartqa .*test_human\.json: is no list"):
+        open_benchmark(task)
+
+
+def test_pictures_of_tables_that_have_no_size_are_counted_too(tmp_path):
+    rows = [(f"{i}", "What?", "A", "single", *"abcd", "0", text) for i, text in enumerate(PICTURES)]
+    (tmp_path / "hr.tsv").write_text("\n".join("\t".join(row) for row in (COLUMNS, *rows)))
+    with pytest.raises(MresError, match=r"8k .*hr\.tsv: 2 bad picture \(first: 0, 1\), of 2 rows"):
+        open_benchmark(Benchmark(name="hrbench8k", path=str(tmp_path / "hr.tsv")))
 
 
 @pytest.mark.parametrize("name", LOADERS)
@@ -198,7 +226,7 @@ def test_a_folder_without_the_benchmark_is_refused(name, tmp_path):
 def test_a_copy_whose_videos_are_missing_is_refused(tmp_path):
     charades(tmp_path)
     shutil.rmtree(tmp_path / "Charades_v1_480")
-    with pytest.raises(BadRowError, match="video AO8RW is not in"):
+    with pytest.raises(MresError, match="video AO8RW is not in"):
         open_benchmark(Benchmark(name="charades_sta", path=str(tmp_path)))
 
 

@@ -70,6 +70,7 @@ def test_the_command_refuses_in_one_line(words, line, capsys, tmp_path):
     assert not (tmp_path / "demo").exists()
 
 
+@pytest.mark.slow
 def test_every_policy_is_asked_and_the_page_and_what_was_seen_are_written(tmp_path):
     made = tiny_qwen2_vl()
     answerer = LocalAnswerer(made.model, made.spec, made.tokenizer)

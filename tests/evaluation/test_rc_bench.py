@@ -26,8 +26,9 @@ from mres_jax.evaluation.rc_bench.items import Fit
 from mres_jax.evaluation.rc_bench.predictions import read_predictions
 from mres_jax.evaluation.rc_bench.results import read_result, summarize, write_result
 from mres_jax.evaluation.rc_bench.scores import score_items
-from mres_jax.evaluation.rc_bench.variation import coefficient_of_variation, measure
+from mres_jax.evaluation.rc_bench.variation import coefficient_of_variation, measure, resample
 from mres_jax.geometry import Box, Size
+from mres_jax.scoring import paired_interval, wilson_interval
 
 SMALL = Cuts.of_unit(32)
 
@@ -86,8 +87,67 @@ def test_cells_count_alike_where_their_items_do_not():
 
 def test_nothing_right_has_no_variation_rather_than_nan():
     got = measure(*table(np.zeros((7, 5)), 4), samples=20, seed=0)
-    assert got.accuracy == (0.0, 0.0, 0.0)
+    assert got.accuracy == wilson_interval(0, 140)
+    assert got.areas["A"] == wilson_interval(0, 20)
+    assert got.ratios["NM"] == wilson_interval(0, 28)
     assert got.acv == (None, None, None)
+
+
+def test_resamples_that_agree_are_no_certainty():
+    """All right: Wilson's with the items of the bin, and no interval of a variation."""
+    got = measure(*table(np.ones((7, 5)), 3), samples=20, seed=0)
+    assert got.accuracy == wilson_interval(105, 105)
+    assert got.areas["G"] == wilson_interval(15, 15)
+    assert (got.acv.value, got.acv.interval) == (0.0, None)
+    (alone,) = measure(np.array([1.0]), [("A", "NM")], samples=20, seed=0).areas.values()
+    assert alone == wilson_interval(1, 1)
+
+
+def drawn_sets(truth: np.ndarray, n: int, sets: int) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    """Scores of many sets of n a cell, `[sets 35n]`."""
+    cells = [cell for cell in CELLS for _ in range(n)]
+    draws = np.random.default_rng(n).uniform(size=(sets, 35 * n))
+    return (draws < np.repeat(truth, n)).astype(float), cells
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_intervals_of_few_items_a_cell_hold_the_truth(n):
+    """1,200 sets, cells from 0.3 to 0.9: 95 % within 2.5, of one model and of two, paired.
+
+    Drawing n of n, 85 % of the intervals hold it at two a cell, 91 % at four.
+    """
+    truth = np.linspace(0.3, 0.9, 35)
+    scores, cells = drawn_sets(truth, n, 2400)
+    drawn = resample(scores, cells, samples=400, seed=0).mean(axis=(2, 3))
+    differences = drawn[:1200] - drawn[1200:]
+    for resamples, mean in ((drawn, truth.mean()), (differences, 0.0)):
+        low, high = np.percentile(resamples, (2.5, 97.5), axis=1)
+        held = (low <= mean + 1e-9) & (mean - 1e-9 <= high)
+        assert 0.925 < held.mean() < 0.975
+
+
+def test_the_interval_of_one_item_a_cell_is_the_binomial_one():
+    scores, cells = drawn_sets(np.linspace(0.3, 0.9, 35), 1, 100)
+    for each in scores:
+        low, high = measure(each, cells, samples=1000, seed=0).accuracy[1:]
+        mean = each.mean()
+        assert low < mean < high
+        binomial = 3.92 * (mean * (1 - mean) / 35) ** 0.5
+        assert high - low == pytest.approx(binomial, rel=0.15)
+
+
+def test_a_cell_of_one_item_keeps_its_mean_and_takes_the_spread_of_the_set():
+    cells = [("A", "NM")] * 8 + [("B", "NM"), ("G", "BW")]
+    scores = np.array([[1.0, 0.0] * 4 + [1.0, 0.0], [0.5, 0.0] * 4 + [1.0, 0.0]])
+    drawn = resample(scores, cells, samples=20_000, seed=0)
+    for model, own in zip(drawn, scores, strict=True):
+        for place, value in (((1, 2), 1.0), ((6, 4), 0.0)):
+            mine = model[:, *place]
+            assert mine.mean() == pytest.approx(value, abs=0.02)
+            assert mine.var() == pytest.approx(own.var(ddof=1), rel=0.05)
+    order = [8, 9, *range(8)]
+    again = resample(scores[:, order], [cells[i] for i in order], samples=20_000, seed=0)
+    np.testing.assert_array_equal(again, drawn)
 
 
 def test_intervals_are_the_same_every_time_and_do_not_hang_on_the_order_of_items():
@@ -397,8 +457,18 @@ def test_differences_are_paired(results):
     assert 0.1 < difference.accuracy.low < 30 / 105 < difference.accuracy.high
     assert (difference.counts == 3).all()
     same = subtract(weak, weak, samples=200)
-    assert same.accuracy == (0.0, 0.0, 0.0)
-    assert not same.low.any()
+    assert same.accuracy == paired_interval(0, 0, 105)
+    assert (difference.low <= difference.means).all()
+    assert (difference.means <= difference.high).all()
+
+
+def test_a_cell_without_differences_is_not_said_to_have_none(results):
+    """Agresti and Min's interval: 3 pairs that are alike may differ by 0.4 either way."""
+    weak = read_result(results[1])
+    same = subtract(weak, weak, samples=20)
+    np.testing.assert_allclose([same.low, same.high], [[[-0.392] * 5] * 7, [[0.392] * 5] * 7], 1e-3)
+    rows = list(csv.DictReader(draw_results([weak, weak])["difference.csv"].decode().splitlines()))
+    assert rows[0] | {"difference": "+0.0000", "low": "-0.3920", "high": "+0.3920"} == rows[0]
 
 
 def test_maps_are_pictures_and_the_numbers_behind_them(results):
@@ -456,3 +526,14 @@ def test_a_result_cut_short_or_with_a_line_twice_is_no_result(results, tmp_path)
         scores.write_text("".join(some))
         with pytest.raises(MresError, match=rf"{count} good lines of 105"):
             read_result(tmp_path)
+
+
+def test_scores_that_were_changed_are_not_drawn_under_the_old_numbers(results, tmp_path):
+    for file in results[1].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    scores = tmp_path / "scores.jsonl"
+    scores.write_text(scores.read_text().replace('"score": 1.0', '"score": 0.5', 1))
+    with pytest.raises(
+        MresError, match=r"scores\.jsonl is not what summary\.json was written for\. Score the pred"
+    ):
+        read_result(tmp_path)

@@ -1,11 +1,15 @@
 """The page of a report: one file, the numbers by hand, the very pixels, no markup but our own."""
 
 import base64
+import contextlib
 import csv
+import hashlib
 import html.parser
 import io
+import itertools
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -226,3 +230,93 @@ def test_an_id_that_stands_for_two_questions_is_refused(evaluated, rows, enter, 
     run_evaluation(run, {"reader": enter()}, versions={})
     with pytest.raises(MresError, match="question 'q3' of task q is another one in both than in"):
         make_report([str(evaluated), str(tmp_path / "other")], tmp_path / "out")
+
+
+TRIED = 8
+WRONG = (5, -1, 1e400, "x", "\ud800", True, None, [], [5], {}, {"x": 5})
+
+
+def places(content, path=()):
+    """Every field of a JSON value, by its path."""
+    pairs = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in pairs:
+        yield (*path, key)
+        if isinstance(value, dict | list):
+            yield from places(value, (*path, key))
+
+
+def found(evaluated, name):
+    return (
+        evaluated if name == "evaluation.json" else evaluated / "reader/q/budget-36-seed0"
+    ) / name
+
+
+def spoil(evaluated, name, path, value):
+    """Writes a value into a field of a file; of samples into the first line. Hashes fit it."""
+    file = found(evaluated, name)
+    first, *rest = file.read_text().splitlines() if "jsonl" in name else [file.read_text()]
+    content = json.loads(first)
+    inside = content
+    for key in path[:-1]:
+        inside = inside[key]
+    inside[path[-1]] = value
+    file.write_text("\n".join([json.dumps(content), *rest, ""]))
+    if "jsonl" in name:
+        summary = json.loads((file.parent / "summary.json").read_text())
+        summary["samples_sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+        (file.parent / "summary.json").write_text(json.dumps(summary))
+    return file
+
+
+SPOILT = [  # each of them was an exception of another kind, or a page of nonsense
+    ("evaluation.json", ("arms",), 5),
+    ("evaluation.json", ("arms", 0), {}),
+    ("evaluation.json", ("run",), "x"),
+    ("summary.json", ("ms",), "x"),
+    ("summary.json", ("identity", "versions", "device"), "\ud800"),
+    ("summary.json", ("made", "task"), [5]),
+    ("summary.json", ("identity", "model", "fingerprint"), 5),
+    ("summary.json", ("identity", "model", "processor", "background"), 5),
+    ("summary.json", ("identity", "sampling", "temperature"), None),
+    ("samples.jsonl", ("cell",), 5),
+    ("samples.jsonl", ("cell",), "AW"),
+    ("samples.jsonl", ("cell",), ["A", "x"]),
+    ("samples.jsonl", ("seen_height_px",), "x"),
+    ("samples.jsonl", ("text_height_px",), -1),
+    ("samples.jsonl", ("answers",), "x"),
+    ("samples.jsonl", ("question",), "\ud800"),
+    pytest.param("samples.jsonl", ("flops",), 10**400, id="flops-10**400"),
+    ("samples.jsonl", ("views", 0), 5),
+    ("samples.jsonl", ("views", 0, "size_px"), [5, 0]),
+    ("samples.jsonl", ("views", 0, "item"), "x"),
+]
+
+
+@pytest.mark.parametrize(("name", "path", "value"), SPOILT)
+def test_files_that_were_spoilt_are_refused_by_name_and_field(
+    name, path, value, evaluated, tmp_path
+):
+    file = spoil(evaluated, name, path, value)
+    with pytest.raises(MresError) as caught:
+        make_report([str(evaluated)], tmp_path / "out")
+    assert str(file) in str(caught.value)
+    if value != "\ud800":
+        (*_, field) = (part for part in path if isinstance(part, str) and part != "item")
+        assert field in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["evaluation.json", "summary.json", "samples.jsonl"])
+def test_whatever_a_file_says_it_is_reported_on_or_refused(name, evaluated, tmp_path):
+    """A few of all fields and wrong values, drawn; `TRIED` may be raised to try all."""
+    first = found(evaluated, name).read_text().splitlines()[0]
+    whole = found(evaluated, name).read_text()
+    content = json.loads(first if name == "samples.jsonl" else whole)
+    cases = list(itertools.product(places(content), WRONG))
+    for number in np.random.default_rng(0).permutation(len(cases))[:TRIED]:
+        copy = tmp_path / f"copy{number}"
+        shutil.copytree(evaluated, copy)
+        spoil(copy, name, *cases[number])
+        with contextlib.suppress(MresError):
+            make_report([str(copy)], tmp_path / "out", flips=1)
+        shutil.rmtree(copy)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from mres_jax.config import Benchmark
-from mres_jax.errors import BadRowError, MresError
+from mres_jax.errors import MresError
 from mres_jax.evaluation.arms.sets import open_benchmark
 from mres_jax.evaluation.benchmarks import (
     load_charades_sta,
@@ -157,7 +157,7 @@ def test_options_of_videos_are_named_by_their_letters_once(copy):
     ],
 )
 def test_rows_of_tables_that_cannot_be_asked_are_named(name, change, message, copy):
-    with pytest.raises(BadRowError, match=message):
+    with pytest.raises(MresError, match=message):
         LOADERS[name](copy(name, **change))
 
 

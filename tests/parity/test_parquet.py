@@ -50,6 +50,27 @@ def test_parquet_and_json_give_the_same_set(rows, tmp_path):
         assert others == [first, first]
 
 
+def test_shards_in_a_folder_are_one_set_in_their_order(rows, tmp_path):
+    whole = open_source(write(rows, tmp_path / "set.parquet"))
+    (tmp_path / "data").mkdir()
+    for shard, (first, last) in enumerate(((0, 7), (7, 8), (8, 40))):
+        write(rows[first:last], tmp_path / f"data/test-{shard:05}-of-00003.parquet")
+    source = open_source(tmp_path / "data")
+    assert source.rows == whole.rows
+    for row in reversed(source.rows):
+        assert source.picture(row) == whole.picture(row)
+    sets = [
+        build_set(each, tmp_path / str(i), cuts=Cuts.of_unit(60), per_cell=None)
+        for i, each in enumerate((source, whole))
+    ]
+    assert all(one == other for one, other in zip(*sets, strict=True))
+    write([{"image": rows[0]["image"]}], tmp_path / "data/test-00001-of-00003.parquet")
+    with pytest.raises(
+        MresError, match=r"00001-of-00003\.parquet: no column for question, answers"
+    ):
+        open_source(tmp_path / "data")
+
+
 def test_broken_rows_are_counted(rows, tmp_path):
     rows[0]["image"] = None
     rows[1]["image"] = {"bytes": b"<html>", "path": "a.png"}

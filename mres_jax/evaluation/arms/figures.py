@@ -49,7 +49,7 @@ def draw_points(points: Sequence[Point], *, note: str) -> bytes:
         for axes, panel in zip(rows, panels, strict=True):
             mine = [point for point in points if point.panel == panel]
             for each, axis in zip(axes, (TOKENS, TIME), strict=True):
-                landmarks = () if panel[1] else published_for(panel[0])
+                landmarks = () if panel[1] else published_for(mine[0].benchmark)
                 _draw_panel(each, mine, axis, styles, landmarks)
         handles, labels = _legend(rows, styles)
         legend = figure.legend(

@@ -5,6 +5,8 @@ import os
 import pathlib
 
 from mres_jax.config import QuestionFile
+from mres_jax.data.ends import ends_well
+from mres_jax.data.images import decode_image
 from mres_jax.data.rows import Questioning, QuestionRow, scan_questions
 from mres_jax.data.rows.pictures import PictureFolder
 from mres_jax.data.rows.summary import Tally
@@ -12,10 +14,11 @@ from mres_jax.data.rows.tasks import rows_file
 from mres_jax.data.rows.types import BAD_KINDS, Fault, shown
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.video import FrameSampling
-from mres_jax.errors import ConfigError, MresError, suggest
+from mres_jax.errors import BadImageError, BadRowError, ConfigError, MresError, suggest
 from mres_jax.evaluation.arms.metrics import METRICS, grade_row
 from mres_jax.evaluation.arms.questions import AskedQuestion, Grade
 from mres_jax.evaluation.rc_bench.cuts import Cuts
+from mres_jax.files import system_reason
 from mres_jax.geometry import Size
 from mres_jax.protocols import Answer, Item
 
@@ -46,7 +49,7 @@ def read_questions(task: QuestionFile) -> list[AskedQuestion]:
                 raise row
             _check(row)
             questions.append(question_of(row))
-        except Fault as fault:
+        except (Fault, BadRowError) as fault:
             tally.add(fault.kind, shown(name), fault.reason)
     if findings := tally.findings(_KINDS):
         _, reason = findings[0].first[0]
@@ -85,8 +88,12 @@ def question_of(
       group: as in `AskedQuestion`; empty: questions about the same files are one.
       metric: name of `grade`; empty: the row's own.
       grade: in place of the row's metric.
+
+    Raises:
+      BadRowError: a picture without a size, or one whose file breaks off.
     """
     sizes = row.sizes()
+    _check_whole(row)
     clips = [(clip,) if isinstance(clip, str) else clip for clip in row.clips]
     given = itertools.chain(row.pictures, *clips)
     files = [file for file in given if isinstance(file, str)]
@@ -112,6 +119,20 @@ def question_of(
         box=row.box,
         made_of=" ".join(str(os.path.getsize(file)) for file in files),
     )
+
+
+def _check_whole(row: QuestionRow) -> None:
+    """Decodes pictures whose files do not end as they should: before any question is asked."""
+    frames = (frame for clip in row.clips if not isinstance(clip, str) for frame in clip)
+    for picture in (*row.pictures, *frames):
+        try:
+            if not ends_well(picture):
+                decode_image(picture)
+        except BadImageError as error:
+            raise BadRowError(row.id, str(error)) from None
+        except OSError as error:
+            reason = f"picture {shown(picture, 300)}: {system_reason(error).lower()}"
+            raise BadRowError(row.id, reason, "missing picture") from None
 
 
 def _cell(sizes: list[Size]) -> tuple[str, str] | None:

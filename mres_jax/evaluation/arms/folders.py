@@ -182,9 +182,10 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_bytes())
+        json.dumps(content, ensure_ascii=False).encode()  # half a character is a `ValueError`
     except OSError as error:
         raise MresError(f"eval {path}: {disk_reason(error)}.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MresError(f"eval {path}: no JSON ({error}).") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise MresError(f"eval {path}: is not of format {FORMAT}.")

@@ -4,9 +4,12 @@ import pathlib
 from collections.abc import Sequence
 
 from mres_jax.evaluation.arms.figures import draw_points
-from mres_jax.evaluation.arms.folders import FORMAT, to_bytes
+from mres_jax.evaluation.arms.folders import FORMAT, SUMMARY, to_bytes
 from mres_jax.evaluation.arms.points import points_csv, points_of
 from mres_jax.evaluation.arms.results import ArmResult
+
+TABLE, FIGURE = "results.csv", "scores.png"
+OVERVIEW = (SUMMARY, TABLE, FIGURE)  # the summary first: what has none is not done
 
 
 def overview_files(
@@ -28,7 +31,7 @@ def overview_files(
     ]
     points = points_of(results)
     return {
-        "results.csv": points_csv(points).encode(),
-        "scores.png": draw_points(points, note=name),
-        "summary.json": to_bytes({"format": FORMAT, "name": name, "arms": arms}),
+        TABLE: points_csv(points).encode(),
+        FIGURE: draw_points(points, note=name),
+        SUMMARY: to_bytes({"format": FORMAT, "name": name, "arms": arms}),
     }

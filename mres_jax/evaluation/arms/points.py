@@ -31,6 +31,7 @@ class Point(NamedTuple):
       score: with its 95 % interval.
       visual_tokens, retention_ratio, flops: means per question.
       ms: per question; None where it was not measured.
+      benchmark: that the task is a copy of, whatever it is called; else the task's name.
     """
 
     arm: ArmKey
@@ -42,6 +43,7 @@ class Point(NamedTuple):
     retention_ratio: float
     flops: float
     ms: float | None
+    benchmark: str
 
     @property
     def panel(self) -> tuple[str, str]:
@@ -116,6 +118,7 @@ def _point(pooled: Pooled, kind: str, samples: Sequence[Sample]) -> Point:
         retention_ratio=retention_of(samples),
         flops=statistics.fmean(s.flops for s in samples),
         ms=statistics.fmean(times or again) if times or again else None,
+        benchmark=pooled.results[0].summary["made"]["task"].get("name", pooled.task),
     )
 
 

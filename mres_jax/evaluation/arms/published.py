@@ -43,6 +43,6 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
 }
 
 
-def published_for(task: str) -> tuple[Published, ...]:
-    """Returns the published scores of a task by its name; none for tasks of one's own."""
-    return PUBLISHED.get(task, ())
+def published_for(benchmark: str) -> tuple[Published, ...]:
+    """Returns the published scores of a benchmark; none for tasks of one's own."""
+    return PUBLISHED.get(benchmark, ())

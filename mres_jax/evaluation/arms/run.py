@@ -17,8 +17,8 @@ from mres_jax.evaluation.arms.contestants import (
     policies_of,
     warn_of_policies,
 )
-from mres_jax.evaluation.arms.folders import FORMAT, SUMMARY, ArmFolder, to_bytes
-from mres_jax.evaluation.arms.overview import overview_files
+from mres_jax.evaluation.arms.folders import FORMAT, ArmFolder, to_bytes
+from mres_jax.evaluation.arms.overview import OVERVIEW, overview_files
 from mres_jax.evaluation.arms.results import RUN, ArmResult, read_arm
 from mres_jax.evaluation.arms.tasks import EvalTask, open_task
 from mres_jax.files import check_directory, write_together
@@ -105,9 +105,10 @@ def run_evaluation(
 
 
 def _announce(run: EvalRun, arms: Sequence[ArmName]) -> None:
-    """Writes what is going to be there; a summary of what was there before goes."""
+    """Writes what is going to be there; the overview of what was there before goes, all of it."""
     out = pathlib.Path(run.out)
-    (out / SUMMARY).unlink(missing_ok=True)
+    for name in OVERVIEW:
+        (out / name).unlink(missing_ok=True)
     content = {"run": json.loads(to_json(run)), "arms": [arm.folder for arm in arms]}
     write_together(out, {RUN: to_bytes({"format": FORMAT, **content})})
 

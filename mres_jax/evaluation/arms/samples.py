@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +10,7 @@ from mres_jax.data.rows.types import Fault, shown
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import RunError
 from mres_jax.evaluation.arms.questions import AskedQuestion
+from mres_jax.evaluation.rc_bench.cuts import CELLS
 from mres_jax.geometry import View
 from mres_jax.inference.view_json import view_from_json, whole_view_to_json
 from mres_jax.protocols import Answer
@@ -114,34 +115,63 @@ def from_line(line: bytes) -> Sample:
 
 
 def _read(content: Mapping[str, Any]) -> Sample:
-    texts = {name: _text(content[name]) for name in _TEXTS}
-    cell, ms = content.get("cell"), content[CLOCK]
+    texts = {name: _text(content[name], name) for name in _TEXTS}
     return Sample(
         **texts,
-        answers=tuple(_text(answer) for answer in content["answers"]),
+        answers=tuple(_text(answer, "answers") for answer in _list(content["answers"], "answers")),
         score=_number(content["score"], "score", most=1.0),
         visual_tokens=int(_number(content["visual_tokens"], "visual_tokens")),
         retention_ratio=_number(content["retention_ratio"], "retention_ratio"),
         flops=_number(content["flops"], "flops"),
-        cell=None if cell is None else (_text(cell[0]), _text(cell[1])),
-        text_height=content.get("text_height_px"),
-        seen_height=content.get("seen_height_px"),
-        views=tuple(view_from_json(view) for view in content["views"]),
-        ms=None if ms is None else _number(ms, CLOCK),
+        cell=_cell(content.get("cell")),
+        text_height=_number_or_none(content.get("text_height_px"), "text_height_px"),
+        seen_height=_number_or_none(content.get("seen_height_px"), "seen_height_px"),
+        views=tuple(_view(view) for view in _list(content["views"], "views")),
+        ms=_number_or_none(content[CLOCK], CLOCK),
     )
 
 
 _TEXTS = ("id", "question", "prediction", "metric", "type", "group")
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
-        raise Fault("unknown form", f"a text is {shown(value)}")
+        raise Fault("unknown form", f"{name} is {shown(value)}, not a text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Fault("unknown form", f"{name} has half a character, a lone surrogate") from None
     return value
 
 
-def _number(value: Any, name: str, *, most: float = math.inf) -> float:
-    ok = type(value) in (int, float) and math.isfinite(value) and 0 <= value <= most
+def _list(value: Any, name: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise Fault("unknown form", f"{name} is {shown(value)}, not a list")
+    return value
+
+
+def _number(value: Any, name: str, *, most: float = sys.float_info.max) -> float:
+    ok = type(value) in (int, float) and 0 <= value <= most  # not a number either
     if not ok:
         raise Fault("unknown form", f"{name} is {shown(value)}")
     return float(value)
+
+
+def _number_or_none(value: Any, name: str) -> float | None:
+    return None if value is None else _number(value, name)
+
+
+def _cell(value: Any) -> tuple[str, str] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or tuple(map(str, value)) not in CELLS:
+        raise Fault("unknown form", f"cell is {shown(value)}, not an area and a ratio bin")
+    return value[0], value[1]
+
+
+def _view(content: Any) -> View:
+    try:
+        return view_from_json(content)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = shown(f"{type(error).__name__}: {error}")
+        raise Fault("unknown form", f"views holds {shown(content)} ({reason})") from None

@@ -1,5 +1,6 @@
 """Benchmarks in their released form, and sets of `mres rcbench make`, as questions."""
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -22,17 +23,10 @@ from mres_jax.evaluation.benchmarks import (
     load_videomme,
     load_vstar,
 )
+from mres_jax.evaluation.benchmarks.shares import read_rows
 from mres_jax.evaluation.rc_bench import RCSet, open_set, score_item
 from mres_jax.protocols import Answer, Item
 
-_LOADERS = {  # of rows whose last tag is the picture or the video that they are about
-    "textvqa_val": load_textvqa,
-    "chartqa": load_chartqa,
-    "docvqa_val": load_docvqa,
-    "ocrbench": load_ocrbench,
-    "videomme": load_videomme,
-    "charades_sta": load_charades_sta,
-}
 _WHEN = (
     'When in the video does this happen: "{sentence}"? Answer with its start and its end in seconds'
     ", for example 12.5 - 30.0."
@@ -44,29 +38,29 @@ def open_benchmark(task: Benchmark) -> list[AskedQuestion]:
     """Returns the questions of a local copy.
 
     Raises:
-      MresError: it is not there, or broken.
+      MresError: it is not there, or broken; rows that cannot be asked, counted by kind.
     """
     if task.name == "rcbench":
         rc_set = open_set(task.path)
         return [_of_set(rc_set, number) for number in range(len(rc_set))]
-    if task.name == "screenspot_pro":
-        rows = load_screenspot_pro(task.path)
-        return [_element(row) for row in _unique(rows, task.name)]
-    if task.name == "vstar_bench":
-        return [question_of(row) for row in _unique(load_vstar(task.path), task.name)]
-    if task.name in _LOADERS:
-        asked = [_grouped(row) for row in _unique(_LOADERS[task.name](task.path), task.name)]
-        return [_moment(row) for row in asked] if task.name == "charades_sta" else asked
-    rows = _unique(load_hr_bench(task.path), task.name)
-    return [question_of(row, group=f"{row.tags[1]} {row.question}") for row in rows]
+    load, ask = _LOADERS[task.name]
+    rows = _unique(task, load(task.path))
+    return read_rows(task.name, task.path, rows, lambda where, row: ask(row))
 
 
-def _unique(rows: Sequence[QuestionRow], name: str) -> Sequence[QuestionRow]:
+def _unique(task: Benchmark, rows: Sequence[QuestionRow]) -> Sequence[QuestionRow]:
     ids = [row.id for row in rows]
-    twice = sorted({id_ for id_ in ids if ids.count(id_) > 1}) if len(set(ids)) < len(ids) else []
+    twice = [id_ for id_, count in collections.Counter(ids).items() if count > 1]
     if twice:
-        raise MresError(f"{name}: {len(twice):,} ids stand there twice (first: {twice[0]}).")
+        raise MresError(
+            f"{task.name} {task.path}: {len(twice):,} ids stand there twice (first: {twice[0]})."
+        )
     return rows
+
+
+def _turned(row: QuestionRow) -> AskedQuestion:
+    """The cycles of one question stand or fall together."""
+    return question_of(row, group=f"{row.tags[1]} {row.question}")
 
 
 def _element(row: QuestionRow) -> AskedQuestion:
@@ -75,12 +69,27 @@ def _element(row: QuestionRow) -> AskedQuestion:
 
 
 def _grouped(row: QuestionRow) -> AskedQuestion:
-    """Questions about one picture or one video stand or fall together."""
+    """Questions about one picture or one video, the last tag, stand or fall together."""
     return question_of(row, group=row.tags[-1])
 
 
-def _moment(asked: AskedQuestion) -> AskedQuestion:
+def _moment(row: QuestionRow) -> AskedQuestion:
+    asked = _grouped(row)
     return dataclasses.replace(asked, text=_WHEN.format(sentence=asked.text))
+
+
+_LOADERS = {  # of rows, and how one is asked
+    "hrbench4k": (load_hr_bench, _turned),
+    "hrbench8k": (load_hr_bench, _turned),
+    "vstar_bench": (load_vstar, question_of),
+    "screenspot_pro": (load_screenspot_pro, _element),
+    "textvqa_val": (load_textvqa, _grouped),
+    "chartqa": (load_chartqa, _grouped),
+    "docvqa_val": (load_docvqa, _grouped),
+    "ocrbench": (load_ocrbench, _grouped),
+    "videomme": (load_videomme, _grouped),
+    "charades_sta": (load_charades_sta, _moment),
+}
 
 
 def _of_set(rc_set: RCSet, number: int) -> AskedQuestion:

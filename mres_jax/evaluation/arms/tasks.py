@@ -57,13 +57,13 @@ def open_task(task: Any, seed: int, *, limit: int | None = None) -> EvalTask:
         return _generated(task, seed, limit)
     known: Sequence[AskedQuestion]
     if isinstance(task, Benchmark):
-        known = open_benchmark(task)
+        name, known = task.called, open_benchmark(task)
     else:
         assert isinstance(task, QuestionFile)
-        known = read_questions(task)
+        name, known = task.name, read_questions(task)
     known = known[:limit]
     return EvalTask(
-        name=task.name,
+        name=name,
         num_questions=len(known),
         digest=_digest(known),
         draw=lambda: iter(known),

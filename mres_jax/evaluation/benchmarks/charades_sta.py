@@ -6,15 +6,17 @@ Reference:
 """
 
 import ast
+import functools
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mres_jax.data.rows import QuestionRow
+from mres_jax.data.rows.types import shown
 from mres_jax.errors import BadRowError, MresError
-from mres_jax.evaluation.benchmarks.shares import field
+from mres_jax.evaluation.benchmarks.shares import field, read_rows
 from mres_jax.evaluation.benchmarks.tables import parquet_files, read_parquet
 from mres_jax.evaluation.benchmarks.videos import find_video
 from mres_jax.protocols import Answer
@@ -34,34 +36,37 @@ def load_charades_sta(path: str | os.PathLike[str]) -> list[QuestionRow]:
         `Charades_v1_480/` (or beside it): files or folders of frames.
 
     Raises:
-      BadRowError: a row that says no span of time, or whose video is not there.
-      MresError: no sentences.
+      MresError: no sentences; rows that say no span of time or whose video is not there, counted.
     """
     root = pathlib.Path(path)
-    files = parquet_files(root)
-    return list(_table(files, root) if files else _lines(root))
+    if files := parquet_files(root):
+        home = root if root.is_dir() else root.parent
+        contents = read_parquet(files, COLUMNS, name="charades_sta")
+        return read_rows("charades_sta", path, contents, functools.partial(_of_table, home))
+    lines = filter(str.strip, _lines(root))
+    return read_rows("charades_sta", path, lines, functools.partial(_of_line, root))
 
 
-def _lines(root: pathlib.Path) -> Iterator[QuestionRow]:
+def _lines(root: pathlib.Path) -> list[str]:
     try:
-        lines = (root / SENTENCES).read_text("utf-8").splitlines()
+        return (root / SENTENCES).read_text("utf-8").splitlines()
     except OSError:
         raise MresError(f"charades_sta {root}: no {SENTENCES} and no parquet.") from None
-    for number, line in enumerate(filter(str.strip, lines)):
-        found = _LINE.fullmatch(line.strip())
-        if found is None:
-            raise BadRowError(f"#{number}", f"{line[:60]!r} is not VIDEO START END##SENTENCE")
-        video, start, end, sentence = found.groups()
-        yield _row(f"#{number}", root, video, (float(start), float(end)), sentence)
 
 
-def _table(files: list[pathlib.Path], root: pathlib.Path) -> Iterator[QuestionRow]:
-    home = root if root.is_dir() else root.parent
-    for number, content in enumerate(read_parquet(files, COLUMNS, name="charades_sta")):
-        row = f"#{number}"
-        video = pathlib.PurePath(field(content, "video", str, row)).stem
-        times = _times(content["timestamp"], row)
-        yield _row(row, home, video, times, field(content, "caption", str, row))
+def _of_line(root: pathlib.Path, row: str, line: str) -> QuestionRow:
+    found = _LINE.fullmatch(line.strip())
+    if found is None:
+        reason = f"{shown(repr(line.strip()), 60)} is not VIDEO START END##SENTENCE"
+        raise BadRowError(row, reason, "unknown form")
+    video, start, end, sentence = found.groups()
+    return _row(row, root, video, (float(start), float(end)), sentence)
+
+
+def _of_table(home: pathlib.Path, row: str, content: Any) -> QuestionRow:
+    video = pathlib.PurePath(field(content, "video", str, row)).stem
+    times = _times(content["timestamp"], row)
+    return _row(row, home, video, times, field(content, "caption", str, row))
 
 
 def _times(value: Any, row: str) -> Sequence[float]:
@@ -69,7 +74,8 @@ def _times(value: Any, row: str) -> Sequence[float]:
         times = ast.literal_eval(value) if isinstance(value, str) else value
         start, end = (float(time) for time in times)
     except (SyntaxError, TypeError, ValueError):
-        raise BadRowError(row, f"timestamp is {value!r}, not start and end") from None
+        reason = f"timestamp is {shown(repr(value))}, not start and end"
+        raise BadRowError(row, reason, "no answer") from None
     return start, end
 
 

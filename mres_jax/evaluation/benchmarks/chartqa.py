@@ -4,12 +4,14 @@ Reference:
   Masry et al., 2022, "ChartQA", arXiv:2203.10244; data of vis-nlp/ChartQA.
 """
 
+import functools
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 from mres_jax.data.rows import QuestionRow
-from mres_jax.evaluation.benchmarks.shares import field, read_json_file
+from mres_jax.evaluation.benchmarks.shares import field, read_list, read_rows
 from mres_jax.evaluation.benchmarks.tables import (
     Pictures,
     parquet_files,
@@ -30,32 +32,34 @@ def load_chartqa(path: str | os.PathLike[str]) -> list[QuestionRow]:
         or parquet, a file or a folder of shards.
 
     Raises:
-      BadRowError: a row without a field or its picture.
-      MresError: neither is there.
+      MresError: neither is there; rows without a field or their picture, counted.
     """
     root = pathlib.Path(path)
-    files = parquet_files(root)
-    return list(_table(files) if files else _folder(root))
+    if files := parquet_files(root):
+        contents = read_parquet(files, COLUMNS, name="chartqa")
+        return read_rows("chartqa", path, contents, functools.partial(_of_table, Pictures()))
+    return read_rows("chartqa", path, _folder(root), functools.partial(_of_folder, root))
 
 
-def _table(files: list[pathlib.Path]) -> Iterator[QuestionRow]:
-    pictures = Pictures()
-    for number, content in enumerate(read_parquet(files, COLUMNS, name="chartqa")):
-        row = f"#{number}"
-        picture, key = pictures.of_cell(content["image"], row)
-        kind = field(content, "type", str, row).removesuffix("_test")
-        answers = texts(content["answer"], "answer", row)
-        yield _row(row, picture, field(content, "question", str, row), answers, kind, key)
+def _of_table(pictures: Pictures, row: str, content: Any) -> QuestionRow:
+    picture, key = pictures.of_cell(content["image"], row)
+    kind = field(content, "type", str, row).removesuffix("_test")
+    answers = texts(content["answer"], "answer", row)
+    return _row(row, picture, field(content, "question", str, row), answers, kind, key)
 
 
-def _folder(root: pathlib.Path) -> Iterator[QuestionRow]:
+def _folder(root: pathlib.Path) -> Iterator[tuple[str, str, Any]]:
     for kind in KINDS:
-        for number, content in enumerate(read_json_file(root / f"test_{kind}.json")):
-            row = f"{kind}#{number}"
-            name = field(content, "imgname", str, row)
-            picture = picture_file(root / "png" / name, row)
-            answers = texts(content.get("label"), "label", row)
-            yield _row(row, picture, field(content, "query", str, row), answers, kind, name)
+        for number, content in enumerate(read_list("chartqa", root / f"test_{kind}.json")):
+            yield kind, f"{kind}#{number}", content
+
+
+def _of_folder(root: pathlib.Path, where: str, part: tuple[str, str, Any]) -> QuestionRow:
+    kind, row, content = part
+    name = field(content, "imgname", str, row)
+    picture = picture_file(root / "png" / name, row)
+    answers = texts(content.get("label"), "label", row)
+    return _row(row, picture, field(content, "query", str, row), answers, kind, name)
 
 
 def _row(

@@ -5,14 +5,14 @@ Reference:
   ANLS. The answers of the test split are with its organisers alone.
 """
 
+import functools
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 from mres_jax.data.rows import QuestionRow
 from mres_jax.errors import MresError
-from mres_jax.evaluation.benchmarks.shares import field, read_json_file
+from mres_jax.evaluation.benchmarks.shares import field, id_of, read_list, read_rows
 from mres_jax.evaluation.benchmarks.tables import (
     Pictures,
     parquet_files,
@@ -33,29 +33,31 @@ def load_docvqa(path: str | os.PathLike[str]) -> list[QuestionRow]:
         or parquet, a file or a folder of shards.
 
     Raises:
-      BadRowError: a row without a field, an answer or its picture.
-      MresError: neither is there.
+      MresError: neither is there; rows without a field, an answer or their picture, counted.
     """
-    return list(_rows(pathlib.Path(path)))
-
-
-def _rows(root: pathlib.Path) -> Iterator[QuestionRow]:
+    root = pathlib.Path(path)
     if files := parquet_files(root):
-        pictures = Pictures()
-        for content in read_parquet(files, COLUMNS, name="docvqa_val"):
-            yield _row(content, *pictures.of_cell(content["image"], str(content["questionId"])))
-        return
+        table = read_parquet(files, COLUMNS, name="docvqa_val")
+        return read_rows("docvqa_val", path, table, functools.partial(_of_table, Pictures()))
     found = [root / name for name in FILES if (root / name).is_file()]
     if not found:
         raise MresError(f"docvqa_val {root}: has no {' or '.join(FILES)} and no parquet.")
-    for content in field(read_json_file(found[0]), "data", list, found[0].name):
-        row = str(content.get("questionId"))
-        image = field(content, "image", str, row)
-        yield _row(content, picture_file(root / image, row), image)
+    contents = read_list("docvqa_val", found[0], under="data")
+    return read_rows("docvqa_val", path, contents, functools.partial(_of_folder, root))
 
 
-def _row(content: Any, picture: str | bytes, key: str) -> QuestionRow:
-    row = str(content.get("questionId"))
+def _of_table(pictures: Pictures, where: str, content: Any) -> QuestionRow:
+    row = id_of(content, "questionId", where)
+    return _row(row, content, *pictures.of_cell(content["image"], row))
+
+
+def _of_folder(root: pathlib.Path, where: str, content: Any) -> QuestionRow:
+    row = id_of(content, "questionId", where)
+    image = field(content, "image", str, row)
+    return _row(row, content, picture_file(root / image, row), image)
+
+
+def _row(row: str, content: Any, picture: str | bytes, key: str) -> QuestionRow:
     kinds = content.get("question_types")
     return QuestionRow(
         id=row,

@@ -7,6 +7,7 @@ Reference:
 import base64
 import binascii
 import csv
+import functools
 import os
 import pathlib
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 from mres_jax.data.rows import QuestionRow
 from mres_jax.errors import BadRowError, MresError
-from mres_jax.evaluation.benchmarks.shares import field, shares
+from mres_jax.evaluation.benchmarks.shares import field, id_of, read_rows, shares
 from mres_jax.evaluation.benchmarks.tables import Pictures, check_columns, read_parquet
 from mres_jax.protocols import Answer
 from mres_jax.scoring import Interval, wilson_interval
@@ -31,8 +32,8 @@ def load_hr_bench(file: str | os.PathLike[str]) -> list[QuestionRow]:
     A picture that several rows share, as the cycles of a question do, is held once.
 
     Raises:
-      BadRowError: a row without a field, or whose picture is no base64.
-      MresError: no such file, columns that are missing, no pyarrow.
+      MresError: no such file, columns that are missing, no pyarrow; rows without a field or whose
+        picture is no base64, counted.
     """
     path, pictures = pathlib.Path(file), Pictures()
     if not path.is_file():
@@ -40,7 +41,7 @@ def load_hr_bench(file: str | os.PathLike[str]) -> list[QuestionRow]:
     read = {".tsv": _read_tsv, ".parquet": _read_parquet}.get(path.suffix)
     if read is None:
         raise MresError(f"hrbench {file}: is no .tsv and no .parquet.")
-    return [_row(content, pictures) for content in read(path)]
+    return read_rows("hrbench", file, read(path), functools.partial(_row, pictures))
 
 
 def _read_tsv(path: pathlib.Path) -> Iterator[Mapping[str, Any]]:
@@ -60,14 +61,13 @@ def _read_parquet(path: pathlib.Path) -> Iterator[Mapping[str, Any]]:
     return read_parquet([path], COLUMNS, name="hrbench")
 
 
-def _row(content: Mapping[str, Any], pictures: Pictures) -> QuestionRow:
-    row = str(content["index"])
+def _row(pictures: Pictures, where: str, content: Any) -> QuestionRow:
+    row = id_of(content, "index", where)
     answer = field(content, "answer", str, row).strip()
     category = field(content, "category", str, row)
     if answer not in LETTERS or category not in CATEGORIES:
-        raise BadRowError(
-            row, f"answer {answer!r} (A to D), category {category!r} ({', '.join(CATEGORIES)})"
-        )
+        reason = f"answer {answer!r} (A to D), category {category!r} ({', '.join(CATEGORIES)})"
+        raise BadRowError(row, reason, "no answer")
     picture, key = pictures.of_bytes(_picture(content["image"], row))
     return QuestionRow(
         id=row,

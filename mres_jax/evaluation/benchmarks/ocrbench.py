@@ -5,12 +5,13 @@ Reference:
   arXiv:2305.07895; data of echo840/OCRBench and Yuliang-Liu/MultimodalOCR.
 """
 
+import functools
 import os
 import pathlib
-from collections.abc import Iterator
+from typing import Any
 
 from mres_jax.data.rows import QuestionRow
-from mres_jax.evaluation.benchmarks.shares import field, read_json_file
+from mres_jax.evaluation.benchmarks.shares import field, read_list, read_rows
 from mres_jax.evaluation.benchmarks.tables import (
     Pictures,
     parquet_files,
@@ -31,34 +32,30 @@ def load_ocrbench(path: str | os.PathLike[str]) -> list[QuestionRow]:
         a folder of shards.
 
     Raises:
-      BadRowError: a row without a field, an answer or its picture.
-      MresError: neither is there.
+      MresError: neither is there; rows without a field, an answer or their picture, counted.
     """
     root = pathlib.Path(path)
-    files = parquet_files(root)
-    return list(_table(files) if files else _folder(root))
+    if files := parquet_files(root):
+        contents = read_parquet(files, COLUMNS, name="ocrbench")
+        return read_rows("ocrbench", path, contents, functools.partial(_of_table, Pictures()))
+    contents = read_list("ocrbench", root / "OCRBench.json")
+    return read_rows("ocrbench", path, contents, functools.partial(_of_folder, root))
 
 
-def _table(files: list[pathlib.Path]) -> Iterator[QuestionRow]:
-    pictures = Pictures()
-    for number, content in enumerate(read_parquet(files, COLUMNS, name="ocrbench")):
-        row = f"#{number}"
-        picture, key = pictures.of_cell(content["image"], row)
-        names = ("dataset", "question", "question_type")
-        source, question, kind = (field(content, name, str, row) for name in names)
-        yield _row(
-            row, picture, question, texts(content["answer"], "answer", row), kind, source, key
-        )
+def _of_table(pictures: Pictures, row: str, content: Any) -> QuestionRow:
+    picture, key = pictures.of_cell(content["image"], row)
+    names = ("dataset", "question", "question_type")
+    source, question, kind = (field(content, name, str, row) for name in names)
+    answers = texts(content["answer"], "answer", row)
+    return _row(row, picture, question, answers, kind, source, key)
 
 
-def _folder(root: pathlib.Path) -> Iterator[QuestionRow]:
-    for number, content in enumerate(read_json_file(root / "OCRBench.json")):
-        row = f"#{number}"
-        names = ("dataset_name", "question", "type", "image_path")
-        source, question, kind, image = (field(content, name, str, row) for name in names)
-        picture = picture_file(root / "OCRBench_Images" / image, row)
-        answers = texts(content.get("answers"), "answers", row)
-        yield _row(row, picture, question, answers, kind, source, image)
+def _of_folder(root: pathlib.Path, row: str, content: Any) -> QuestionRow:
+    names = ("dataset_name", "question", "type", "image_path")
+    source, question, kind, image = (field(content, name, str, row) for name in names)
+    picture = picture_file(root / "OCRBench_Images" / image, row)
+    answers = texts(content.get("answers"), "answers", row)
+    return _row(row, picture, question, answers, kind, source, image)
 
 
 def _row(

@@ -5,6 +5,7 @@ Reference:
   arXiv:2504.07981; data and scorer of github likaixin2000/ScreenSpot-Pro-GUI-Grounding.
 """
 
+import functools
 import math
 import os
 import pathlib
@@ -13,8 +14,17 @@ from typing import Any
 
 from mres_jax.data.images import read_size
 from mres_jax.data.rows import QuestionRow
-from mres_jax.errors import BadImageError, BadRowError, MresError
-from mres_jax.evaluation.benchmarks.shares import field, only_view, read_json_file, shares
+from mres_jax.data.rows.types import shown
+from mres_jax.errors import BadRowError, MresError
+from mres_jax.evaluation.benchmarks.shares import (
+    field,
+    id_of,
+    only_view,
+    read_list,
+    read_rows,
+    shares,
+)
+from mres_jax.evaluation.benchmarks.tables import picture_file
 from mres_jax.geometry import Box
 from mres_jax.protocols import Answer
 from mres_jax.resolution.zoom import find_places
@@ -33,8 +43,8 @@ def load_screenspot_pro(
       language: of the instructions, `en` or `cn`.
 
     Raises:
-      BadRowError: a row without a field, a picture, or whose picture has another size.
-      MresError: no annotations.
+      MresError: no annotations; rows without a field or a picture, or whose picture has another
+        size, counted.
     """
     root = pathlib.Path(directory)
     files = sorted((root / "annotations").glob("*.json"))
@@ -43,32 +53,35 @@ def load_screenspot_pro(
     name = {"en": "instruction", "cn": "instruction_cn"}.get(language)
     if name is None:
         raise MresError(f"screenspot_pro: no language {language!r}; have en, cn.")
-    return [
-        _row(content, f"{file.name}#{i}", root, name)
+    contents = (
+        (f"{file.name}#{i}", content)
         for file in files
-        for i, content in enumerate(read_json_file(file))
-    ]
+        for i, content in enumerate(read_list("screenspot_pro", file))
+    )
+    read = functools.partial(_row, root, name)
+    return read_rows("screenspot_pro", directory, contents, read)
 
 
-def _row(content: Any, where: str, root: pathlib.Path, instruction: str) -> QuestionRow:
-    row = str(content.get("id", where)) if isinstance(content, dict) else where
+def _row(root: pathlib.Path, instruction: str, _: str, part: tuple[str, Any]) -> QuestionRow:
+    where, content = part
+    row = id_of(content, "id", where)
     path = root / "images" / field(content, "img_filename", str, row)
     box = field(content, "bbox", list, row)
     if len(box) != 4 or not all(isinstance(x, int | float) for x in box):
-        raise BadRowError(row, f"bbox {box} is not left, top, right, bottom in px")
+        reason = f"bbox {shown(box)} is not left, top, right, bottom in px"
+        raise BadRowError(row, reason, "no answer")
     left, top, right, bottom = box
     if not (0 <= left < right and 0 <= top < bottom):
-        raise BadRowError(row, f"the corners of bbox {box} are reversed or outside")
-    try:
-        size = read_size(path)
-    except BadImageError as error:
-        raise BadRowError(row, str(error)) from None
+        reason = f"the corners of bbox {box} are reversed or outside"
+        raise BadRowError(row, reason, "no answer")
+    size = read_size(picture_file(path, row))
     said = field(content, "img_size", list, row)
     if said != [size.width, size.height]:
         raise BadRowError(row, f"img_size is {said}, its picture {[size.width, size.height]}")
     kind = field(content, "ui_type", str, row)
     if kind not in UI_TYPES:
-        raise BadRowError(row, f"ui_type {kind!r}; have {', '.join(UI_TYPES)}")
+        reason = f"ui_type {kind!r}; have {', '.join(UI_TYPES)}"
+        raise BadRowError(row, reason, "unknown form")
     return QuestionRow(
         id=row,
         pictures=(str(path),),

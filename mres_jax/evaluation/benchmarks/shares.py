@@ -1,15 +1,21 @@
 """Shares of right answers over groups, and what the loaders have in common."""
 
 import json
+import os
 import pathlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from mres_jax.data.rows import QuestionRow
+from mres_jax.data.rows.summary import Tally
+from mres_jax.data.rows.types import BAD_KINDS, shown
 from mres_jax.errors import BadRowError, MresError
 from mres_jax.geometry import View
 from mres_jax.protocols import Answer
 from mres_jax.scoring import Interval, wilson_interval
+
+C = TypeVar("C")
+Row = TypeVar("Row")
 
 
 def shares(
@@ -73,7 +79,56 @@ def read_json_file(path: pathlib.Path, *, lines: bool = False) -> Any:
         raise MresError(f"{path}: no JSON ({error}).") from None
 
 
-def field(content: Mapping[str, Any], name: str, kind: type, row: str) -> Any:
+def read_list(name: str, file: pathlib.Path, *, under: str = "") -> list[Any]:
+    """Returns the list of rows that a file of a benchmark is, or holds under a name.
+
+    Raises:
+      MresError: there is no such file, or no such list.
+    """
+    rows = read_json_file(file)
+    if under:
+        rows = rows.get(under) if isinstance(rows, Mapping) else None
+    if not isinstance(rows, list):
+        raise MresError(f"{name} {file}: {f'has no list {under!r}' if under else 'is no list'}.")
+    return rows
+
+
+def read_rows(
+    name: str, path: str | os.PathLike[str], contents: Iterable[C], read: Callable[[str, C], Row]
+) -> list[Row]:
+    """Returns all rows of a copy, or counts what is wrong with them.
+
+    Args:
+      name: of the benchmark.
+      path: of the copy.
+      contents: of its rows.
+      read: makes a row of what it is called where it has no id, `#17`, and its contents; raises
+        `BadRowError`.
+
+    Raises:
+      MresError: rows that cannot be asked, counted by kind, with the first ones and its reason.
+    """
+    rows, tally, first, count = [], Tally(), "", 0
+    for count, content in enumerate(contents, start=1):
+        try:
+            rows.append(read(f"#{count - 1}", content))
+        except BadRowError as error:
+            tally.add(error.kind, shown(error.row), error.reason)
+            first = first or shown(error, 300)
+    if findings := tally.findings(BAD_KINDS):
+        raise MresError(
+            f"{name} {path}: {', '.join(map(str, findings))}, of {count:,} rows: {first}"
+        )
+    return rows
+
+
+def id_of(content: Any, name: str, where: str) -> str:
+    """Returns what a row is called: a field of it, or where it stands if it has none."""
+    value = content.get(name) if isinstance(content, Mapping) else None
+    return where if value is None else str(value)
+
+
+def field(content: Any, name: str, kind: type, row: str) -> Any:
     """Returns a field of a row.
 
     Raises:
@@ -81,5 +136,6 @@ def field(content: Mapping[str, Any], name: str, kind: type, row: str) -> Any:
     """
     value = content.get(name) if isinstance(content, Mapping) else None
     if not isinstance(value, kind) or (isinstance(value, str) and not value.strip()):
-        raise BadRowError(row, f"{name} is {value!r}, not a {kind.__name__}")
+        reason = f"{name} is {shown(repr(value))}, not a {kind.__name__}"
+        raise BadRowError(row, reason, "unknown form")
     return value

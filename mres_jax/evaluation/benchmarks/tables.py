@@ -92,7 +92,8 @@ def picture_file(path: pathlib.Path, row: str) -> str:
     try:
         read_size(path)
     except BadImageError as error:
-        raise BadRowError(row, str(error)) from None
+        kind = "bad picture" if path.is_file() else "missing picture"
+        raise BadRowError(row, str(error), kind) from None
     return str(path)
 
 

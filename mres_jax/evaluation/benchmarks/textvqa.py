@@ -4,14 +4,14 @@ Reference:
   Singh et al., 2019, "Towards VQA Models That Can Read", arXiv:1904.08920; TextVQA 0.5.1.
 """
 
+import functools
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 from mres_jax.data.rows import QuestionRow
-from mres_jax.errors import MresError
-from mres_jax.evaluation.benchmarks.shares import field, read_json_file
+from mres_jax.errors import BadRowError
+from mres_jax.evaluation.benchmarks.shares import field, id_of, read_list, read_rows
 from mres_jax.evaluation.benchmarks.tables import (
     Pictures,
     parquet_files,
@@ -33,30 +33,37 @@ def load_textvqa(path: str | os.PathLike[str]) -> list[QuestionRow]:
         file or a folder of shards.
 
     Raises:
-      BadRowError: a row without a field, its ten answers or its picture.
-      MresError: neither is there.
+      MresError: neither is there; rows without a field, their ten answers or their picture,
+        counted.
     """
-    return list(_rows(pathlib.Path(path)))
-
-
-def _rows(root: pathlib.Path) -> Iterator[QuestionRow]:
+    root = pathlib.Path(path)
     if files := parquet_files(root):
-        pictures = Pictures()
-        for content in read_parquet(files, COLUMNS, name="textvqa_val"):
-            picture, _ = pictures.of_cell(content["image"], str(content["question_id"]))
-            yield _row(content, picture)
-        return
-    contents = read_json_file(root / QUESTIONS)
-    for number, content in enumerate(field(contents, "data", list, QUESTIONS)):
-        row = str(content.get("question_id", f"#{number}"))
-        image = field(content, "image_id", str, row)
-        yield _row(content, picture_file(root / "train_images" / f"{image}.jpg", row))
+        table = read_parquet(files, COLUMNS, name="textvqa_val")
+        return read_rows("textvqa_val", path, table, functools.partial(_of_table, Pictures()))
+    contents = read_list("textvqa_val", root / QUESTIONS, under="data")
+    return read_rows("textvqa_val", path, contents, functools.partial(_of_folder, root))
 
 
-def _row(content: Any, picture: str | bytes) -> QuestionRow:
-    row = str(content.get("question_id"))
-    if row == "None":
-        raise MresError("textvqa_val: a row has no question_id.")
+def _of_table(pictures: Pictures, where: str, content: Any) -> QuestionRow:
+    row = _id(content, where)
+    picture, _ = pictures.of_cell(content["image"], row)
+    return _row(row, content, picture)
+
+
+def _of_folder(root: pathlib.Path, where: str, content: Any) -> QuestionRow:
+    row = _id(content, where)
+    image = field(content, "image_id", str, row)
+    return _row(row, content, picture_file(root / "train_images" / f"{image}.jpg", row))
+
+
+def _id(content: Any, where: str) -> str:
+    row = id_of(content, "question_id", where)
+    if row == where:
+        raise BadRowError(row, "it has no question_id", "unknown form")
+    return row
+
+
+def _row(row: str, content: Any, picture: str | bytes) -> QuestionRow:
     return QuestionRow(
         id=row,
         pictures=(picture,),

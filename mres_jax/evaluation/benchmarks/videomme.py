@@ -4,13 +4,15 @@ Reference:
   Fu et al., 2024, "Video-MME", arXiv:2405.21075; data of lmms-lab/Video-MME.
 """
 
+import functools
 import os
 import pathlib
 import re
+from typing import Any
 
 from mres_jax.data.rows import QuestionRow
 from mres_jax.errors import BadRowError, MresError
-from mres_jax.evaluation.benchmarks.shares import field
+from mres_jax.evaluation.benchmarks.shares import field, id_of, read_rows
 from mres_jax.evaluation.benchmarks.tables import parquet_files, read_parquet, texts
 from mres_jax.evaluation.benchmarks.videos import find_video
 
@@ -31,19 +33,19 @@ def load_videomme(path: str | os.PathLike[str]) -> list[QuestionRow]:
         folders of frames, named by `videoID`.
 
     Raises:
-      BadRowError: a row without a field, its four options or its video.
-      MresError: no table.
+      MresError: no table; rows without a field, their four options or their video, counted.
     """
     root = pathlib.Path(path)
     files = parquet_files(root)
     if not files:
         raise MresError(f"videomme {path}: no parquet is there.")
     home = root if root.is_dir() else root.parent
-    return [_row(content, home) for content in read_parquet(files, COLUMNS, name="videomme")]
+    contents = read_parquet(files, COLUMNS, name="videomme")
+    return read_rows("videomme", path, contents, functools.partial(_row, home))
 
 
-def _row(content, home: pathlib.Path) -> QuestionRow:
-    row = str(content["question_id"])
+def _row(home: pathlib.Path, where: str, content: Any) -> QuestionRow:
+    row = id_of(content, "question_id", where)
     options = texts(content["options"], "options", row, least=len(LETTERS))
     answer, length = (field(content, name, str, row) for name in ("answer", "duration"))
     if len(answer) != 1 or answer not in LETTERS or length not in DURATIONS:

@@ -8,16 +8,24 @@ Two metrics go by its name: the option of least loss, and the letter that is wri
 letter; the two cannot be compared.
 """
 
+import functools
 import os
 import pathlib
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from mres_jax.data.images import read_size
 from mres_jax.data.rows import QuestionRow
-from mres_jax.errors import BadImageError, BadRowError, MresError
-from mres_jax.evaluation.benchmarks.shares import field, read_json_file, shares
+from mres_jax.data.rows.types import shown
+from mres_jax.errors import BadRowError, MresError
+from mres_jax.evaluation.benchmarks.shares import (
+    field,
+    id_of,
+    read_json_file,
+    read_rows,
+    shares,
+)
+from mres_jax.evaluation.benchmarks.tables import picture_file
 from mres_jax.geometry import Box
 from mres_jax.protocols import Answer
 from mres_jax.scoring import Interval
@@ -34,33 +42,28 @@ def load_vstar(directory: str | os.PathLike[str]) -> list[QuestionRow]:
     Where a picture has its `.json` beside it, the boxes of its things become one box around all.
 
     Raises:
-      BadRowError: a row without a field, its options or its picture.
-      MresError: no questions.
+      MresError: no questions; rows without a field, their options or their picture, counted.
     """
     root = pathlib.Path(directory)
     contents = read_json_file(root / QUESTIONS, lines=True)
-    rows = [_row(content, f"#{i}", root) for i, content in enumerate(contents)]
+    rows = read_rows("vstar_bench", directory, contents, functools.partial(_row, root))
     counted = [row for row in rows if row.type in CATEGORIES]
     if not counted:
         raise MresError(f"vstar_bench {directory}: no question of {' or '.join(CATEGORIES)}.")
     return counted
 
 
-def _row(content: Any, where: str, root: pathlib.Path) -> QuestionRow:
-    row = str(content.get("question_id", where)) if isinstance(content, dict) else where
+def _row(root: pathlib.Path, where: str, content: Any) -> QuestionRow:
+    row = id_of(content, "question_id", where)
     text, label = (field(content, name, str, row) for name in ("text", "label"))
     found = _OPTION.findall(text)
     letters = "".join(letter for letter, _ in found)
     if len(found) < 2 or letters != "ABCD"[: len(found)] or label not in letters:
-        raise BadRowError(row, f"options {letters or 'none'} and label {label!r}")
+        raise BadRowError(row, f"options {letters or 'none'} and label {label!r}", "no answer")
     path = root / field(content, "image", str, row)
-    try:
-        read_size(path)
-    except BadImageError as error:
-        raise BadRowError(row, str(error)) from None
     return QuestionRow(
         id=row,
-        pictures=(str(path),),
+        pictures=(picture_file(path, row),),
         question=text[: text.index("(A)")].strip(),
         answers=(label,),
         type=field(content, "category", str, row),
@@ -79,7 +82,8 @@ def _box(file: pathlib.Path, row: str) -> Box | None:
         tops, lefts, bottoms, rights = zip(*corners, strict=True)
         return Box(int(min(tops)), int(min(lefts)), int(max(bottoms)), int(max(rights)))
     except (TypeError, ValueError):
-        raise BadRowError(row, f"bbox {boxes} is no list of left, top, width, height") from None
+        reason = f"bbox {shown(boxes)} is no list of left, top, width, height"
+        raise BadRowError(row, reason, "unknown form") from None
 
 
 def score_vstar(rows: Sequence[QuestionRow], answers: Sequence[Answer]) -> dict[str, Interval]:

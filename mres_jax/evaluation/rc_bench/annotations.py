@@ -1,6 +1,7 @@
 """Annotated pictures of a user -> questions with answers: JSON beside a folder, or parquet."""
 
 import dataclasses
+import math
 import os
 import pathlib
 import unicodedata
@@ -96,22 +97,25 @@ def open_source(path: str | os.PathLike, *, images: str | os.PathLike | None = N
     Args:
       path: a JSON list or JSON lines of `{id, image, question, answer or answers, metric}`, whose
         pictures are files; or a parquet file of the same columns that holds its pictures, as
-        Hugging Face writes it.
+        Hugging Face writes it, or a folder of such, which are read in the order of their names.
       images: folder that pictures are named from; the folder of `path` by default.
 
     Raises:
       MresError: no such file, another format, or no rows.
     """
     file = pathlib.Path(path)
-    if not file.is_file():
-        what = (
-            "is a directory; name the file of questions in it" if file.is_dir() else "no such file"
+    if not (file.is_file() or file.is_dir()):
+        raise MresError(f"rcbench {path}: no such file.")
+    shards = sorted(file.glob("*.parquet")) if file.is_dir() else [file]
+    if not shards:
+        raise MresError(
+            f"rcbench {path}: is a directory without parquet files; name the file of questions in "
+            "it."
         )
-        raise MresError(f"rcbench {path}: {what}.")
-    if file.suffix == ".parquet":
+    if shards[0].suffix == ".parquet":
         from mres_jax.evaluation.rc_bench.parquet import ParquetSource
 
-        return ParquetSource(file)
+        return ParquetSource(file, shards)
     return JsonSource(file, pathlib.Path(images) if images is not None else file.parent)
 
 
@@ -217,7 +221,8 @@ def _annotated(number: int, name: str, content: Any, size_of: Callable[[Any], Si
 
 
 def _text(value: Any, what: str) -> str:
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and math.isfinite(value):
         value = str(value)
     if not isinstance(value, str) or not value.strip():
         kind = "no answer" if what == "answer" else "unknown form"

@@ -5,19 +5,28 @@ from typing import NamedTuple
 import numpy as np
 
 from mres_jax.errors import MresError
+from mres_jax.evaluation.rc_bench.cuts import CELLS
 from mres_jax.evaluation.rc_bench.results import SAMPLES, Result
-from mres_jax.evaluation.rc_bench.variation import cell_means, resample
-from mres_jax.scoring import Interval
+from mres_jax.evaluation.rc_bench.variation import (
+    ALIKE,
+    SHAPE,
+    cell_means,
+    cell_numbers,
+    resample,
+)
+from mres_jax.scoring import Interval, paired_interval
 
 
 class Difference(NamedTuple):
     """The first model's mean score less the second's.
 
     Attributes:
-      accuracy: over all items, with its 95 % interval.
+      accuracy: over all items, with its 95 % interval: of the bootstrap, or as in the cells where
+        all resamples agree.
       counts: items, `int64 [a r]`.
       means: by cell, `float64 [a r]`.
-      low, high: 95 % interval by cell, `float64 [a r]`.
+      low, high: 95 % interval by cell, `float64 [a r]`: `paired_interval`, which is sound for few
+        items and for such as do not differ; -1 to 1 where there are none.
     """
 
     accuracy: Interval
@@ -48,11 +57,19 @@ def subtract(first: Result, second: Result, *, samples: int = SAMPLES, seed: int
     other = second.scores[[order[name] for name in first.ids]]
     scores = np.stack([first.scores, other])
     drawn = resample(scores, first.cells, samples=samples, seed=seed)
-    counts, means = cell_means(scores[0] - scores[1], first.cells)
-    differences = drawn[0] - drawn[1]
-    overall = (differences * counts / counts.sum()).sum(axis=(1, 2))
-    low, high = np.percentile(differences, (2.5, 97.5), axis=0)
-    ends = np.percentile(overall, (2.5, 97.5)).tolist()
-    return Difference(
-        Interval(float((scores[0] - scores[1]).mean()), *ends), counts, means, low, high
-    )
+    apart, numbers = scores[0] - scores[1], cell_numbers(first.cells)
+    cells = [_of_pairs(apart[numbers == cell]) for cell in range(len(CELLS))]
+    _, low, high = (np.array(each).reshape(SHAPE) for each in zip(*cells, strict=True))
+    counts, means = cell_means(apart, first.cells)
+    differences = ((drawn[0] - drawn[1]) * counts / counts.sum()).sum(axis=(1, 2))
+    overall = _of_pairs(apart)
+    if np.ptp(differences) > ALIKE:
+        ends = np.percentile(differences, (2.5, 97.5)).clip(-1.0, 1.0).tolist()
+        overall = Interval(overall.mean, *ends)
+    return Difference(overall, counts, means, low, high)
+
+
+def _of_pairs(apart: np.ndarray) -> Interval:
+    """Mean of the differences of some items; one of a half is half a pair."""
+    more, less = (float(np.maximum(x, 0.0).sum()) for x in (apart, -apart))
+    return paired_interval(more, less, len(apart))

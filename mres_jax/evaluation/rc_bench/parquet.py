@@ -1,7 +1,7 @@
-"""Annotated pictures in a parquet file, as Hugging Face writes it; needs the extra `parquet`."""
+"""Annotated pictures in parquet files, as Hugging Face writes them; needs the extra `parquet`."""
 
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mres_jax.data.rows.sources.parquet import Table
@@ -12,37 +12,64 @@ from mres_jax.geometry import Size
 
 
 class ParquetSource:
-    """Questions and pictures in one file; one row group is in memory at a time."""
+    """Questions and pictures in one or more files; one row group is in memory at a time.
 
-    def __init__(self, file: pathlib.Path):
-        self.name = str(file)
-        self._table = Table(file, what="rcbench")
-        names = [name for many in NAMES.values() for name in many]
-        self._columns = [name for name in self._table.columns if name in {*names, "type"}]
-        if missing := [name for name in ("picture", "question", "answers") if not self._has(name)]:
-            raise MresError(
-                f"rcbench {file}: no column for {', '.join(missing)}; it has "
-                f"{', '.join(self._table.columns)}. A picture is in one of "
-                f"{', '.join(NAMES['picture'])}, an answer in {', '.join(NAMES['answers'])}."
-            )
+    Args:
+      place: the file, or the folder of the files.
+      files: in the order of their rows.
+    """
+
+    def __init__(self, place: pathlib.Path, files: Sequence[pathlib.Path]):
+        self.name = str(place)
+        self._table = Table(files[0], what="rcbench")
+        self._groups = [
+            (file, group, rows)
+            for file in files
+            for group, rows in enumerate(self._checked(file).group_rows)
+        ]
         self.rows, self.bad = collect(self._contents(), _size_of)
 
     def picture(self, row: Annotated) -> bytes:
         """Returns the file of a row's picture."""
         at = row.number
-        for group, count in enumerate(self._table.group_rows):
+        for file, group, count in self._groups:
             if at < count:
-                return picture_bytes(self._table.read(group, self._columns)[at])
+                return picture_bytes(self._read(file, group)[at])
             at -= count
         raise IndexError(row.number)
 
-    def _has(self, name: str) -> bool:
-        return any(key in self._columns for key in NAMES[name])
+    def _checked(self, file: pathlib.Path) -> Table:
+        """The table of a file, with what is needed of it."""
+        table = self._open(file)
+        names = _columns(table)
+        needed = ("picture", "question", "answers")
+        if missing := [each for each in needed if not set(NAMES[each]) & set(names)]:
+            raise MresError(
+                f"rcbench {file}: no column for {', '.join(missing)}; it has "
+                f"{', '.join(table.columns)}. A picture is in one of "
+                f"{', '.join(NAMES['picture'])}, an answer in {', '.join(NAMES['answers'])}."
+            )
+        return table
+
+    def _open(self, file: pathlib.Path) -> Table:
+        """The table of a file; the last is kept, with its last group."""
+        if self._table.file != file:
+            self._table = Table(file, what="rcbench")
+        return self._table
+
+    def _read(self, file: pathlib.Path, group: int) -> list[dict[str, Any]]:
+        table = self._open(file)
+        return table.read(group, _columns(table))
 
     def _contents(self) -> Iterator[tuple[int, Any]]:
-        groups = range(len(self._table.group_rows))
-        contents = (row for group in groups for row in self._table.read(group, self._columns))
+        contents = (row for file, group, _ in self._groups for row in self._read(file, group))
         return enumerate(contents)
+
+
+def _columns(table: Table) -> list[str]:
+    """Those that are read."""
+    names = [name for many in NAMES.values() for name in many]
+    return [name for name in table.columns if name in {*names, "type"}]
 
 
 def _size_of(content: Any) -> Size:

@@ -106,10 +106,12 @@ def _count(scores: Sequence[float]) -> dict[str, float | int | None]:
 def write_result(
     folder: str | os.PathLike, scored: Sequence[Scored], summary: Mapping[str, Any]
 ) -> list[pathlib.Path]:
-    """Writes scores and their summary, both or neither."""
+    """Writes scores and their summary with what it is a summary of, both or neither."""
     lines = [json.dumps(_line(each), ensure_ascii=False) + "\n" for each in scored]
+    scores = "".join(lines).encode()
+    summary = {**summary, "scores_sha256": hashlib.sha256(scores).hexdigest()}
     content = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return write_together(folder, {SCORES: "".join(lines).encode(), SUMMARY: content.encode()})
+    return write_together(folder, {SCORES: scores, SUMMARY: content.encode()})
 
 
 def _line(scored: Scored) -> dict[str, Any]:
@@ -123,20 +125,24 @@ def read_result(folder: str | os.PathLike) -> Result:
     """Reads what `write_result` wrote.
 
     Raises:
-      MresError: no result there, or lines that are damaged, counted.
+      MresError: no result there, a damaged summary, lines that are damaged, counted, or that are
+        not those of the summary.
     """
     folder = pathlib.Path(folder)
     try:
+        content = (folder / SCORES).read_bytes()
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        lines = (folder / SCORES).read_bytes().split(b"\n")
-        count = summary["set"]["num_items"]
+        _check_summary(summary)
     except OSError as error:
         reason = (error.strerror or "cannot be read").lower()
         raise MresError(f"result {folder}: {reason}. Make one with mres rcbench score.") from None
     except (KeyError, TypeError, ValueError) as error:
-        raise MresError(f"result {folder}: {SUMMARY} is damaged ({shown(error)}).") from None
-    rows, bad = [], []
-    for number, line in enumerate(line for line in lines if line):
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise MresError(
+            f"result {folder}: {SUMMARY} is damaged ({shown(reason)}). Score the predictions anew."
+        ) from None
+    rows, bad, count = [], [], summary["set"]["num_items"]
+    for number, line in enumerate(line for line in content.split(b"\n") if line):
         try:
             rows.append(_row(line))
         except Fault as fault:
@@ -147,8 +153,33 @@ def read_result(folder: str | os.PathLike) -> Result:
             f"result {folder}: {len(rows):,} good lines of {count:,} in {SCORES}, {len(bad):,} "
             f"damaged{first}. Score the predictions anew."
         )
+    if summary.get("scores_sha256") != hashlib.sha256(content).hexdigest():
+        raise MresError(
+            f"result {folder}: {SCORES} is not what {SUMMARY} was written for. Score the "
+            "predictions anew."
+        )
     ids, cells, scores = zip(*rows, strict=True)
     return Result(folder.absolute().name, ids, cells, np.array(scores), summary)
+
+
+def _check_summary(summary: Any) -> None:
+    """Raises KeyError, TypeError or ValueError where what is read of it is not there."""
+    about, means = summary["set"], summary["accuracy"]
+    variations = {name: summary[name]["value"] for name in ("acv", "rcv")}
+    is_sound = {
+        **{name: isinstance(about[name], str) for name in ("name", "origin", "sha256")},
+        "num_items": isinstance(about["num_items"], int) and about["num_items"] > 0,
+        "accuracy": isinstance(means, list) and len(means) == 3 and all(map(_is_number, means)),
+        **{name: value is None or _is_number(value) for name, value in variations.items()},
+    }
+    if wrong := [name for name, sound in is_sound.items() if not sound]:
+        raise ValueError(f"{', '.join(wrong)} cannot be")
+    Cuts(areas=tuple(about["cuts"]["areas"]), ratios=tuple(about["cuts"]["ratios"]))
+
+
+def _is_number(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value)
 
 
 def _row(line: bytes) -> tuple[str, tuple[str, str], float]:
@@ -158,8 +189,12 @@ def _row(line: bytes) -> tuple[str, tuple[str, str], float]:
         name = content["id"]
     except (KeyError, TypeError, ValueError) as error:
         raise Fault("not JSON", shown(error)) from None
-    is_score = isinstance(score, int | float) and math.isfinite(score) and 0 <= score <= 1
-    if not is_score or cell not in CELLS or not isinstance(name, str):
+    if (
+        not _is_number(score)
+        or not 0 <= score <= 1
+        or cell not in CELLS
+        or not isinstance(name, str)
+    ):
         raise Fault("unknown form", f"score {shown(score)} in cell {shown(cell)}")
     return name, cell, float(score)
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from mres_jax.errors import MresError
 from mres_jax.evaluation.rc_bench.cuts import AREAS, CELLS, RATIOS
-from mres_jax.scoring import Interval
+from mres_jax.scoring import Interval, wilson_interval
 
 SHAPE = (len(AREAS), len(RATIOS))
+ALIKE = 1e-9  # resamples that differ by less differ by rounding
 
 
 class Variation(NamedTuple):
@@ -20,7 +21,7 @@ class Variation(NamedTuple):
 
     Attributes:
       value: sample standard deviation over mean, or None: fewer than two bins, or a mean of 0.
-      interval: 95 %, of the bootstrap; None where some resample has no value.
+      interval: 95 %, of the bootstrap; None where some resample has no value, or all are alike.
       noise: what `value` would be about if all bins were equally good and only the few items in
         each made them differ; None where a cell has one item only.
     """
@@ -31,7 +32,7 @@ class Variation(NamedTuple):
 
 
 class Means(NamedTuple):
-    """Means of scores, with 95 % intervals of the bootstrap.
+    """Means of scores, with 95 % intervals of the bootstrap; Wilson's where all resamples agree.
 
     Attributes:
       accuracy: over items.
@@ -79,12 +80,12 @@ def measure(
     (drawn,) = resample(scores[None], cells, samples=samples, seed=seed)
     counts, means = cell_means(scores, cells)
     share = counts / counts.sum()
-    total = Interval(float(scores.mean()), *_middle((drawn * share).sum(axis=(1, 2))))
+    resamples = (drawn * share).sum(axis=(1, 2))
     has, noise = counts > 0, _noise(scores, cells, counts)
     return Means(
-        accuracy=total,
-        areas=_bins(AREAS, means, drawn, has, axis=1),
-        ratios=_bins(RATIOS, means, drawn, has, axis=0),
+        accuracy=_interval(float(scores.mean()), resamples, len(scores)),
+        areas=_bins(AREAS, means, drawn, counts, axis=1),
+        ratios=_bins(RATIOS, means, drawn, counts, axis=0),
         acv=_variation(means, drawn, has, noise, axis=1),
         rcv=_variation(means, drawn, has, noise, axis=0),
     )
@@ -110,23 +111,38 @@ def resample(
 ) -> np.ndarray:
     """Returns mean scores of resampled items by cell, `[k z a r]`.
 
-    Items are drawn with replacement within their cells, so that every resample is as balanced as
-    the set. All of `scores` see the same draws, which makes differences paired.
+    Of the n items of a cell, n - 1 are drawn with replacement: so the variance of a resampled mean
+    is s^2 / n with the unbiased s^2, where n draws would give (n - 1) / n of it. A cell of one item
+    says nothing of its spread. Its mean is moved by the deviation of an item drawn from the whole
+    set, which is too wide rather than too narrow: between cells there are differences too.
+    Means of such cells may leave [0, 1]. All of `scores` see the same draws, which makes
+    differences paired.
 
     Args:
       scores: `float64 [k n]`, of k models on the same items.
       cells: of each item.
       samples: number of resamples, z.
       seed: equal seeds draw equally, whatever the order of items in other cells.
+
+    Reference:
+      Rao and Wu, 1988, "Resampling inference with complex survey data", with n - 1 draws, which
+      leaves nothing to rescale; Cochran, 1977, "Sampling techniques", 5A.12, on strata of one.
     """
     if not 1 <= samples <= 100_000:
         raise MresError(f"bootstrap: {samples} resamples; 1 to 100,000 are possible.")
     drawn = np.zeros((len(scores), samples, len(CELLS)))
     numbers = cell_numbers(cells)
+    total = len(numbers)
+    whole = scores[:, np.argsort(numbers, kind="stable")]
+    deviations = (whole - whole.mean(axis=1, keepdims=True)) * (total / max(total - 1, 1)) ** 0.5
     for cell in np.unique(numbers):
         mine = scores[:, numbers == cell]
         rng = np.random.Generator(np.random.PCG64([seed, int(cell)]))
-        picks = rng.integers(mine.shape[1], size=(samples, mine.shape[1]))
+        count = mine.shape[1]
+        if count == 1:
+            drawn[:, :, cell] = mine + deviations[:, rng.integers(total, size=samples)]
+            continue
+        picks = rng.integers(count, size=(samples, count - 1))
         for model, own in enumerate(mine):
             drawn[model, :, cell] = own[picks].mean(axis=1)
     return drawn.reshape(len(scores), samples, *SHAPE)
@@ -146,15 +162,27 @@ def bin_means(means: np.ndarray, has: np.ndarray, *, axis: int) -> np.ndarray:
 
 
 def _bins(
-    names: Sequence[str], means: np.ndarray, drawn: np.ndarray, has: np.ndarray, *, axis: int
+    names: Sequence[str], means: np.ndarray, drawn: np.ndarray, counts: np.ndarray, *, axis: int
 ) -> dict[str, Interval]:
+    has = counts > 0
     present = [names[i] for i in np.flatnonzero(has.any(axis=axis)).tolist()]
     middles = bin_means(means, has, axis=axis)
     resamples = bin_means(drawn, has, axis=axis)
+    # as many items as would tell as much, were cells not weighted alike
+    shares = bin_means(1 / np.maximum(counts, 1), has, axis=axis)
+    items = has.sum(axis=axis)[has.any(axis=axis)] / shares
     return {
-        name: Interval(float(middles[i]), *_middle(resamples[:, i]))
+        name: _interval(float(middles[i]), resamples[:, i], round(items[i]))
         for i, name in enumerate(present)
     }
+
+
+def _interval(mean: float, resamples: np.ndarray, items: int) -> Interval:
+    """The middle of the resamples; Wilson's where they agree, which is no certainty."""
+    low, high = _middle(resamples)
+    if high - low < ALIKE:
+        return Interval(mean, *wilson_interval(mean * items, items)[1:])
+    return Interval(mean, max(0.0, low), min(1.0, high))
 
 
 def _variation(
@@ -166,7 +194,7 @@ def _variation(
         return Variation(None, None, None)
     averages = resamples.mean(axis=1)
     interval = None
-    if averages.all():
+    if (averages > 0).all() and np.ptp(resamples, axis=0).max() > ALIKE:
         interval = _middle(100 * resamples.std(axis=1, ddof=1) / averages)
     if noise is None:
         return Variation(value, interval, None)

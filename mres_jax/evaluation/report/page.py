@@ -90,7 +90,7 @@ def _point_rows(points: Sequence[Point]) -> tuple[list[str], list[list[str]]]:
 
 
 def _published(points: Sequence[Point]) -> str:
-    tasks = dict.fromkeys(point.task for point in points)
+    tasks = dict.fromkeys(point.benchmark for point in points)
     lines = [
         f"{html.escape(each.who)}: {each.score:.3f} ({html.escape(each.source)})"
         for task in tasks
