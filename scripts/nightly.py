@@ -49,6 +49,7 @@ SUITES = {
     "python-3.11": tests_on("3.11"),
     "python-3.12": tests_on("3.12"),
     "parity": Suite(".venv-parity", ("make parity",)),
+    "demo": Suite(".venv", ("make demo",)),
     "notebooks": Suite(".venv", ("make notebooks",)),
     "documents": Suite(".venv", ("make docs",)),
     "tpu-kernels": Suite(".venv-aot", ('make aot ARGS="--grid"',)),

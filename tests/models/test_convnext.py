@@ -29,6 +29,7 @@ def picture(height: int, width: int) -> np.ndarray:
     return np.random.default_rng([height, width]).integers(0, 256, (height, width, 3), np.uint8)
 
 
+@pytest.mark.slow
 def test_a_view_with_a_margin_is_what_it_is_without(run):
     """Within rounding: a convolution may sum in another order on another canvas."""
     views = [picture(64, 96), picture(96, 32), picture(128, 128)]

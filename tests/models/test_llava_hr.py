@@ -70,6 +70,7 @@ def features(tower: DualTower, packed: Pack) -> np.ndarray:
     return np.asarray(jax.jit(lambda s: nnx.merge(graphdef, s).features(packed).last)(state))
 
 
+@pytest.mark.slow
 def test_a_picture_among_others_is_what_it_is_alone():
     """Within rounding. A pack has an unused canvas, a pack of one has two."""
     tiny = testing.tiny_llava_hr()

@@ -140,8 +140,8 @@ def assert_same(one, other):
 @pytest.mark.parametrize(
     ("part", "remat"),
     [
-        *((part, "full") for part in PARTS[:2]),
-        *(pytest.param(part, "full", marks=pytest.mark.slow) for part in PARTS[2:]),
+        (decoder, "full"),
+        *(pytest.param(part, "full", marks=pytest.mark.slow) for part in PARTS if part != decoder),
         *(pytest.param(part, "dots", marks=pytest.mark.slow) for part in PARTS[:2]),
     ],
     indirect=["part"],
@@ -152,6 +152,14 @@ def test_recomputing_changes_neither_output_nor_gradient(part, kept, remat):
     assert_same(jax.jit(gradient)(params, part.x), kept[0])
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        decoder,
+        *(pytest.param(part, marks=pytest.mark.slow) for part in PARTS if part != decoder),
+    ],
+    indirect=True,
+)
 def test_scanned_layers_are_layers_in_a_row(part, kept, monkeypatch):
     def loop(layers, step, carry, xs=None, **_):
         graphdef, state = nnx.split(layers)

@@ -89,6 +89,7 @@ def watch(opened: LoadedModel) -> list[int]:
     return counts
 
 
+@pytest.mark.slow
 def test_no_batch_is_held_while_the_next_is_read(theirs, tmp_path, monkeypatch):
     monkeypatch.setattr(orbax_arrays, "_BATCH_BYTES", 12_000)
     opened = _loading.open_model(theirs)
@@ -167,6 +168,7 @@ def test_what_is_written_in_parts_is_what_is_written_whole(theirs, ours, tmp_pat
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("batch", "chunk"), [(12_000, 256), pytest.param(2**30, 2**20, marks=pytest.mark.slow)]
 )

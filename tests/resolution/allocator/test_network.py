@@ -145,6 +145,7 @@ def test_frames_see_each_other_and_their_order(network, clips):
     assert abs(float(forth[0] - alone[0])) > 1e-4
 
 
+@pytest.mark.slow
 def test_a_healthy_start_is_the_same_for_all_frames_and_has_a_gradient(config, clips):
     packed = packed_alike(clips)
     norms = {}
