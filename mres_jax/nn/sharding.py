@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from mres_jax.errors import ConfigError
 from mres_jax.nn.lora import LORA_FACTORS
 from mres_jax.ops import PACKS, rows_axis
 
@@ -209,6 +210,19 @@ def num_ranks(sizes: Mapping[str, int] | None = None) -> int:
 
 
 def mesh_sizes() -> Mapping[str, int]:
-    """Devices of each axis of the mesh in use; none without one."""
+    """Devices of each axis of the mesh in use; none without one.
+
+    Raises:
+      ConfigError: the mesh has axes of type Explicit, as those of `jax.make_mesh` have by default.
+    """
     mesh = jax.sharding.get_abstract_mesh()
-    return {} if mesh.empty or mesh.are_all_axes_manual else dict(mesh.shape)
+    if mesh.empty or mesh.are_all_axes_manual:
+        return {}
+    if mesh.explicit_axes:
+        raise ConfigError(
+            f"mesh: the axes {', '.join(map(str, mesh.explicit_axes))} are of type Explicit, but "
+            f"XLA finds out here where activations lie. Make it with "
+            f"jax.make_mesh({mesh.axis_sizes}, {mesh.axis_names}, "
+            f"axis_types=(jax.sharding.AxisType.Auto,) * {len(mesh.axis_names)})."
+        )
+    return dict(mesh.shape)

@@ -47,6 +47,14 @@ def mesh_of(config: MeshConfig, devices: Sequence[Any]) -> Mesh:
     return Mesh(laid_out, names, axis_types=types)
 
 
+def abstract_mesh(config: MeshConfig) -> AbstractMesh:
+    """Returns the same mesh over devices that are not here."""
+    sizes = config.sizes
+    return AbstractMesh(
+        tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes)
+    )
+
+
 def nearest(config: MeshConfig, count: int) -> str:
     """What would do: other data and fsdp axes at the same shares of a pack, if any."""
     inner = config.tensor * config.sequence

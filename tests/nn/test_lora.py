@@ -170,6 +170,8 @@ def test_over_a_mesh_adapters_are_gathered_with_the_kernel_that_they_stand_besid
     layer = nn.LoRALinear(plain, rank=4, scale=1.0, rngs=nnx.Rngs(1))
     graphdef, state = nnx.split(nnx.Dict(q=layer))
 
-    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((4,), ("fsdp",))):
+    auto = (jax.sharding.AxisType.Auto,)
+    mesh = jax.sharding.AbstractMesh((4,), ("fsdp",), axis_types=auto)
+    with jax.sharding.use_abstract_mesh(mesh):
         program = str(jax.make_jaxpr(lambda x: nnx.state(nn.gather(nnx.merge(graphdef, x))))(state))
     assert program.count("sharding_constraint") == 3  # else XLA may gather the activations

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import AbstractMesh, Mesh
+from jax.sharding import Mesh
 
 from mres_jax.config import AllocatorRun, Rows, Run
 from mres_jax.data.packing import check_fits, empty_pack
@@ -258,7 +258,7 @@ def _without_numbers(make: Callable[[], Any]) -> Setup:
 
 
 def _held(run: AllocatorRun, config: Any, allocator: Setup, backbone: Setup | None) -> _Held:
-    mesh = AbstractMesh(tuple(run.mesh.sizes.values()), tuple(run.mesh.sizes))
+    mesh = meshes.abstract_mesh(run.mesh)
     parts = [allocator] + ([backbone] if backbone is not None else [])
     parameters = sum(compiled.device_bytes((p.state.params, p.state.frozen), mesh) for p in parts)
     if backbone is None:

@@ -184,7 +184,7 @@ def _set_up(run: Run) -> Setup:
 def _memory(
     run: Run, setup: Setup, pack: Pack, topology: Topology, step: compiled.Compiled | None
 ) -> Memory:
-    mesh = jax.sharding.AbstractMesh(tuple(run.mesh.sizes.values()), tuple(run.mesh.sizes))
+    mesh = meshes.abstract_mesh(run.mesh)
     state = setup.state
     parameters = compiled.device_bytes((state.params, state.frozen), mesh)
     optimiser = compiled.device_bytes(state.opt_state, mesh)
