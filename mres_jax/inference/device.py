@@ -22,8 +22,10 @@ from mres_jax.models.checkpoint_io import stored_arrays
 from mres_jax.models.manifest import FILE
 from mres_jax.models.registry import checkpoint_directory
 
-# XLA's newer library for products (YNNPACK) is behind Eigen in float32, 180 GFLOP/s against 215
-# on two cores of Zen 4, and far ahead in bfloat16.
+# XLA's newer library for products (YNNPACK) is behind Eigen in float32 where rows are many, 180
+# GFLOP/s against 215 on two cores of Zen 4, or one, 32 GB/s of weights against 35. It is ahead for
+# 2 to 128 of them, most where a tied table of tokens is multiplied with (by 4 to 14 times), and far
+# ahead in bfloat16.
 NO_YNN = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
@@ -103,7 +105,7 @@ def with_own_layers(model: Any) -> Any:
 
 
 def compiler_options(model: Any) -> Mapping[str, Any]:
-    """Options of `jax.jit` for a model on a CPU."""
+    """Options of `jax.jit` for a model on a CPU, where products are of many rows or of one."""
     wide = jnp.dtype(model.text.embed.dtype) == jnp.float32
     return NO_YNN if wide and _accepted(next(iter(NO_YNN))) else {}
 

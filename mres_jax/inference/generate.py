@@ -224,6 +224,7 @@ class Generator:
             size=_doubled(32, sampling.max_new_tokens),
             **kind,
         )
+        decode = run.decode if size == 1 else run.decode_rows
         step, is_watched = 1, any(turn.job.watch is not None for turn in turns)
         while True:
             if is_watched:
@@ -235,7 +236,7 @@ class Generator:
             until = step + CHUNK if is_watched else sampling.max_new_tokens
             ends = np.int32(step), np.int32(until)
             going = ranks.join(running)
-            out, cache = run.decode(*decoding, cache, out, *ends, going, fixed, rules, **kind)
+            out, cache = decode(*decoding, cache, out, *ends, going, fixed, rules, **kind)
             step = until
         return [turn.completions(own) for turn, own in zip(turns, ranks.part(out), strict=True)]
 

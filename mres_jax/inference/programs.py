@@ -57,35 +57,45 @@ class Programs(NamedTuple):
     encode: Any
     prefill: Any
     start: Any
-    decode: Any
+    decode: Any  # of one row
+    decode_rows: Any  # of several
     relevance: Any
 
 
 @functools.cache
-def jitted(options: tuple[tuple[str, Any], ...] = (), *, over_ranks: bool = False) -> Programs:
+def jitted(
+    options: tuple[tuple[str, Any], ...] = (), *, over_ranks: bool = False, apart: bool = False
+) -> Programs:
     """Returns what is compiled.
 
     Args:
-      options: for the compiler, by name.
+      options: for the compiler, by name; but for `decode_rows`, whose products are of few rows.
       over_ranks: of a pack for each rank of the mesh in use; `relevance` is of one pack always.
+      apart: the layers of the decoder that decodes stand apart, and so does its cache.
     """
     jit = functools.partial(jax.jit, compiler_options=dict(options) or None)
 
-    def own(call: Any) -> Any:
-        made: Any = functools.partial(call, over_ranks=over_ranks)
+    def own(call: Any, **fixed: Any) -> Any:
+        made: Any = functools.partial(call, over_ranks=over_ranks, **fixed)
         made.__name__ = call.__name__  # in profiles
         return made
 
-    return Programs(
-        encode=jit(own(_encode), static_argnums=0),
-        prefill=jit(own(_prefill), static_argnums=0),
-        start=jit(own(_start), static_argnames=("max_len", "size", "greedy", "filtered")),
-        decode=jit(
+    def decoding(jit: Any) -> Any:
+        return jit(
             own(_decode),
             static_argnums=0,
             static_argnames=("greedy", "filtered"),
             donate_argnames="cache",
+        )
+
+    return Programs(
+        encode=jit(own(_encode), static_argnums=0),
+        prefill=jit(own(_prefill), static_argnums=0),
+        start=jit(
+            own(_start, apart=apart), static_argnames=("max_len", "size", "greedy", "filtered")
         ),
+        decode=decoding(jit),
+        decode_rows=decoding(jax.jit),
         relevance=jit(_relevance, static_argnums=0),
     )
 
@@ -97,7 +107,8 @@ def arrange(model: Any, *, over_ranks: bool = False) -> tuple[Any, Any, Programs
         return parts, parts, jitted(over_ranks=over_ranks)
     model = device.with_suitable_products(model)
     options = tuple(device.compiler_options(model).items())
-    return nnx.split(model), nnx.split(device.with_own_layers(model)), jitted(options)
+    parts, own = nnx.split(model), nnx.split(device.with_own_layers(model))
+    return parts, own, jitted(options, apart=True)
 
 
 def _of_ranks(call: Any, over_ranks: bool, in_axes: Any = 0, out_axes: Any = 0) -> Any:
@@ -173,6 +184,7 @@ def _start(
     greedy: bool,
     filtered: bool,
     over_ranks: bool,
+    apart: bool,
 ) -> tuple[Out, nn.KVCache]:
     """The first token and the cache of the rows; row `i` answers prompt `index[i]`."""
 
@@ -180,7 +192,8 @@ def _start(
         first = jnp.zeros((), jnp.int32)
         drawn = _draw(logits[index], first, rows, rules, greedy=greedy, filtered=filtered)
         out = _record(_empty(index.shape[0], size), first, drawn, active, rules)
-        return out, nn.KVCache.of_pack(keys, values, starts, lengths, max_len=max_len)
+        packed = keys, values, starts, lengths
+        return out, nn.KVCache.of_pack(*packed, max_len=max_len, apart=apart)
 
     each = _of_ranks(run, over_ranks, (0, 1, 1, 0, 0, 0, 0, 0), (0, _CACHE_AXES))
     return each(logits, keys, values, index, starts, lengths, active, rows)

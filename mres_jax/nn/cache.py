@@ -3,7 +3,7 @@
 Axes: l layers, t packed positions, m rows, g key/value heads, k head width.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float, Int
 
@@ -14,13 +14,14 @@ class KVCache(NamedTuple):
     """Cache of all layers, one row per running answer.
 
     Attributes:
-      keys: `[layers, rows, max_len, kv_heads, head_dim]`, rotary already applied.
-      values: the same shape.
+      keys: `[layers, rows, max_len, kv_heads, head_dim]`, rotary already applied; or a list of
+        those of each layer, which XLA on the CPU reads without copying them out first.
+      values: likewise.
       lengths: `int32 [rows]`, positions filled; what lies behind is never read.
     """
 
-    keys: Float[Array, "l m max_len g k"]
-    values: Float[Array, "l m max_len g k"]
+    keys: Float[Array, "l m max_len g k"] | list[Float[Array, "m max_len g k"]]
+    values: Float[Array, "l m max_len g k"] | list[Float[Array, "m max_len g k"]]
     lengths: Int[Array, " m"]
 
     @classmethod
@@ -32,6 +33,7 @@ class KVCache(NamedTuple):
         lengths: Int[Array, " m"],
         *,
         max_len: int,
+        apart: bool = False,
     ) -> "KVCache":
         """Returns a cache whose row `i` holds `lengths[i]` packed positions, from `starts[i]` on.
 
@@ -44,14 +46,17 @@ class KVCache(NamedTuple):
           starts: first packed position of each row.
           lengths: positions of each row, at most `max_len`; 0 for a row that is not used.
           max_len: positions that a row can hold, new ones included.
+          apart: keep each layer in an array of its own, for a decoder whose layers stand apart.
         """
         keys, values = (ops.fill_cache(x, starts, lengths, max_len=max_len) for x in (keys, values))
-        return cls(keys, values, lengths)
+        return cls(list(keys), list(values), lengths) if apart else cls(keys, values, lengths)
 
     def extended(self, keys: Float[Array, "l m g k"], values: Float[Array, "l m g k"]) -> "KVCache":
         """With one position more in every row."""
-        return KVCache(
-            ops.extend_cache(self.keys, keys, self.lengths),
-            ops.extend_cache(self.values, values, self.lengths),
-            self.lengths + 1,
-        )
+
+        def longer(held: Any, new: Array) -> Any:
+            if isinstance(held, list):
+                return [ops.extend_cache(*one, self.lengths) for one in zip(held, new, strict=True)]
+            return ops.extend_cache(held, new, self.lengths)
+
+        return KVCache(longer(self.keys, keys), longer(self.values, values), self.lengths + 1)

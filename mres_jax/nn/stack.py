@@ -64,7 +64,8 @@ def scan_layers(
       layers: the stacked module, or an `nnx.List` of layers, which are compiled one by one.
       step: applies one layer.
       carry: what flows from layer to layer.
-      xs: what each layer gets of its own, leading axis of layers.
+      xs: what each layer gets of its own, leading axis of layers; beside an `nnx.List` its leaves
+        may be lists, by layer.
       remat: what the backward pass recomputes: `none` keeps all, `dots` keeps the results of
         matrix products without a batch axis, `full` keeps the carry only.
 
@@ -91,6 +92,7 @@ def scan_layers(
 def _unrolled(layers: Any, step: Callable[[Any, Any, Any], Any], carry: Any, xs: Any):
     ys = []
     for index, layer in enumerate(layers):
-        carry, y = step(layer, carry, jax.tree.map(lambda x, i=index: x[i], xs))
+        own = jax.tree.map(lambda x, i=index: x[i], xs, is_leaf=lambda x: isinstance(x, list))
+        carry, y = step(layer, carry, own)
         ys.append(y)
     return carry, jax.tree.map(lambda *y: jnp.stack(y), *ys)

@@ -58,20 +58,23 @@ def decode_attention(
 
 
 def extend_cache(
-    cache: Float[Array, "l m max_len g k"], new: Float[Array, "l m g k"], lengths: Int[Array, " m"]
-) -> Float[Array, "l m max_len g k"]:
-    """The keys or the values of all layers with one position more in every row, at `lengths`.
+    cache: Float[Array, "*l m max_len g k"],
+    new: Float[Array, "*l m g k"],
+    lengths: Int[Array, " m"],
+) -> Float[Array, "*l m max_len g k"]:
+    """The keys or the values of one layer or all with one position more in every row, at `lengths`.
 
-    Written once for all layers: layer by layer XLA on the CPU would copy the whole cache for each.
+    Of a cache that is one array, all layers at once: layer by layer XLA on the CPU would copy the
+    whole of it for each.
     """
 
     def call(cache: Array, new: Array, lengths: Array) -> Array:
-        return cache.at[:, jnp.arange(lengths.shape[0]), lengths].set(new)
+        return cache.at[..., jnp.arange(lengths.shape[0]), lengths, :, :].set(new)
 
     if not _is_split():
         return call(cache, new, lengths)
-    axes = _axes_for(cache.shape[3])
-    whole, one = PartitionSpec(None, None, None, axes), PartitionSpec(None, None, axes)
+    none, axes = (None,) * (cache.ndim - 2), _axes_for(cache.shape[-2])
+    whole, one = PartitionSpec(*none, axes), PartitionSpec(*none[1:], axes)
     return _mapped(call, (whole, one, PartitionSpec()), whole)(cache, new, lengths)
 
 

@@ -1,5 +1,7 @@
 """What a model is on a CPU is the same model."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,11 @@ import pytest
 from etils import epath
 from flax import nnx
 
-from mres_jax.inference import device
+from mres_jax import nn
+from mres_jax.inference import device, programs
+from mres_jax.inference.sampling import Knobs
 from mres_jax.models.checkpoint_io import write_checkpoint
+from mres_jax.protocols import Sampling
 from mres_jax.testing import tiny_qwen2_vl
 
 TOKENS = jnp.array([5], jnp.int32)
@@ -37,6 +42,30 @@ def test_a_decoder_with_layers_apart_shares_every_parameter(model):
     assert {2 * size for size in single} == stacked
     assert apart.text.embed.embedding[...] is model.text.embed.embedding[...]
     assert not isinstance(model.text.layers, nnx.List)
+
+
+def test_decoding_copies_the_cache_of_no_layer_but_the_last(model):
+    _, (graphdef, state), run = programs.arrange(model)
+    text, rows = model.config.text_config, 3
+    shape = (rows, 128, text.num_key_value_heads, text.head_dim)
+    layers = text.num_hidden_layers
+    keys, values = ([jnp.zeros(shape, jnp.bfloat16)] * layers for _ in range(2))
+    zeros = jnp.zeros(rows, jnp.int32)
+    out = programs.Out(*[jnp.zeros((rows, 32), t) for t in (int, float, float)], zeros, zeros > 0)
+    fixed = programs.Rows(zeros, jnp.zeros((rows, 2), jnp.uint32), zeros.astype(jnp.uint32))
+    rules = programs.Rules(
+        np.uint32(0),
+        np.int32(32),
+        np.zeros(1, np.int32),
+        np.zeros(text.vocab_size, bool),
+        Knobs.of(Sampling()),
+    )
+    arguments = nn.KVCache(keys, values, zeros), out, np.int32(1), np.int32(9), zeros == 0, fixed
+    lowered = run.decode_rows.lower(graphdef, state, *arguments, rules, greedy=True, filtered=False)
+    sizes = ",".join(map(str, shape))
+    copies = re.findall(rf"= \w+\[{sizes}\]\S* copy\(", lowered.compile().as_text())
+    assert layers > 1
+    assert len(copies) <= 4  # twice what one layer holds
 
 
 def test_float32_alone_gets_options_of_the_compiler(model):

@@ -38,3 +38,20 @@ def test_a_neighbour_that_is_not_finite_does_not_reach_a_row():
         jnp.asarray(keys), jnp.asarray(values), jnp.array([0]), jnp.array([4]), max_len=8
     )
     assert np.isfinite(np.asarray(cache.values)).all()
+
+
+def test_layers_apart_hold_and_take_what_the_stack_does():
+    keys, values = map(jnp.asarray, packed(layers=3))
+    starts, lengths = jnp.array([4, 0]), jnp.array([3, 5])
+    stack, apart = (
+        KVCache.of_pack(keys, values, starts, lengths, max_len=8, apart=apart)
+        for apart in (False, True)
+    )
+    for _ in range(2):
+        assert isinstance(apart.keys, list)
+        assert np.array_equal(jnp.stack(apart.keys), stack.keys)
+        assert np.array_equal(jnp.stack(apart.values), stack.values)
+        assert np.array_equal(apart.lengths, stack.lengths)
+        new = keys[:, 2:4] + 100, values[:, 2:4] - 100
+        stack, apart = stack.extended(*new), apart.extended(*new)
+    assert np.array_equal(stack.keys[:, 1, 6], new[0][:, 1])

@@ -117,6 +117,8 @@ class Decoder(nnx.Module):
             return layer.decode(x, rotary, *layer_cache, lengths)
 
         x, (keys, values) = nn.scan_layers(self.layers, step, x, (cache.keys, cache.values))
+        # The cache is written to behind the last reading of it, else XLA would copy it first.
+        x, keys, values = jax.lax.optimization_barrier((x, keys, values))
         return self.norm(x), cache.extended(keys, values)
 
     def logits(self, hidden: Float[Array, "*b e"]) -> Float[Array, "*b V"]:
