@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mres_jax.errors import MresError, suggest
-from mres_jax.files import check_directory, write_together
+from mres_jax.files import check_directory, check_shards, write_together
 
 SUFFIX = "_local"
 _RESULTS = "mres_jax.harness.judging"
@@ -100,7 +100,8 @@ def _source(
         return "csv", {"data_files": {task.split: str(path)}, "delimiter": "\t"}
     if path.suffix == ".parquet":
         return "parquet", {"data_files": {task.split: str(path)}}
-    if path.is_dir() and any(path.rglob("*.parquet")):
+    if path.is_dir() and (shards := list(path.rglob("*.parquet"))):
+        check_shards(shards, what=f"lmms-eval task {name}: {path}")
         return "parquet", {"data_files": {task.split: str(path / "**/*.parquet")}}
     if task.convert is None or not path.is_dir():
         raise MresError(f"lmms-eval task {name}: {path} is no parquet file and no folder of them.")

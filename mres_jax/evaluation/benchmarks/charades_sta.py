@@ -39,7 +39,7 @@ def load_charades_sta(path: str | os.PathLike[str]) -> list[QuestionRow]:
       MresError: no sentences; rows that say no span of time or whose video is not there, counted.
     """
     root = pathlib.Path(path)
-    if files := parquet_files(root):
+    if files := parquet_files(root, name="charades_sta"):
         home = root if root.is_dir() else root.parent
         contents = read_parquet(files, COLUMNS, name="charades_sta")
         return read_rows("charades_sta", path, contents, functools.partial(_of_table, home))

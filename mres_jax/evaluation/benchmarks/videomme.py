@@ -36,7 +36,7 @@ def load_videomme(path: str | os.PathLike[str]) -> list[QuestionRow]:
       MresError: no table; rows without a field, their four options or their video, counted.
     """
     root = pathlib.Path(path)
-    files = parquet_files(root)
+    files = parquet_files(root, name="videomme")
     if not files:
         raise MresError(f"videomme {path}: no parquet is there.")
     home = root if root.is_dir() else root.parent

@@ -10,7 +10,7 @@ from mres_jax.data.rows.sources.json_rows import JsonRows
 from mres_jax.data.rows.sources.prepared import BEGUN, CARD, PreparedRows
 from mres_jax.data.rows.sources.source import Source
 from mres_jax.errors import MresError
-from mres_jax.files import is_address
+from mres_jax.files import check_shards, is_address
 
 TFDS = "tfds:"
 
@@ -35,7 +35,7 @@ def open_source(
       log: receives a line for each shard that is fetched from an address.
 
     Raises:
-      MresError: no such file or folder, or a kind that is not read.
+      MresError: no such file or folder, shards of it are missing, or a kind that is not read.
       RunError: an address cannot be reached.
     """
     text = os.fspath(path)
@@ -100,6 +100,7 @@ def _all_of(
     if not place.is_dir():
         return []
     found = [file for file in place.iterdir() if file.name.endswith(suffixes)]
+    check_shards(found, what=f"rows {place}")
     return sorted(found, key=os.fspath)
 
 
