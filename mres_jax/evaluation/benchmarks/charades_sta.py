@@ -15,10 +15,10 @@ from typing import Any
 
 from mres_jax.data.rows import QuestionRow
 from mres_jax.data.rows.types import shown
+from mres_jax.data.video.finding import find_video
 from mres_jax.errors import BadRowError, MresError
 from mres_jax.evaluation.benchmarks.shares import field, read_rows
 from mres_jax.evaluation.benchmarks.tables import parquet_files, read_parquet
-from mres_jax.evaluation.benchmarks.videos import find_video
 from mres_jax.protocols import Answer
 from mres_jax.rewards import Grounding, Span, best_span_iou, grounding, parse_span
 

@@ -11,10 +11,10 @@ import re
 from typing import Any
 
 from mres_jax.data.rows import QuestionRow
+from mres_jax.data.video.finding import find_video
 from mres_jax.errors import BadRowError, MresError
 from mres_jax.evaluation.benchmarks.shares import field, id_of, read_rows
 from mres_jax.evaluation.benchmarks.tables import parquet_files, read_parquet, texts
-from mres_jax.evaluation.benchmarks.videos import find_video
 
 COLUMNS = (
     *("question_id", "videoID", "duration", "domain", "sub_category", "task_type"),
