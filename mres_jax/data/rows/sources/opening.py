@@ -32,7 +32,8 @@ def open_source(
       images: folder that pictures and clips of a JSON file are named from; its own by default.
       follow_links: let symbolic links lead out of the picture folder.
       fields: our name of a field -> its name in parquet, in TFDS or in the JSON of a tar file.
-      log: receives a line for each shard that is fetched from an address.
+      log: receives a line with count and bytes of the files of an address, and one for each shard
+        that is fetched from it.
 
     Raises:
       MresError: no such file or folder, shards of it are missing, or a kind that is not read.
@@ -51,6 +52,10 @@ def open_source(
     for kind, suffixes in _SUFFIXES.items():
         if found := _all_of(place, suffixes):
             _refuse(text, images=images)
+            if isinstance(place, Address):
+                sizes = place.listing() or {place.name: place.stat().size}
+                size = sum(sizes[file.name] for file in found)
+                log(f"rows {place}: files to read there: {len(found):,}, {size / 1e6:,.1f} MB")
             return _open(kind, place, found, fields)
     _refuse(text, fields=fields)
     if not place.is_file():
