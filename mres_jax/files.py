@@ -1,15 +1,20 @@
-"""Small result files that appear together or not at all."""
+"""Results that appear together or not at all, and shards that are all there."""
 
 import errno
+import itertools
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 
 from mres_jax.errors import MresError, RunError
 
 _ADDRESS = re.compile(r"[A-Za-z][\w+.-]+:/")  # `pathlib` leaves one slash of two
 _FULL = re.compile("no space|too large|quota", re.IGNORECASE)
+# What Hugging Face calls a shard; earlier versions put a hash behind the count.
+_SHARD = re.compile(r"(.*-)(\d+)-of-(\d+)(-[0-9a-f]+)?(\.[\w.]+)", re.DOTALL)
+_NAMED = 3  # shards that an error names
 FREE_SPACE = "Free space or choose another disk"
 
 
@@ -65,6 +70,46 @@ def check_directory(directory: str | os.PathLike) -> pathlib.Path:
 def is_address(path: str | os.PathLike) -> bool:
     """Whether a path is in a bucket or on a server, such as `gs://bucket/x`."""
     return _ADDRESS.match(os.fspath(path)) is not None
+
+
+def check_shards(files: Iterable[str | os.PathLike[str]], *, what: str) -> None:
+    """Raises where shards that tell their count, `NAME-00000-of-00003.SUFFIX`, are not all there.
+
+    Those of one folder, name and count belong together; they are numbered from 0 or from 1. Other
+    names tell nothing and pass.
+
+    Args:
+      files: of a data set.
+      what: begins the message.
+
+    Raises:
+      MresError: shards are missing, counted; the first three are named.
+    """
+    sets: defaultdict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
+    for file in files:
+        folder, name = os.path.split(os.fspath(file))
+        if found := _SHARD.fullmatch(name):
+            stem, number, total, tag, suffix = found.groups()
+            sets[folder, stem, total, suffix].append((number, "-*" if tag else ""))
+    num_shards, num_missing, names = 0, 0, []
+    for (_, stem, total, suffix), shards in sets.items():
+        there, count = {int(number) for number, _ in shards}, int(total)
+        start = int(0 not in there and count in there)
+        all_of_them = range(start, start + count)
+        num_shards += count
+        num_missing += count - sum(number in all_of_them for number in there)
+        number, tag = shards[0]
+        missing = (each for each in all_of_them if each not in there)
+        names += [
+            f"{stem}{each:0{len(number)}}-of-{total}{tag}{suffix}"
+            for each in itertools.islice(missing, _NAMED - len(names))
+        ]
+    if num_missing:
+        more = ", ..." if num_missing > len(names) else ""
+        raise MresError(
+            f"{what}: {num_missing:,} of {num_shards:,} shards missing "
+            f"({', '.join(names)}{more}). Copy them there, or name a single file."
+        )
 
 
 def disk_reason(error: OSError) -> str:

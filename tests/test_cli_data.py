@@ -17,6 +17,7 @@ from mres_jax.data.rows import open_rows, report_policy
 from mres_jax.data.types import Rung
 from mres_jax.models.registry import load_processor, resolve
 from mres_jax.resolution.policies import parse_policy
+from mres_jax.testing.buckets import bucket
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,30 @@ def test_a_clean_set_is_checked_in_one_line(source, capsys):
     out, err = capsys.readouterr()
     assert out == f"rows.jsonl: {count} rows, {count} usable, 0 of them text only, 0 bad\n"
     assert "rows/s" in err
+
+
+def test_what_comes_from_a_bucket_is_told_with_its_bytes_on_stderr(
+    dirty, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert main(["data", "prepare", str(dirty), str(tmp_path / "set")]) == 0
+    (shard,) = (tmp_path / "set").glob("rows-*")
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        (tmp_path / "0.json").write_text('{"question": "What?", "answer": "x"}')
+        tar.add(tmp_path / "0.json", "0.json")
+    with bucket() as store:
+        store.upload_folder(tmp_path / "set", "gs://b/set")
+        store.pipe("gs://b/x.tar", (tmp_path / "x.tar").read_bytes())
+        capsys.readouterr()
+        assert main(["data", "check", "gs://b/set"]) == 0
+        out, err = capsys.readouterr()
+        told = f"mres: rows gs://b/set: files to fetch: 1, {shard.stat().st_size / 1e6:,.1f} MB"
+        assert err.splitlines().count(told) == 1
+        assert "gs://" not in out
+        assert main(["data", "check", "gs://b/set"]) == 0
+        assert "to fetch" not in capsys.readouterr().err  # it is here
+        assert main(["data", "check", "gs://b/x.tar"]) == 0
+        assert "mres: rows gs://b/x.tar: files to read there: 1, 0.0 MB" in capsys.readouterr().err
 
 
 def test_what_is_wrong_is_a_table_with_names_and_reasons(dirty, capsys):

@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
         follow_links=args.follow_links,
         fields=_fields(args.field),
         scan_only=True,
+        log=_of_buckets,
     )
     seconds = time.perf_counter() - start
     count = rows.index.summary.num_rows
@@ -63,6 +64,12 @@ def run(args: argparse.Namespace) -> int:
     if args.target:
         _write(rows, args)
     return 0
+
+
+def _of_buckets(line: str) -> None:
+    """Says what is fetched; other lines stand in the report."""
+    if "://" in line:
+        progress(line)
 
 
 def _check_target(args: argparse.Namespace) -> None:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mres_jax.errors import MresError, suggest
-from mres_jax.files import check_directory, write_together
+from mres_jax.files import check_directory, check_shards, write_together
+from mres_jax.harness.videos import Videos, rows_with_videos
 
 SUFFIX = "_local"
 _RESULTS = "mres_jax.harness.judging"
@@ -27,12 +28,14 @@ class LocalTask(NamedTuple):
       split: that its rows stand under.
       changes: other fields of it that change, as YAML.
       convert: the released form of a copy -> rows, where parquet is not it.
+      videos: where they lie; None: it asks about pictures, which are in the table.
     """
 
     file: str
     split: str
     changes: Mapping[str, str] = {}
     convert: Callable[[pathlib.Path], Iterator[dict[str, Any]]] | None = None
+    videos: Videos | None = None
 
 
 def _screens(root: pathlib.Path) -> Iterator[dict[str, Any]]:
@@ -50,6 +53,7 @@ def _vstar(root: pathlib.Path) -> Iterator[dict[str, Any]]:
 
 
 _NO_JUDGE = {"process_results": f"!function {_RESULTS}.hrbench_process_results"}
+_OUR_VIDEO = {"doc_to_visual": "!function mres_jax.harness.videos.local_video"}
 TASKS: Mapping[str, LocalTask] = {
     "hrbench4k": LocalTask("hrbench/hrbench4k.yaml", "hrbench_4k", _NO_JUDGE),
     "hrbench8k": LocalTask("hrbench/hrbench8k.yaml", "hrbench_8k", _NO_JUDGE),
@@ -59,6 +63,18 @@ TASKS: Mapping[str, LocalTask] = {
     "chartqa": LocalTask("chartqa/chartqa.yaml", "test"),
     "docvqa_val": LocalTask("docvqa/docvqa_val.yaml", "validation"),
     "ocrbench": LocalTask("ocrbench/ocrbench.yaml", "test"),
+    "videomme": LocalTask(
+        "videomme/videomme.yaml",
+        "test",
+        _OUR_VIDEO,
+        videos=Videos("videoID", ("data", "videos", "")),
+    ),
+    "temporal_grounding_charades": LocalTask(
+        "charades_sta/charades.yaml",
+        "test",
+        _OUR_VIDEO,
+        videos=Videos("video", ("Charades_v1_480", "Charades_v1", "videos", "")),
+    ),
 }
 
 
@@ -68,8 +84,8 @@ def write_task_files(out: str | os.PathLike[str], copies: Mapping[str, str]) -> 
     Args:
       out: directory for `--include_path`.
       copies: name of a task of lmms-eval -> its local copy: a parquet file or a folder of them, as
-        hubs keep it; for HR-Bench also the `.tsv`, for ScreenSpot-Pro and V*Bench the released
-        folder.
+        hubs keep it, for Video-MME and Charades-STA with the videos in folders beside it; for
+        HR-Bench also the `.tsv`, for ScreenSpot-Pro and V*Bench the released folder.
 
     Raises:
       MresError: a task that is not known, a copy that is not there, no lmms-eval.
@@ -98,19 +114,31 @@ def _source(
         raise MresError(f"lmms-eval task {name}: {path}: no such file or folder.")
     if path.suffix == ".tsv" and "hrbench" in name:
         return "csv", {"data_files": {task.split: str(path)}, "delimiter": "\t"}
-    if path.suffix == ".parquet":
+    made = out / f"{name}{SUFFIX}.parquet"  # of an earlier call, it may lie in the copy
+    shards = sorted(set(path.rglob("*.parquet")) - {made}) if path.is_dir() else []
+    check_shards(shards, what=f"lmms-eval task {name}: {path}")
+    if task.videos is None and path.suffix == ".parquet":
         return "parquet", {"data_files": {task.split: str(path)}}
-    if path.is_dir() and any(path.rglob("*.parquet")):
+    if task.videos is None and shards:
         return "parquet", {"data_files": {task.split: str(path / "**/*.parquet")}}
-    if task.convert is None or not path.is_dir():
-        raise MresError(f"lmms-eval task {name}: {path} is no parquet file and no folder of them.")
-    made = out / f"{name}{SUFFIX}.parquet"
     try:
-        _write_parquet(made, list(task.convert(path)), name)
+        _write_parquet(made, list(_rows(name, task, path, shards)), name)
     except (OSError, KeyError, TypeError, ValueError) as error:
         reason = error if isinstance(error, MresError) else f"{type(error).__name__}: {error}"
         raise MresError(f"lmms-eval task {name}: {path}: {reason}") from None
     return "parquet", {"data_files": {task.split: str(made)}}
+
+
+def _rows(
+    name: str, task: LocalTask, path: pathlib.Path, shards: list[pathlib.Path]
+) -> Iterator[dict[str, Any]]:
+    """The rows of a copy that lmms-eval cannot read as it is."""
+    if task.videos is not None and (shards or path.suffix == ".parquet"):
+        root = path if path.is_dir() else path.parent
+        return rows_with_videos(shards or [path], root, task.videos, what=name)
+    if task.convert is None or not path.is_dir():
+        raise MresError("is no parquet file and no folder of them.")
+    return task.convert(path)
 
 
 def _yaml(

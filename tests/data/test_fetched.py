@@ -112,10 +112,14 @@ def test_shards_are_fetched_once_and_then_need_no_bucket(whole, bucket, cache):
     rows.source.fetch()
     fetched = sorted(line.split(": ")[0] for line in lines if "now in" in line)
     assert fetched == [f"{PLACE}/{name}" for name in names_of(whole)]
+    size = sum((whole / name).stat().st_size for name in names_of(whole)) / 1e6
+    told = f"rows {PLACE}: files to fetch: {len(fetched)}, {size:,.1f} MB"
+    assert lines.index(told) < min(lines.index(line) for line in lines if "now in" in line)
     assert copies(cache) == names_of(whole)
     again = opened(PLACE, log=lines.append)
     again.source.fetch()
     assert len([line for line in lines if "now in" in line]) == len(fetched)
+    assert lines.count(told) == 1
     bucket.rm(PLACE, recursive=True)
     sent = pickle.loads(pickle.dumps(again))
     for name in names_of(whole):
@@ -250,14 +254,15 @@ rows.fetch()
 
 
 def fetching_processes(whole, words) -> list[list[str]]:
-    """Lines of processes that fetch the same set at a time."""
+    """Lines of processes that fetch the same set at a time, but for what they begin with."""
     run = [sys.executable, "-c", FETCH, whole.as_uri()]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen([*run, *each], **pipes) for each in words]
     for process in processes:
         process.stdin.write("\n")
         process.stdin.flush()
-    return [process.communicate(timeout=300)[0].splitlines() for process in processes]
+    told = [process.communicate(timeout=300)[0].splitlines() for process in processes]
+    return [[line for line in lines if "files to fetch" not in line] for lines in told]
 
 
 def test_a_killed_fetch_leaves_nothing_whole_and_processes_fetch_once(whole, cache):

@@ -327,6 +327,33 @@ def test_a_picture_that_is_damaged_inside_stops_the_run_and_no_summary_is_left(e
 
 
 @pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda rows: rows.pop(3), "1 taken out (r3)"),
+        (lambda rows: [rows.pop() for _ in range(4)], "4 taken out (r5, r6, r7, ...)"),
+        (lambda rows: rows.append({**rows[0], "id": "r9"}), "1 added (r9)"),
+        (lambda rows: rows[2].update(question="Why?"), "1 worded otherwise (r2)"),
+        (lambda rows: rows[2].update(id="x"), "1 taken out (r2), 1 added (x)"),
+        (lambda rows: rows[2].update(answer="8"), "of those answered here all are there as they "),
+        (lambda rows: rows.reverse(), "of those answered here all are there as they were worded; "),
+    ],
+)
+def test_questions_that_are_others_are_told_apart(change, told, enter, tmp_path):
+    task = nine_pictures(tmp_path)
+    evaluate(tmp_path / "out", enter(), tasks=(task,))
+    before = contents_of(tmp_path / "out")
+    rows = [json.loads(line) for line in pathlib.Path(task.path).read_text().splitlines()]
+    change(rows)
+    with pytest.raises(MresError) as caught:
+        evaluate(tmp_path / "out", enter(), tasks=(write_rows(tmp_path, *rows),))
+    assert f" (questions: {told}" in str(caught.value)
+    assert str(caught.value).endswith(
+        "). Name another out, put the questions back, or delete the directory."
+    )
+    assert contents_of(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize(
     ("metric", "answers", "given", "score"),
     [
         ("exact", ["7", "seven"], " Seven. ", 1.0),

@@ -59,11 +59,14 @@ def test_a_task_is_that_of_the_harness_but_for_where_its_rows_are(installed, tmp
         ("chartqa", "none", "none: no such file or folder"),
         ("chartqa", "here", "is no parquet file and no folder of them"),
         ("hrbench4k", "here/a.json", "is no parquet file"),
+        ("ocrbench", "part", r"part: 1 of 2 shards missing \(test-00000-of-00002\.parquet\)"),
     ],
 )
 def test_copies_that_cannot_be_pointed_at_are_refused(task, copy, error, installed, tmp_path):
     (tmp_path / "here").mkdir()
     (tmp_path / "here/a.json").touch()
+    (tmp_path / "part/data").mkdir(parents=True)
+    (tmp_path / "part/data/test-00001-of-00002.parquet").touch()
     with pytest.raises(MresError, match=error):
         write_task_files(tmp_path / "tasks", {task: str(tmp_path / copy)})
     assert not list((tmp_path / "tasks").glob("*.yaml"))

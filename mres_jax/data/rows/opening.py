@@ -59,8 +59,8 @@ def open_rows(
       max_frames: of any clip, instead of the model's.
       fields: see `sources.open_source`.
       scan_only: also take sources that are read from front to back only, for `prepare_rows`.
-      log: receives one line of counts, one where an index was out of date, and one for each shard
-        that is fetched from a bucket.
+      log: receives one line of counts, one where an index was out of date, and of what is
+        fetched from a bucket one with its count and bytes, and one for each shard.
 
     Raises:
       BadRowError: the first bad row, with `on_bad="raise"`.

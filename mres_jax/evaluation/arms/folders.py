@@ -9,10 +9,11 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from mres_jax.config import diff
-from mres_jax.data.rows.types import Fault
+from mres_jax.data.rows.types import Fault, shown
 from mres_jax.errors import MresError, RunError
 from mres_jax.evaluation.arms.samples import Sample, from_line
 from mres_jax.files import disk_reason, write_together
@@ -30,6 +31,7 @@ class ArmFolder:
       made: what else is worth knowing, such as paths; it may change between runs.
       num_questions: of its task.
       batch: questions a write.
+      questions: text of each question by its id, in order; empty where they are drawn.
       num_done: questions answered, in whole batches.
     """
 
@@ -41,9 +43,11 @@ class ArmFolder:
         *,
         num_questions: int,
         batch: int,
+        questions: Mapping[str, str] = MappingProxyType({}),
     ):
         self.folder, self.identity, self.made = folder, dict(identity), dict(made)
         self.num_questions, self.batch = num_questions, batch
+        self.questions = questions
         self.ids: list[str] = []
 
     @property
@@ -74,10 +78,32 @@ class ArmFolder:
     def _check_identity(self, before: Mapping[str, Any]) -> None:
         plain = json.loads(json.dumps(self.identity))
         if changes := diff(before, plain):
+            asked = before.get("task", {}).get("questions_sha256")
+            is_other = self.questions and asked != plain["task"]["questions_sha256"]
             raise MresError(
                 f"eval {self.folder}: was begun with another configuration: "
-                f"{', '.join(changes)}. Name another out, or delete the directory."
+                f"{', '.join(changes)}{self._other_questions(before) if is_other else ''}. "
+                f"Name another out, {'put the questions back, ' if is_other else ''}"
+                "or delete the directory."
             )
+
+    def _other_questions(self, before: Mapping[str, Any]) -> str:
+        """What became of the questions that were answered, as far as their lines tell."""
+        samples, _ = read_samples(self.folder / SAMPLES)
+        answered = {sample.id: sample.question for sample in samples}
+        is_whole = len(samples) == before["task"].get("num_questions")
+        new = [name for name in self.questions if name not in answered] if is_whole else []
+        gone = [name for name in answered if name not in self.questions]
+        both = answered.keys() & self.questions.keys()
+        other = [
+            name for name in answered if name in both and answered[name] != self.questions[name]
+        ]
+        kinds = (("taken out", gone), ("added", new), ("worded otherwise", other))
+        told = [f"{len(names):,} {kind} ({_first(names)})" for kind, names in kinds if names]
+        if not told:
+            told = ["of those answered here all are there as they were worded; answers, options, "]
+            told[0] += "pictures, the order or questions not answered yet are others"
+        return f" (questions: {', '.join(told)})"
 
     def _check_lines(self) -> None:
         """Keeps whole batches; what a stopped run wrote of a batch goes."""
@@ -124,6 +150,10 @@ class ArmFolder:
         content = {"format": FORMAT, **summary, "samples_sha256": digest}
         content |= {"identity": self.identity, "made": self.made}
         write_together(self.folder, {SUMMARY: to_bytes(content)})
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join([*map(shown, names[:3]), *(["..."] if len(names) > 3 else [])])
 
 
 def read_complete(folder: pathlib.Path) -> tuple[dict[str, Any], list[Sample]]:

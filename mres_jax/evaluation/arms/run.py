@@ -152,6 +152,7 @@ def _asking(
             made,
             num_questions=task.num_questions,
             batch=run.batch,
+            questions=task.texts,
         )
     asker = Asker(contestant.answerer, contestant.spec, sampling, seed, run.suffix)
     return Asking(task, folders, asker, run.batch, log)

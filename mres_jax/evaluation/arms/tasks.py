@@ -5,7 +5,7 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mres_jax.config import Benchmark, Generated, QuestionFile
@@ -34,12 +34,14 @@ class EvalTask:
       num_questions: of `draw`.
       digest: of what makes the questions; another digest is another task.
       draw: yields them, in the same order every time.
+      texts: of the questions by their ids, in order; empty where drawing them takes long.
     """
 
     name: str
     num_questions: int
     digest: str
     draw: Callable[[], Iterator[AskedQuestion]]
+    texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def open_task(task: Any, seed: int, *, limit: int | None = None) -> EvalTask:
@@ -67,6 +69,7 @@ def open_task(task: Any, seed: int, *, limit: int | None = None) -> EvalTask:
         num_questions=len(known),
         digest=_digest(known),
         draw=lambda: iter(known),
+        texts={question.id: question.text for question in known},
     )
 
 

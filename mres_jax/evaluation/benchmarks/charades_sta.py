@@ -15,10 +15,10 @@ from typing import Any
 
 from mres_jax.data.rows import QuestionRow
 from mres_jax.data.rows.types import shown
+from mres_jax.data.video.finding import find_video
 from mres_jax.errors import BadRowError, MresError
 from mres_jax.evaluation.benchmarks.shares import field, read_rows
 from mres_jax.evaluation.benchmarks.tables import parquet_files, read_parquet
-from mres_jax.evaluation.benchmarks.videos import find_video
 from mres_jax.protocols import Answer
 from mres_jax.rewards import Grounding, Span, best_span_iou, grounding, parse_span
 
@@ -39,7 +39,7 @@ def load_charades_sta(path: str | os.PathLike[str]) -> list[QuestionRow]:
       MresError: no sentences; rows that say no span of time or whose video is not there, counted.
     """
     root = pathlib.Path(path)
-    if files := parquet_files(root):
+    if files := parquet_files(root, name="charades_sta"):
         home = root if root.is_dir() else root.parent
         contents = read_parquet(files, COLUMNS, name="charades_sta")
         return read_rows("charades_sta", path, contents, functools.partial(_of_table, home))

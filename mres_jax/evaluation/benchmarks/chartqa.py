@@ -35,7 +35,7 @@ def load_chartqa(path: str | os.PathLike[str]) -> list[QuestionRow]:
       MresError: neither is there; rows without a field or their picture, counted.
     """
     root = pathlib.Path(path)
-    if files := parquet_files(root):
+    if files := parquet_files(root, name="chartqa"):
         contents = read_parquet(files, COLUMNS, name="chartqa")
         return read_rows("chartqa", path, contents, functools.partial(_of_table, Pictures()))
     return read_rows("chartqa", path, _folder(root), functools.partial(_of_folder, root))

@@ -36,7 +36,7 @@ def load_docvqa(path: str | os.PathLike[str]) -> list[QuestionRow]:
       MresError: neither is there; rows without a field, an answer or their picture, counted.
     """
     root = pathlib.Path(path)
-    if files := parquet_files(root):
+    if files := parquet_files(root, name="docvqa_val"):
         table = read_parquet(files, COLUMNS, name="docvqa_val")
         return read_rows("docvqa_val", path, table, functools.partial(_of_table, Pictures()))
     found = [root / name for name in FILES if (root / name).is_file()]

@@ -35,7 +35,7 @@ def load_ocrbench(path: str | os.PathLike[str]) -> list[QuestionRow]:
       MresError: neither is there; rows without a field, an answer or their picture, counted.
     """
     root = pathlib.Path(path)
-    if files := parquet_files(root):
+    if files := parquet_files(root, name="ocrbench"):
         contents = read_parquet(files, COLUMNS, name="ocrbench")
         return read_rows("ocrbench", path, contents, functools.partial(_of_table, Pictures()))
     contents = read_list("ocrbench", root / "OCRBench.json")

@@ -9,15 +9,26 @@ from typing import Any
 
 from mres_jax.data.images import read_size
 from mres_jax.errors import BadImageError, BadRowError, MresError
+from mres_jax.files import check_shards
 
 BATCH = 16  # rows read at a time: each holds a picture
 
 
-def parquet_files(path: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the parquet files that a path names or holds, in order; none where there are none."""
+def parquet_files(path: pathlib.Path, *, name: str) -> list[pathlib.Path]:
+    """Returns the parquet files that a path names or holds, in order; none where there are none.
+
+    Args:
+      path: a file or a folder.
+      name: of the benchmark, for errors.
+
+    Raises:
+      MresError: shards of the folder are missing.
+    """
     if path.suffix == ".parquet":
         return [path]
-    return sorted(path.rglob("*.parquet")) if path.is_dir() else []
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else []
+    check_shards(files, what=f"{name} {path}")
+    return files
 
 
 def read_parquet(

@@ -37,7 +37,7 @@ def load_textvqa(path: str | os.PathLike[str]) -> list[QuestionRow]:
         counted.
     """
     root = pathlib.Path(path)
-    if files := parquet_files(root):
+    if files := parquet_files(root, name="textvqa_val"):
         table = read_parquet(files, COLUMNS, name="textvqa_val")
         return read_rows("textvqa_val", path, table, functools.partial(_of_table, Pictures()))
     contents = read_list("textvqa_val", root / QUESTIONS, under="data")

@@ -11,10 +11,10 @@ import re
 from typing import Any
 
 from mres_jax.data.rows import QuestionRow
+from mres_jax.data.video.finding import find_video
 from mres_jax.errors import BadRowError, MresError
 from mres_jax.evaluation.benchmarks.shares import field, id_of, read_rows
 from mres_jax.evaluation.benchmarks.tables import parquet_files, read_parquet, texts
-from mres_jax.evaluation.benchmarks.videos import find_video
 
 COLUMNS = (
     *("question_id", "videoID", "duration", "domain", "sub_category", "task_type"),
@@ -36,7 +36,7 @@ def load_videomme(path: str | os.PathLike[str]) -> list[QuestionRow]:
       MresError: no table; rows without a field, their four options or their video, counted.
     """
     root = pathlib.Path(path)
-    files = parquet_files(root)
+    files = parquet_files(root, name="videomme")
     if not files:
         raise MresError(f"videomme {path}: no parquet is there.")
     home = root if root.is_dir() else root.parent

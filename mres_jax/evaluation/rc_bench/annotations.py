@@ -19,6 +19,7 @@ from mres_jax.data.video import FrameSampling
 from mres_jax.data.wire import is_data_url
 from mres_jax.errors import BadImageError, MresError
 from mres_jax.evaluation.rc_bench.items import METRICS, Metric
+from mres_jax.files import check_shards
 from mres_jax.geometry import Size
 from mres_jax.quantities import read_quantity, unit_of
 
@@ -101,12 +102,14 @@ def open_source(path: str | os.PathLike, *, images: str | os.PathLike | None = N
       images: folder that pictures are named from; the folder of `path` by default.
 
     Raises:
-      MresError: no such file, another format, or no rows.
+      MresError: no such file, shards of a folder are missing, another format, or no rows.
     """
     file = pathlib.Path(path)
     if not (file.is_file() or file.is_dir()):
         raise MresError(f"rcbench {path}: no such file.")
     shards = sorted(file.glob("*.parquet")) if file.is_dir() else [file]
+    if file.is_dir():
+        check_shards(shards, what=f"rcbench {path}")
     if not shards:
         raise MresError(
             f"rcbench {path}: is a directory without parquet files; name the file of questions in "

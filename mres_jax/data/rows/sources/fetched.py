@@ -6,9 +6,10 @@ record, no other store, and no end where it has no network. So shards are read f
 
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from mres_jax.data.rows.scan import Found
 from mres_jax.data.rows.sources.addresses import Address
 from mres_jax.data.rows.sources.caches import cache_folder
 from mres_jax.data.rows.sources.fetching import fetch_all, fetch_file
@@ -68,7 +69,17 @@ class FetchedRows(PreparedRows):
         """Brings all shards here, several at a time; raises as `fetch_file`."""
         shards = {shard.name: shard for shard in self.shards}
         sizes = {name: shard.bytes for name, shard in shards.items()}
-        fetch_all(self.directory, sizes, lambda name: self._path(shards[name]), what=self.place)
+        fetch_all(
+            self.directory,
+            sizes,
+            lambda name: self._path(shards[name]),
+            what=self.place,
+            log=self._log,
+        )
+
+    def scan(self) -> Iterator[Found]:
+        self.fetch()
+        return super().scan()
 
     def _bytes_of(self, shard: Shard) -> int | None:
         return self._found.get(shard.name)

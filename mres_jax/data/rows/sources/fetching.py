@@ -59,7 +59,12 @@ def fetch_file(
 
 
 def fetch_all(
-    folder: pathlib.Path, sizes: Mapping[str, int], fetch: Callable[[str], object], *, what: str
+    folder: pathlib.Path,
+    sizes: Mapping[str, int],
+    fetch: Callable[[str], object],
+    *,
+    what: str,
+    log: Callable[[str], None],
 ) -> None:
     """Brings files into a folder, several at a time, once there is room for those it lacks.
 
@@ -68,6 +73,7 @@ def fetch_all(
       sizes: bytes of each file, by name.
       fetch: brings one, as `fetch_file` does.
       what: in messages.
+      log: receives a line with their count and bytes before any is brought.
 
     Raises:
       MresError: as `fetch_file`.
@@ -75,6 +81,8 @@ def fetch_all(
     """
     missing = [size for name, size in sizes.items() if not (folder / name).is_file()]
     _check_space(folder, sum(missing), what=what)
+    if missing:
+        log(f"rows {what}: files to fetch: {len(missing):,}, {sum(missing) / 1e6:,.1f} MB")
     with ThreadPoolExecutor(_AT_ONCE, "shards") as pool:
         list(pool.map(fetch, sizes))
 

@@ -10,7 +10,7 @@ from mres_jax.data.rows.sources.json_rows import JsonRows
 from mres_jax.data.rows.sources.prepared import BEGUN, CARD, PreparedRows
 from mres_jax.data.rows.sources.source import Source
 from mres_jax.errors import MresError
-from mres_jax.files import is_address
+from mres_jax.files import check_shards, is_address
 
 TFDS = "tfds:"
 
@@ -32,10 +32,11 @@ def open_source(
       images: folder that pictures and clips of a JSON file are named from; its own by default.
       follow_links: let symbolic links lead out of the picture folder.
       fields: our name of a field -> its name in parquet, in TFDS or in the JSON of a tar file.
-      log: receives a line for each shard that is fetched from an address.
+      log: receives a line with count and bytes of the files of an address, and one for each shard
+        that is fetched from it.
 
     Raises:
-      MresError: no such file or folder, or a kind that is not read.
+      MresError: no such file or folder, shards of it are missing, or a kind that is not read.
       RunError: an address cannot be reached.
     """
     text = os.fspath(path)
@@ -51,6 +52,10 @@ def open_source(
     for kind, suffixes in _SUFFIXES.items():
         if found := _all_of(place, suffixes):
             _refuse(text, images=images)
+            if isinstance(place, Address):
+                sizes = place.listing() or {place.name: place.stat().size}
+                size = sum(sizes[file.name] for file in found)
+                log(f"rows {place}: files to read there: {len(found):,}, {size / 1e6:,.1f} MB")
             return _open(kind, place, found, fields)
     _refuse(text, fields=fields)
     if not place.is_file():
@@ -100,6 +105,7 @@ def _all_of(
     if not place.is_dir():
         return []
     found = [file for file in place.iterdir() if file.name.endswith(suffixes)]
+    check_shards(found, what=f"rows {place}")
     return sorted(found, key=os.fspath)
 
 

@@ -164,7 +164,13 @@ class _Copy:
                 f"{len(missing)} of {len(shards)} are. Copy the data set anew."
             )
         sizes = {name: self._found[name] for name in shards}
-        fetch_all(self.folder, sizes, lambda n: self._fetch(n, self._log), what=self._place)
+        fetch_all(
+            self.folder,
+            sizes,
+            lambda name: self._fetch(name, self._log),
+            what=self._place,
+            log=self._log,
+        )
 
     def _fetch(self, name: str, log: Callable[[str], None] = lambda line: None) -> None:
         fetch_file(self._address / name, self.folder, self._found[name], log=log)

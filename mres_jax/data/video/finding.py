@@ -1,4 +1,4 @@
-"""Where the videos of a benchmark lie: a file of a known kind, or a folder of its frames."""
+"""Where the videos that a table names lie: a file of a known kind, or a folder of its frames."""
 
 import pathlib
 
