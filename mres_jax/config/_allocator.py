@@ -126,6 +126,10 @@ class AllocatorRun:
       dtype: that the backbone computes in.
       ladder: `Rung`s of rollouts; empty: chosen for the backbone.
       mesh: how devices are laid out; ranks of data x fsdp learn from packs of an update in turn.
+      gather_for_answers: the backbone's weights are gathered along `fsdp` once for all answers of a
+        step, in `dtype`, and dropped behind them; otherwise every token gathers them. A device then
+        holds a copy of all of them, but for what `tensor` shares out, while answers grow: `mres
+        plan` says whether it fits. Of no use without `fsdp` or to a backbone behind a server.
       strip_every: steps between two pictures of what a clip was allocated.
       crowded: share of scales within a twentieth of one end of the range that is warned of.
       retention: of the validation point; None takes the scales as they are.
@@ -169,6 +173,7 @@ class AllocatorRun:
     dtype: Literal["float32", "bfloat16"] = "float32"
     ladder: tuple[Any, ...] = ()
     mesh: MeshConfig = MeshConfig()  # noqa: RUF009, frozen
+    gather_for_answers: bool = False
     strip_every: int = 50
     crowded: float = 0.9
     retention: float | None = None

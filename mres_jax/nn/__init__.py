@@ -65,10 +65,13 @@ from mres_jax.nn.sharding import (
     any_pack as any_pack,
     each_pack as each_pack,
     gather as gather,
+    gather_once as gather_once,
+    gather_program as gather_program,
     num_ranks as num_ranks,
     on_ranks as on_ranks,
     pack_sharding as pack_sharding,
     param_spec as param_spec,
+    state_shardings as state_shardings,
 )
 from mres_jax.nn.stack import (
     Remat as Remat,

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from mres_jax.errors import ConfigError
 from mres_jax.nn.lora import LORA_FACTORS
@@ -99,6 +99,23 @@ def param_spec(
     return PartitionSpec(*axes)
 
 
+def state_shardings(tree: Any, mesh: Mesh | AbstractMesh, *, gathered: bool = False) -> Any:
+    """Returns where the leaves of a state lie, by name: see `param_spec`.
+
+    Args:
+      tree: parameters, gradients or optimiser state, or their shapes.
+      mesh: over devices, or abstract.
+      gathered: whole along `fsdp`.
+    """
+
+    def place(path: Any, x: Any) -> NamedSharding:
+        names = [str(entry.key) for entry in path if hasattr(entry, "key")]
+        spec = param_spec(names, x.shape, mesh.shape, gathered=gathered) if names else None
+        return NamedSharding(mesh, spec or PartitionSpec())  # pyright: ignore[reportArgumentType]
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
 def gather(module: Layer) -> Layer:
     """Makes the kernels and adapters of a module's own linear layers whole along `fsdp`, in place.
 
@@ -120,6 +137,51 @@ def gather(module: Layer) -> Layer:
                 whole = _gathered(*specs, shared.astype(layer.dtype or shared.dtype))
                 setattr(layer, leaf, variable.replace(whole))
     return module
+
+
+def gather_once(model: Layer) -> Layer:
+    """The model with all its parameters whole along `fsdp`, for as long as it is kept.
+
+    Kernels, adapters and biases of linear layers and tables of tokens are in the dtype that they
+    are multiplied in, and are cast before they cross the wires. What `gather` says of them is true
+    already, so programs that use this model exchange no weights along `fsdp`: decoding, which needs
+    all weights for every token, gathers them for none. A device holds a copy of everything, but for
+    what `tensor` shares out, beside the parameters that were given.
+
+    Args:
+      model: its parameters are left as they are; itself where the mesh in use has no `fsdp`.
+    """
+    sizes = mesh_sizes()
+    if sizes.get("fsdp", 1) == 1:
+        return model
+    graphdef, state = nnx.split(model)
+    return nnx.merge(graphdef, gather_program(graphdef, state, jax.sharding.get_mesh())(state))
+
+
+def gather_program(graphdef: nnx.GraphDef, state: Any, mesh: Mesh | AbstractMesh) -> Any:
+    """The jitted program of `gather_once`, of a state of these shapes over a mesh."""
+    leaves, treedef = jax.tree.flatten(state_shardings(state, mesh, gathered=True))
+    return _gather_program(graphdef, tuple(leaves), treedef)
+
+
+@functools.lru_cache(maxsize=4)
+def _gather_program(graphdef: nnx.GraphDef, leaves: tuple[NamedSharding, ...], treedef: Any) -> Any:
+    def gather_weights(state: Any) -> Any:
+        model = nnx.merge(graphdef, state)
+        for _, layer in nnx.iter_modules(model):
+            if isinstance(layer, nnx.Linear | nnx.Embed):
+                _cast(layer)
+        return nnx.state(model)
+
+    return jax.jit(gather_weights, out_shardings=jax.tree.unflatten(treedef, leaves))
+
+
+def _cast(layer: nnx.Linear | nnx.Embed) -> None:
+    """Puts a layer's parameters into the dtype that it promotes them to."""
+    for leaf in ("kernel", "bias", "embedding", *LORA_FACTORS):
+        variable: Any = getattr(layer, leaf, None)
+        if isinstance(variable, nnx.Variable) and layer.dtype is not None:
+            setattr(layer, leaf, variable.replace(variable[...].astype(layer.dtype)))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

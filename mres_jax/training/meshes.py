@@ -8,12 +8,12 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 
 from mres_jax.config import MeshConfig
 from mres_jax.errors import ConfigError
 from mres_jax.models.weights import ShardingRule
-from mres_jax.nn import each_pack, num_ranks, on_ranks, param_spec
+from mres_jax.nn import each_pack, num_ranks, on_ranks, param_spec, state_shardings
 
 Batch = TypeVar("Batch")
 
@@ -110,24 +110,12 @@ def _head_counts(model: Any) -> dict[str, int]:
 
 def shardings(tree: Any, mesh: Mesh | AbstractMesh) -> Any:
     """Returns where the leaves of a state lie: parameters, gradients or optimiser state by name."""
-
-    def place(path: Any, x: Any) -> NamedSharding:
-        names = [str(entry.key) for entry in path if hasattr(entry, "key")]
-        return _sharding(mesh, names, x.shape)
-
-    return jax.tree_util.tree_map_with_path(place, tree)
+    return state_shardings(tree, mesh)
 
 
 def rule(mesh: Mesh) -> ShardingRule:
     """The same by dotted name and shape, for whoever loads a model."""
-    return lambda name, shape: _sharding(mesh, name.split("."), shape)
-
-
-def _sharding(
-    mesh: Mesh | AbstractMesh, names: Sequence[str], shape: Sequence[int]
-) -> NamedSharding:
-    spec = param_spec(names, shape, mesh.shape) if names else PartitionSpec()
-    return NamedSharding(mesh, spec)  # pyright: ignore[reportArgumentType]
+    return lambda name, shape: NamedSharding(mesh, param_spec(name.split("."), shape, mesh.shape))
 
 
 class Reading(NamedTuple):

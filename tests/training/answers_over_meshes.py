@@ -2,14 +2,18 @@
 
 python answers_over_meshes.py tiny_qwen2_vl '{"data": 2, "fsdp": 2}' ...
 
-One row for each: how many packs it answers at a time, how many it ran, and of every answer its
-tokens and their log-probabilities. A listener ends one of the answers early. All meshes take the
-same number of devices; the first row has none.
+One row for each: how many packs it answers at a time, how many it ran, of every answer its tokens
+and their log-probabilities, and how many of the model's matrices decoding gathers. A listener ends
+one of the answers early. All meshes take the same number of devices; the first row has none. A row
+over `fsdp` has one more inside, of the same model with weights that were gathered before.
 """
 
+import contextlib
 import json
+import math
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -17,10 +21,11 @@ import numpy as np
 from flax import nnx
 from over_meshes import LARGE, RUNGS, SMALL, set_up_devices
 
-from mres_jax import testing
+from mres_jax import nn, testing
 from mres_jax.config import MeshConfig
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.types import Rung
+from mres_jax.inference import generate
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.generate import Generator
 from mres_jax.protocols import Request, Sampling
@@ -52,6 +57,36 @@ def rung_of(name: str, spec: ProcessorSpec) -> Rung:
     )
 
 
+def gathered_matrices(text: str, sizes: set[int]) -> int:
+    """All-gathers of a compiled program that come to as many numbers as one of the matrices."""
+    shapes = re.findall(r"= [^=]*?\w+\[([\d,]+)\]\S* all-gather(?:-start)?\(", text)
+    return sum(math.prod(map(int, shape.split(","))) in sizes for shape in shapes)
+
+
+@contextlib.contextmanager
+def watching_decode(model: Any) -> Iterator[list[int]]:
+    """How many matrices each program of decoding gathers."""
+    found, arrange = [], generate.arrange
+    layers = nnx.state(model.text)
+    sizes = {math.prod(x.shape[-2:]) for x in jax.tree.leaves(layers) if x.ndim > 1}
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        prefilling, decoding, run = arrange(*args, **kwargs)
+
+        def decode(*args: Any, **kind: bool) -> Any:
+            text = run.decode.lower(*args, **kind).compile().as_text()
+            found.append(gathered_matrices(text, sizes))
+            return run.decode(*args, **kind)
+
+        return prefilling, decoding, run._replace(decode=decode)
+
+    generate.arrange = watched
+    try:
+        yield found
+    finally:
+        generate.arrange = arrange
+
+
 def answers(tiny: Any, model: Any, rung: Rung) -> dict[str, Any]:
     """What the model answers where it lies."""
     answerer = LocalAnswerer(model, tiny.spec, tiny.tokenizer, ladder=[rung], rows=(4,))
@@ -63,17 +98,19 @@ def answers(tiny: Any, model: Any, rung: Rung) -> dict[str, Any]:
         return together(self, asked, **numbers)
 
     Generator.generate_together = counted
-    found = answerer.answer(
-        requests(),
-        n=3,
-        sampling=Sampling(max_new_tokens=20, temperature=1.0, top_p=0.9),
-        seed=5,
-        listen=lambda request, sample, text: request == ENDED,
-    )
+    with watching_decode(model) as matrices:
+        found = answerer.answer(
+            requests(),
+            n=3,
+            sampling=Sampling(max_new_tokens=20, temperature=1.0, top_p=0.9),
+            seed=5,
+            listen=lambda request, sample, text: request == ENDED,
+        )
     Generator.generate_together = together
     return {
         "at_once": answerer.generator.at_once,
         "runs": runs,
+        "matrices": matrices,
         "tokens": [[one.token_ids for one in some] for some in found],
         "logprobs": [[one.logprobs for one in some] for some in found],
         "reasons": [[one.finish_reason for one in some] for some in found],
@@ -86,7 +123,11 @@ def over(mesh: MeshConfig, tiny: Any, rung: Rung) -> dict[str, Any]:
     graphdef, state = nnx.split(tiny.model)
     state = jax.device_put(state, meshes.shardings(state, made))
     with jax.set_mesh(made):
-        return answers(tiny, nnx.merge(graphdef, state), rung)
+        model = nnx.merge(graphdef, state)
+        row = answers(tiny, model, rung)
+        if mesh.fsdp > 1:
+            row["gathered"] = answers(tiny, nn.gather_once(model), rung)
+        return row
 
 
 def main(name: str, *sizes: str) -> None:

@@ -3,7 +3,8 @@
 python rollouts_over_meshes.py DIR '{"sequence": 2}' ...
 
 Allocator and backbone learn from what each run drew where it learns. The first run has no mesh;
-all meshes take the same number of devices. DIR is for the runs.
+all meshes take the same number of devices. Over the last one that has `fsdp` a further run gathers
+the backbone once for the answers of a step. DIR is for the runs.
 """
 
 import dataclasses
@@ -67,9 +68,12 @@ def main(directory: str, *sizes: str) -> None:
     configs = [MeshConfig(**json.loads(size)) for size in sizes]
     set_up_devices(configs[0].size)
     run, parts = learning_both(folder, clips_per_pack=1)
+    cells = [(run, mesh) for mesh in [MeshConfig(), *configs]]
+    gathering = dataclasses.replace(run, gather_for_answers=True)
+    cells += [(gathering, mesh) for mesh in configs if mesh.fsdp > 1][-1:]
     found = []
-    for number, mesh in enumerate([MeshConfig(), *configs]):
-        found.append(run_once(run, parts, folder / str(number), mesh))
+    for number, (each, mesh) in enumerate(cells):
+        found.append(run_once(each, parts, folder / str(number), mesh))
     print(json.dumps(found))
 
 

@@ -128,7 +128,10 @@ def test_what_a_run_starts_from_is_read_to_where_it_lies_and_never_whole_to_one_
     ],
 )
 def test_ranks_answer_packs_of_their_own_as_one_device_does(family, meshes):
-    """Tokens equal; log-probabilities within 2e-3: other sums, amplified by random weights."""
+    """Tokens equal; log-probabilities within 2e-3: other sums, amplified by random weights.
+
+    Decoding over fsdp gathers weights, unless they were gathered once.
+    """
     alone, *others = run_program("answers_over_meshes.py", family, *map(json.dumps, meshes))
     assert alone["at_once"] == max(alone["runs"]) == 1
     for mesh, other in zip(meshes, others, strict=True):
@@ -139,6 +142,11 @@ def test_ranks_answer_packs_of_their_own_as_one_device_does(family, meshes):
         pairs = zip(other["logprobs"], alone["logprobs"], strict=True)
         for there, here in ((a, b) for x, y in pairs for a, b in zip(x, y, strict=True)):
             np.testing.assert_allclose(there, here, atol=2e-3)
+        assert ("gathered" in other) == (mesh.get("fsdp", 1) > 1)
+        if gathered := other.get("gathered"):
+            assert (gathered["tokens"], gathered["reasons"]) == (alone["tokens"], alone["reasons"])
+            assert min(other["matrices"]) > 0  # for every token
+            assert set(gathered["matrices"]) == {0}
 
 
 @pytest.mark.slow
@@ -170,7 +178,7 @@ def test_rollouts_drawn_over_a_mesh_are_those_of_one_device(meshes, tmp_path):
     runs = run_program("rollouts_over_meshes.py", str(tmp_path), *map(json.dumps, meshes))
     alone, *others = runs
     assert len(alone["rollouts"]) == 2 * 8 * 4
-    assert len(others) == len(meshes)
+    assert len(others) == len(meshes) + any(mesh.get("fsdp", 1) > 1 for mesh in meshes)
     assert 0 < np.mean([row["right"] for row in alone["rows"]]) < 1  # something to learn from
     for other in others:
         assert_equal_rollouts(alone, other)

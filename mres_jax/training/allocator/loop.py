@@ -4,7 +4,7 @@ import contextlib
 import json
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from mres_jax.inference.allocators import mean_scales
 from mres_jax.inference.patience import ServerGoneError
 from mres_jax.models.checkpoint_io import absolute
 from mres_jax.models.manifest import list_steps
+from mres_jax.nn import gather_once
 from mres_jax.resolution.allocator.network import AllocatorNetwork
 from mres_jax.resolution.allocator.store import save_allocator
 from mres_jax.training import meshes
@@ -215,19 +216,18 @@ class _Steps:
         drawn = draw_allocations(
             self.allocator.split, clips, names, count=run.allocations, seed=run.seed
         )
-        if self.backbone is not None:
-            self.answerer.generator.model = self.backbone.module.model
-        groups = collect(
-            prompts,
-            names,
-            drawn,
-            self.answerer,
-            self.parts.spec,
-            self.reward,
-            rollouts=run.rollouts,
-            sampling=self.sampling,
-            seed=run.seed,
-        )
+        with self._answering() as answerer:
+            groups = collect(
+                prompts,
+                names,
+                drawn,
+                answerer,
+                self.parts.spec,
+                self.reward,
+                rollouts=run.rollouts,
+                sampling=self.sampling,
+                seed=run.seed,
+            )
         costs, asked = costs_of(groups, run), time.perf_counter()
         judged = judge(groups, costs, run)
         row: dict[str, Any] = {"step": step, "bad_rows": self.bad.count}
@@ -315,17 +315,16 @@ class _Steps:
 
     def _validate(self, step: int) -> dict[str, Any]:
         run, start = self.settings, time.perf_counter()
-        if self.backbone is not None:
-            self.answerer.generator.model = self.backbone.module.model
-        point = validate(
-            self.rows.held_out,
-            lambda row: self._open(row, step, held_out=True),
-            self._mean_scales,
-            self.answerer,
-            self.parts.spec,
-            self.reward,
-            run,
-        )
+        with self._answering() as answerer:
+            point = validate(
+                self.rows.held_out,
+                lambda row: self._open(row, step, held_out=True),
+                self._mean_scales,
+                answerer,
+                self.parts.spec,
+                self.reward,
+                run,
+            )
         self.log(
             f"step {step:5d} held out: accuracy {point['accuracy']:.3f} at retention "
             f"{point['retention']:.3f}; one fixed scale {point['fixed_accuracy']:.3f} at "
@@ -333,6 +332,23 @@ class _Steps:
         )
         seconds = time.perf_counter() - start
         return {"step": step, **point, "seconds": seconds, "time": time.time()}
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[Any]:
+        """The answerer with the backbone's newest weights, gathered meanwhile if the run says so.
+
+        The gathered copy is dropped behind it: what follows needs its memory.
+        """
+        if self.parts.answerer is not None:
+            yield self.answerer
+            return
+        generator = self.answerer.generator
+        model = self.parts.model if self.backbone is None else self.backbone.module.model
+        generator.model = gather_once(model) if self.settings.gather_for_answers else model
+        try:
+            yield self.answerer
+        finally:
+            generator.model = model
 
     def _mean_scales(self, prompt: Prompt) -> np.ndarray:
         clips = pack_clips([self._features(prompt)], max_clips=1)

@@ -33,7 +33,12 @@ from mres_jax.training.allocator.prompts import limit_pixels
 from mres_jax.training.flops import passes
 from mres_jax.training.learner import Batch, TrainState
 from mres_jax.training.planning import compiled
-from mres_jax.training.planning.answering import Answering, compile_decode, compile_prefill
+from mres_jax.training.planning.answering import (
+    Answering,
+    compile_decode,
+    compile_gathering,
+    compile_prefill,
+)
 from mres_jax.training.planning.contents import Contents, attention_flops
 from mres_jax.training.planning.plan import (
     PHASES,
@@ -114,13 +119,12 @@ def plan_allocator(
     allocator, backbone = _abstract(run, config, spec)
     held = _held(run, config, allocator, backbone)
     found: list[Phase] = []
-    learners = ("allocator",) if backbone is None else ("allocator", "backbone")
-    everything = {*learners, "prefill", "decode"}
+    parts = _parts(run, trains=backbone is not None)
     if topology.platform == "tpu":
         compiled.load_compiler()
         work = _Work(run, topology, config, spec, asked, held, allocator, backbone)
         for phase in phases:
-            for name in learners if phase == "train" else (phase,):
+            for name in parts[phase]:
                 log(f"compiling {name} for {topology.name}, {run.mesh}")
                 try:
                     found.append(work.part(name))
@@ -129,7 +133,9 @@ def plan_allocator(
     unread = [phase.name for phase in found if phase.memory.fits and phase.step_s is None]
     notes += [f"{name}: {compiled.UNREAD}" for name in unread]
     step_s = None
-    if {phase.name for phase in found if phase.step_s is not None} == everything:
+    if {phase.name for phase in found if phase.step_s is not None} == {
+        name for names in parts.values() for name in names
+    }:
         step_s = sum(phase.times * (phase.step_s or 0.0) for phase in found)
     memory = Memory(*held, packs=0, activations=0, other=None, limit=memory_limit(topology))
     return AllocatorPlan(
@@ -154,6 +160,16 @@ def plan_allocator(
         compile_s=time.perf_counter() - start,
         notes=(*notes, NOT_COUNTED, *(() if topology.platform == "tpu" else (GPU,))),
     )
+
+
+def _parts(run: AllocatorRun, *, trains: bool) -> dict[str, tuple[str, ...]]:
+    """What is compiled for each phase."""
+    gathers = run.gather_for_answers and run.mesh.fsdp > 1
+    return {
+        "train": ("allocator", "backbone") if trains else ("allocator",),
+        "prefill": ("gather", "prefill") if gathers else ("prefill",),
+        "decode": ("decode",),
+    }
 
 
 def fitted_allocator(run: AllocatorRun, topology: Topology) -> tuple[AllocatorRun, list[str]]:
@@ -300,21 +316,39 @@ class _Work:
           RunError: the compiler failed on it.
         """
         makers = {"allocator": self._allocator, "backbone": self._backbone}
-        makers |= {"prefill": self._prefill, "decode": self._decode}
+        makers |= {"prefill": self._prefill, "decode": self._decode, "gather": self._gather}
         return makers[name]()
+
+    @property
+    def gathered(self) -> bool:
+        """Whether answers grow with weights that were gathered for all of them."""
+        return "gather" in _parts(self.run, trains=False)["prefill"]
+
+    def _gather(self) -> Phase:
+        dtype = "float32" if self.backbone is not None else self.run.dtype
+        part = compile_gathering(self.answering, self.mesh, dtype=dtype)
+        work = work_of(self.topology, part.compiled, part.attention)
+        memory = self._memory(part.compiled, 0)  # what it makes is with the temporaries
+        return Phase(name="gather", contents=part.contents, memory=memory, **work)
 
     def _prefill(self) -> Phase:
         run, asked = self.run, self.asked
         contents = self._contents(asked.packs[0], asked.size.num_tokens)
         pack = _blank(asked.rung, self.spec, self.run)
-        part = compile_prefill(self.answering, pack, contents, self.mesh)
+        part = compile_prefill(self.answering, pack, contents, self.mesh, gathered=self.gathered)
         return self._answer("prefill", part, times=-(-len(asked.packs) // run.mesh.ranks))
 
     def _decode(self) -> Phase:
         run, asked = self.run, self.asked
         rows = min(asked.packs[0] * run.rollouts, ROWS[-1])
         contents = self._contents(rows, asked.size.num_tokens)
-        part = compile_decode(self.answering, contents, self.mesh, new_tokens=run.max_new_tokens)
+        part = compile_decode(
+            self.answering,
+            contents,
+            self.mesh,
+            new_tokens=run.max_new_tokens,
+            gathered=self.gathered,
+        )
         fullest = asked.packs[:: run.mesh.ranks]  # of those that are answered together
         turns = sum(-(-n * run.rollouts // ROWS[-1]) for n in fullest)
         return self._answer("decode", part, times=turns * run.max_new_tokens)
@@ -358,6 +392,8 @@ class _Work:
         inputs = part.compiled.argument_bytes - part.parameters
         work = work_of(self.topology, part.compiled, part.attention)
         memory = self._memory(part.compiled, inputs)
+        if self.gathered:  # the shares stay beside the copy
+            memory = memory._replace(parameters=memory.parameters + part.parameters)
         return Phase(name=name, contents=part.contents, times=times, memory=memory, **work)
 
     def _update(

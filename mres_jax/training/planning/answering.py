@@ -14,17 +14,17 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from mres_jax import nn
 from mres_jax.config import Run
 from mres_jax.data.types import Pack
 from mres_jax.inference import programs
 from mres_jax.inference.generate import MIN_CACHE, ROWS
 from mres_jax.inference.sampling import Knobs
 from mres_jax.models.registry import family_of
-from mres_jax.nn import KVCache, pack_sharding
 from mres_jax.ops import PACKS
 from mres_jax.protocols import Sampling
 from mres_jax.training.flops import Passes
-from mres_jax.training.meshes import rank_count, shardings
+from mres_jax.training.meshes import rank_count
 from mres_jax.training.planning.compiled import (
     Compiled,
     bytes_on_device,
@@ -54,7 +54,30 @@ class Answering:
     parameters: int
 
 
-def compile_prefill(run: Run, pack: Pack, held: Contents, mesh: Mesh) -> Answering:
+def compile_gathering(run: Run, mesh: Mesh, *, dtype: str) -> Answering:
+    """What `nn.gather_once` does before answers.
+
+    Args:
+      run: its model, gathered in its `dtype`.
+      mesh: of devices that may not be here.
+      dtype: that the parameters lie in.
+    """
+    graphdef, state = _model(run, mesh, dtype=dtype)
+    program = nn.gather_program(graphdef, state, mesh)
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        lowered = program.lower(state)
+    inputs = bytes_on_device(state)
+    return Answering(
+        contents=f"all weights whole along fsdp, in {run.dtype}, for the answers of a step",
+        compiled=compile_lowered(lowered, mesh, arguments=inputs),
+        attention=0.0,
+        parameters=inputs,
+    )
+
+
+def compile_prefill(
+    run: Run, pack: Pack, held: Contents, mesh: Mesh, *, gathered: bool = False
+) -> Answering:
     """Encoding and prefill of the largest pack, one after the other.
 
     Args:
@@ -62,8 +85,10 @@ def compile_prefill(run: Run, pack: Pack, held: Contents, mesh: Mesh) -> Answeri
       pack: shapes.
       held: what it holds.
       mesh: of devices that may not be here.
+      gathered: the weights are those of `nn.gather_once`.
     """
-    (graphdef, state), pack = _model(run, mesh), _of_ranks(_prompts(pack), mesh)
+    graphdef, state = _model(run, mesh, gathered=gathered)
+    pack = _of_ranks(_prompts(pack), mesh)
     last = _of_ranks(jax.ShapeDtypeStruct((len(held.lengths),), np.int32), mesh)
     parts = programs.jitted(over_ranks=rank_count(mesh) > 1)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
@@ -89,10 +114,15 @@ def compile_prefill(run: Run, pack: Pack, held: Contents, mesh: Mesh) -> Answeri
 
 
 def compile_decode(
-    run: Run, held: Contents, mesh: Mesh, *, new_tokens: int = NEW_TOKENS
+    run: Run,
+    held: Contents,
+    mesh: Mesh,
+    *,
+    new_tokens: int = NEW_TOKENS,
+    gathered: bool = False,
 ) -> Answering:
     """One token for each of the largest pack's answers, of `new_tokens`; arguments as above."""
-    graphdef, state = _model(run, mesh)
+    graphdef, state = _model(run, mesh, gathered=gathered)
     config, count = run.model.text_config, len(held.lengths)
     rows = next((n for n in ROWS if n >= count), ROWS[-1])
     length = MIN_CACHE
@@ -119,19 +149,21 @@ def compile_decode(
     )
 
 
-def _model(run: Run, mesh: Mesh) -> tuple[Any, Any]:
-    """Static part and state, where a run of this mesh has it."""
+def _model(
+    run: Run, mesh: Mesh, *, dtype: str | None = None, gathered: bool = False
+) -> tuple[Any, Any]:
+    """Static part and state, where a run of this mesh has it; in the run's dtype for None."""
 
     def make() -> Any:
         rngs = nnx.Rngs(0)
         model = family_of(run.model).Model(run.model, dtype=run.dtype, remat="none", rngs=rngs)
         graphdef, state = nnx.split(model)
         kept["graphdef"] = graphdef
-        return jax.tree.map(lambda x: x.astype(run.dtype), state)
+        return jax.tree.map(lambda x: x.astype(dtype or run.dtype), state)
 
     kept: dict[str, Any] = {}
     state = jax.eval_shape(make)
-    return kept["graphdef"], placed(state, shardings(state, mesh))
+    return kept["graphdef"], placed(state, nn.state_shardings(state, mesh, gathered=gathered))
 
 
 def _prompts(pack: Pack) -> Any:
@@ -146,7 +178,7 @@ def _of_packs(mesh: Mesh, before: str = "") -> str:
     return f"{before}each of {ranks} packs" if ranks > 1 else ""
 
 
-def _cache(run: Run, mesh: Mesh, rows: int, length: int) -> KVCache:
+def _cache(run: Run, mesh: Mesh, rows: int, length: int) -> nn.KVCache:
     """Shapes of keys and values, without lengths."""
     config = run.model.text_config
     split = config.num_key_value_heads % mesh.shape["tensor"] == 0
@@ -157,7 +189,7 @@ def _cache(run: Run, mesh: Mesh, rows: int, length: int) -> KVCache:
         where.insert(1, PACKS)
     sharding = NamedSharding(mesh, PartitionSpec(*where))
     part: Any = jax.ShapeDtypeStruct(tuple(shape), run.dtype, sharding=sharding)
-    return KVCache(part, part, part)
+    return nn.KVCache(part, part, part)
 
 
 def _of_ranks(tree: Any, mesh: Mesh) -> Any:
@@ -169,7 +201,7 @@ def _of_ranks(tree: Any, mesh: Mesh) -> Any:
 
 
 def _rank_sharding(mesh: Mesh) -> NamedSharding:
-    return pack_sharding(mesh) if rank_count(mesh) > 1 else NamedSharding(mesh, PartitionSpec())
+    return nn.pack_sharding(mesh) if rank_count(mesh) > 1 else NamedSharding(mesh, PartitionSpec())
 
 
 def _everywhere(tree: Any, mesh: Mesh) -> Any:

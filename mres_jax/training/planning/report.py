@@ -55,7 +55,8 @@ class Phase:
     """What a part of answering takes, or an update where a step has others beside it.
 
     Attributes:
-      name: `prefill`, encoding included, `decode`; `allocator` or `backbone`, which learns.
+      name: `prefill`, encoding included, `decode`; `allocator` or `backbone`, which learns;
+        `gather`, of weights for all answers of a step.
       contents: what one run of it does.
       times: runs of it in a step, where a step has some.
       memory: of a device; packs are the prompts, or the cache.

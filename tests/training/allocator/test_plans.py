@@ -4,7 +4,9 @@ import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import pytest
+from flax import nnx
 
 from mres_jax.cli import main
 from mres_jax.config import BackboneTraining, MeshConfig
@@ -120,6 +122,38 @@ def test_every_part_of_a_step_is_compiled_and_counted_as_often_as_it_runs(
         assert phase.memory.parameters == plan.memory.parameters
         assert phase.memory.total > plan.memory.total
     json.dumps(plan.to_dict())
+
+
+@pytest.mark.slow
+def test_weights_that_are_gathered_once_are_a_part_of_the_step_and_a_copy_while_it_answers(
+    make, config, monkeypatch
+):
+    """On one device, taken for two: what is counted, not what is sent."""
+    monkeypatch.setattr(compiled, "load_compiler", lambda: None)
+    monkeypatch.setattr(compiled, "mesh_on", lambda _, mesh: mesh_of(MeshConfig(), jax.devices()))
+    work = Work(flops=1e9, memory_bytes=1e6, sent={}, kernels={})
+    monkeypatch.setattr(compiled, "read_work", lambda text, turns: work)
+    topology, phases = parse_topology("v5e-4"), ("prefill", "decode")
+    changes = {"prompts": 4, "clips_per_pack": 1, "mesh": MeshConfig(fsdp=4), "max_new_tokens": 5}
+    plans = [
+        plan_allocator(
+            make(gather_for_answers=gathers, **changes),
+            topology,
+            config,
+            frame=FRAME,
+            phases=phases,
+        )
+        for gathers in (False, True)
+    ]
+    names = [[phase.name for phase in plan.phases] for plan in plans]
+    assert names == [["prefill", "decode"], ["gather", "prefill", "decode"]]
+    assert plans[1].phases[0].times == 1
+    model = family_of(config).skeleton(config, dtype=jnp.float32)
+    copy = sum(x.size * 4 for x in jax.tree.leaves(nnx.state(model)))
+    before, after = ({phase.name: phase.memory for phase in plan.phases} for plan in plans)
+    for name in ("prefill", "decode"):
+        assert after[name].parameters - before[name].parameters == copy
+        assert after[name].packs == before[name].packs
 
 
 def test_a_part_that_the_compiler_fails_on_is_noted_and_leaves_no_time(make, config, monkeypatch):
