@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mres_jax.data.types import Pack
 from mres_jax.models.vlm import PackedVLM
-from mres_jax.nn import gather
+from mres_jax.nn import gather, state_shardings
 from mres_jax.training import meshes
 from mres_jax.training.losses import PatchHeads, next_token_sums
 
@@ -214,8 +214,8 @@ class Step:
           graphdef: static part of a learner: of a module with its `loss`.
           optimizer: as given to `init_state`.
           average: see `shares`.
-          mesh: of a run over many devices, where the state lies by `meshes.shardings`; to be called
-            inside `jax.set_mesh` of it.
+          mesh: of a run over many devices, where the state lies by `nn.state_shardings`; to be
+            called inside `jax.set_mesh` of it.
         """
         self.graphdef, self.optimizer, self.mesh = graphdef, optimizer, mesh
         self.average: Average = average
@@ -307,7 +307,7 @@ class Step:
         """A tree of parameters by name, where its leaves lie."""
         if self.mesh is None:
             return tree
-        return jax.lax.with_sharding_constraint(tree, meshes.shardings(tree, self.mesh))
+        return jax.lax.with_sharding_constraint(tree, state_shardings(tree, self.mesh))
 
     def _run_whole(
         self, state: TrainState, pack: Batch, share: Share

@@ -13,7 +13,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from mres_jax.config import MeshConfig
 from mres_jax.errors import ConfigError
 from mres_jax.models.weights import ShardingRule
-from mres_jax.nn import each_pack, num_ranks, on_ranks, param_spec, state_shardings
+from mres_jax.nn import each_pack, num_ranks, on_ranks, param_spec
 
 Batch = TypeVar("Batch")
 
@@ -108,13 +108,8 @@ def _head_counts(model: Any) -> dict[str, int]:
     return counts
 
 
-def shardings(tree: Any, mesh: Mesh | AbstractMesh) -> Any:
-    """Returns where the leaves of a state lie: parameters, gradients or optimiser state by name."""
-    return state_shardings(tree, mesh)
-
-
 def rule(mesh: Mesh) -> ShardingRule:
-    """The same by dotted name and shape, for whoever loads a model."""
+    """Where parameters lie, as `nn.state_shardings`, for whoever loads a model."""
     return lambda name, shape: NamedSharding(mesh, param_spec(name.split("."), shape, mesh.shape))
 
 

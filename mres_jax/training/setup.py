@@ -18,6 +18,7 @@ from mres_jax.errors import ConfigError
 from mres_jax.models.manifest import list_steps, read_asset
 from mres_jax.models.registry import checkpoint_directory, detect, family_of, resolve
 from mres_jax.models.tower_config import TowerConfig
+from mres_jax.nn import state_shardings
 from mres_jax.ops import ROW_MULTIPLE
 from mres_jax.training.checkpoints import newest_asset
 from mres_jax.training.initial import init_local_attention, init_positions
@@ -25,7 +26,6 @@ from mres_jax.training.input.documents import PATCH_CLASSES, document_tokenizer
 from mres_jax.training.input.epochs import Epoch
 from mres_jax.training.input.sources import open_data
 from mres_jax.training.learner import Learner, TrainState, init_state
-from mres_jax.training.meshes import shardings
 from mres_jax.training.optimizer import make_optimizer
 from mres_jax.training.parts import Path, adapt, trained_rates
 
@@ -195,7 +195,7 @@ def set_up_on(mesh: Mesh, run: Run, schedule: Schedule) -> Setup:
     Random weights are those of `set_up`, up to rounding.
     """
     setup = set_up_abstractly(run, schedule)
-    where = shardings(setup.state, mesh)
+    where = state_shardings(setup.state, mesh)
     make = jax.jit(lambda: set_up(run, schedule).state, out_shardings=where)
     return setup._replace(state=make())
 

@@ -75,9 +75,10 @@ def check_cached_decoding(maker, sampling):
         processed = draws.processed_logits(logits[before], sampling, forbidden)
         tokens = np.array(answer.token_ids)
         logprobs, entropies = draws.token_logprobs(processed, jax.numpy.asarray(tokens))
-        # float32 sums in another order, through four layers
-        np.testing.assert_allclose(answer.logprobs, np.asarray(logprobs), atol=1e-4)
-        np.testing.assert_allclose(answer.entropies, np.asarray(entropies), atol=1e-4)
+        # float32 sums in another order: the last bit of each weight moves single scores of these
+        # random models by 1e-4
+        np.testing.assert_allclose(answer.logprobs, np.asarray(logprobs), atol=5e-4)
+        np.testing.assert_allclose(answer.entropies, np.asarray(entropies), atol=5e-4)
         if sampling is GREEDY:
             assert np.asarray(processed).argmax(axis=-1).tolist() == tokens.tolist()
 

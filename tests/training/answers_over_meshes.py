@@ -121,7 +121,7 @@ def over(mesh: MeshConfig, tiny: Any, rung: Rung) -> dict[str, Any]:
     made = meshes.make_mesh(mesh)
     assert made is not None
     graphdef, state = nnx.split(tiny.model)
-    state = jax.device_put(state, meshes.shardings(state, made))
+    state = jax.device_put(state, nn.state_shardings(state, made))
     with jax.set_mesh(made):
         model = nnx.merge(graphdef, state)
         row = answers(tiny, model, rung)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mres_jax import testing
+from mres_jax import nn, testing
 from mres_jax.config import MeshConfig, Run
 from mres_jax.data.tokenizer import FILE as TOKENIZER_FILE
 from mres_jax.models.registry import convert
@@ -65,7 +65,7 @@ def held() -> collections.Counter:
 def start(run: Run, model: Start, mesh: Any, expected: list[np.ndarray]) -> list[int]:
     """A row of the above."""
     state = filled(run, 1)
-    state = jax.device_put(state, meshes.shardings(state, mesh))
+    state = jax.device_put(state, nn.state_shardings(state, mesh))
     before, most, fill = held(), [], warm_start.fill_state
 
     def watched(state: Any, trees: Any) -> Any:
@@ -79,7 +79,7 @@ def start(run: Run, model: Start, mesh: Any, expected: list[np.ndarray]) -> list
         warm_start.fill_state = fill
     pairs = zip(expected, leaves(found.params), strict=True)
     wrong = sum(not np.array_equal(a, b) for a, b in pairs)
-    places = meshes.shardings(found, mesh)
+    places = nn.state_shardings(found, mesh)
     assert jax.tree.all(jax.tree.map(lambda x, place: x.sharding == place, found, places))
     return [sum(x.nbytes for x in expected), most[0], wrong]
 

@@ -17,7 +17,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from mres_jax import ops, testing
+from mres_jax import nn, ops, testing
 from mres_jax.config import MeshConfig, OptimizerConfig, Schedule
 from mres_jax.data.assemble import assemble
 from mres_jax.data.conversations import prompt_messages
@@ -103,7 +103,7 @@ def losses(name: str, tiny: testing.TinyModel, mesh: Mesh | None, steps: int) ->
     # A step takes over the memory of its state.
     state = jax.tree.map(lambda x: jax.device_put(np.array(x)), state)
     if mesh is not None:
-        state = jax.device_put(state, meshes.shardings(state, mesh))
+        state = jax.device_put(state, nn.state_shardings(state, mesh))
         check_spread(state, mesh)
     step, found = Step(graphdef, optimizer, mesh=mesh), []
     for number in range(steps):

@@ -17,6 +17,7 @@ from mres_jax.inference.allocators import open_eyes
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.eyes import Eyes
 from mres_jax.models.registry import ADAPTERS, family_of, load_model, resolve
+from mres_jax.nn import state_shardings
 from mres_jax.protocols import FeatureExtractor, Sampling
 from mres_jax.resolution.allocator.network import AllocatorNetwork
 from mres_jax.training import meshes
@@ -83,7 +84,7 @@ def lend_parts(run: AllocatorRun, parts: Parts, mesh: Mesh | None = None) -> Par
     graphdef, state = nnx.split(parts.model)
     state = jax.tree.map(jnp.copy, state)
     if mesh is not None:
-        state = jax.device_put(state, meshes.shardings(state, mesh))
+        state = jax.device_put(state, state_shardings(state, mesh))
     return parts._replace(model=nnx.merge(graphdef, state))
 
 
@@ -221,7 +222,7 @@ def _learning(
     mesh: Mesh | None,
 ) -> Learning:
     if mesh is not None:
-        state = jax.device_put(state, meshes.shardings(state, mesh))
+        state = jax.device_put(state, state_shardings(state, mesh))
     return Learning(graphdef=graphdef, state=state, step=Step(graphdef, optimizer, mesh=mesh))
 
 

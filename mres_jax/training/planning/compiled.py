@@ -15,9 +15,9 @@ from jax.sharding import AbstractMesh, Mesh
 
 from mres_jax.config import MeshConfig
 from mres_jax.errors import RunError
-from mres_jax.nn import pack_sharding
+from mres_jax.nn import pack_sharding, state_shardings
 from mres_jax.training.learner import Average, Batch, Share, Step
-from mres_jax.training.meshes import mesh_of, shardings
+from mres_jax.training.meshes import mesh_of
 from mres_jax.training.planning.hlo import Work, read_work
 from mres_jax.training.planning.topologies import Topology
 from mres_jax.training.setup import Setup
@@ -92,7 +92,7 @@ def compile_step(
       average: see `learner.shares`.
     """
     ranks = mesh.shape["data"] * mesh.shape["fsdp"]
-    state = placed(setup.state, shardings(setup.state, mesh))
+    state = placed(setup.state, state_shardings(setup.state, mesh))
     share = Share(*(jax.ShapeDtypeStruct((), np.float32),) * 2)
     batches, parts = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct((ranks, *x.shape), x.dtype, sharding=pack_sharding(mesh)),
@@ -172,7 +172,7 @@ def placed(tree: Any, where: Any) -> Any:
 
 def device_bytes(tree: Any, mesh: Mesh | AbstractMesh) -> int:
     """Bytes that each device holds of a tree of parameters or optimiser state."""
-    return bytes_on_device(placed(tree, shardings(tree, mesh)))
+    return bytes_on_device(placed(tree, state_shardings(tree, mesh)))
 
 
 def bytes_on_device(tree: Any) -> int:
