@@ -23,8 +23,12 @@ BACKBONE = pathlib.Path("runs/plans/qwen2.5-vl-7b")
 MRES = "import sys; from mres_jax.cli import main; sys.exit(main())"
 GB = 1e9
 CELLS = {  # name -> options
-    "frozen backbone, 128 frames": ("configs/resadapt/paper.py", "--topology", "v5p-64"),
-    "joint, 64 frames": ("configs/resadapt/joint.py", "--topology", "v5p-64"),
+    "frozen backbone, 128 frames": ("configs/resadapt/paper.py", "--topology", "v6e-32"),
+    "joint, 64 frames": ("configs/resadapt/joint.py", "--topology", "v5e-64"),
+    "joint, 64 frames, gathered once": (
+        "configs/resadapt/joint.py",
+        *("--topology", "v5e-64", "--gather_for_answers=True"),
+    ),
 }
 
 
