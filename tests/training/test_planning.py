@@ -178,6 +178,19 @@ def test_an_exchange_in_pieces_counts_once_and_what_is_handed_on_is_not_read():
     assert work.flops == 2 * 2 * (2 * 4 * 2)
 
 
+@pytest.mark.parametrize(("step", "turns"), [(1, 3), (2, 2), (3, 1)])
+def test_a_loop_that_was_unrolled_turns_as_much_less_often(step, turns):
+    counted = f"""%one = s32[] constant(1)
+  %m = s32[] add(%n, %one)
+  %rest = s32[] constant({step - 1})
+  %k = s32[] add(%rest, %m)
+  ROOT %next = (s32[], bf16[16,32]{{1,0}}) tuple(%k, %part)"""
+    ended = "ROOT %next = (s32[], bf16[16,32]{1,0}) tuple(%n, %part)"
+    assert ended in EXCHANGES
+    sent = read_work(EXCHANGES.replace(ended, counted)).sent
+    assert sent["all-gather", (0, 2, 4, 6)] == turns * (64 * 32 * 2) * 3 / 4
+
+
 def test_a_loop_without_a_number_of_turns_is_not_guessed_but_may_be_told():
     endless = EXCHANGES.replace("%three = s32[] constant(3)", "%three = s32[] negate(%n)")
     with pytest.raises(ValueError, match="loop: how often this loop turns"):

@@ -181,18 +181,32 @@ class _Program:
         known = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', loop.rest)
         if known:
             return int(known[1])
-        condition = re.search(r"condition=%?([\w.\-]+)", loop.rest)
-        limits = []
-        for name in self._reached(condition[1] if condition else ""):
+        limits, counters = [], []
+        for name in self._reached(_named(loop, "condition")):
             for instruction in self.computations[name]:
-                found = re.match(r"(\d+)\)", instruction.rest)
-                if instruction.opcode == "constant" and found:
-                    limits.append(int(found[1]))
+                if instruction.opcode == "constant" and (limit := _integer(instruction)):
+                    limits.append(limit)
+                elif instruction.opcode == "get-tuple-element":
+                    counters.append(_index(instruction))
         if len(limits) != 1:
             if self.turns is not None:
                 return self.turns
             raise ValueError(f"{loop.name}: how often this loop turns is not written in it.")
-        return limits[0]
+        step = self._step(_named(loop, "body"), counters[0]) if len(counters) == 1 else 1
+        return -(-limits[0] // step)
+
+    def _step(self, body: str, counter: int) -> int:
+        """What a turn adds to a counter of a loop: several where XLA has unrolled it."""
+        by_name = {i.name: i for i in self.computations.get(body, [])}
+        root = next((i for i in by_name.values() if i.is_root and i.opcode == "tuple"), None)
+        at = by_name.get(root.operands[counter]) if root else None
+        step = 0
+        while at is not None and at.opcode == "add":
+            operands = [by_name.get(name) for name in at.operands]
+            step += sum(_integer(i) for i in operands if i and i.opcode == "constant")
+            at = next((i for i in operands if i and i.opcode != "constant"), None)
+        is_counted = at is not None and at.opcode == "get-tuple-element" and _index(at) == counter
+        return step if is_counted and step else 1
 
     def _reached(self, name: str) -> list[str]:
         body = self.computations.get(name)
@@ -266,6 +280,24 @@ class _Program:
 def _is_tuple(root: Instruction) -> bool:
     """Whether it hands its operands on: a tuple, or an end of an exchange that runs beside."""
     return root.opcode == "tuple" or 'custom_call_target="AsyncCollective' in root.rest
+
+
+def _named(loop: Instruction, part: str) -> str:
+    """The computation that is a loop's `condition` or `body`."""
+    found = re.search(rf"{part}=%?([\w.\-]+)", loop.rest)
+    return found[1] if found else ""
+
+
+def _integer(constant: Instruction) -> int:
+    """Its value; 0 for one that is no whole number."""
+    found = re.match(r"(\d+)\)", constant.rest)
+    return int(found[1]) if found else 0
+
+
+def _index(element: Instruction) -> int:
+    """Which element of a tuple is taken."""
+    found = re.search(r"index=(\d+)", element.rest)
+    return int(found[1]) if found else -1
 
 
 def _channel(instruction: Instruction) -> str:
