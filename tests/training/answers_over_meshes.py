@@ -73,12 +73,16 @@ def watching_decode(model: Any) -> Iterator[list[int]]:
     def watched(*args: Any, **kwargs: Any) -> Any:
         prefilling, decoding, run = arrange(*args, **kwargs)
 
-        def decode(*args: Any, **kind: bool) -> Any:
-            text = run.decode.lower(*args, **kind).compile().as_text()
-            found.append(gathered_matrices(text, sizes))
-            return run.decode(*args, **kind)
+        def seen(program: Any) -> Any:
+            def decode(*args: Any, **kind: bool) -> Any:
+                text = program.lower(*args, **kind).compile().as_text()
+                found.append(gathered_matrices(text, sizes))
+                return program(*args, **kind)
 
-        return prefilling, decoding, run._replace(decode=decode)
+            return decode
+
+        both = {"decode": seen(run.decode), "decode_rows": seen(run.decode_rows)}
+        return prefilling, decoding, run._replace(**both)
 
     generate.arrange = watched
     try:
