@@ -21,7 +21,7 @@ from mres_jax.training.planning.answering import compile_decode
 from mres_jax.training.planning.contents import Contents
 from mres_jax.training.planning.epochs import price_epoch, price_policies
 from mres_jax.training.planning.hlo import read_work
-from mres_jax.training.planning.plan import fitted, plan_run
+from mres_jax.training.planning.plan import fitted, plan_run, spec_for_shapes
 from mres_jax.training.planning.topologies import parse_topology
 
 # Two groups of four gather in each of three turns of a loop; then all eight add up once.
@@ -198,6 +198,23 @@ def test_a_loop_without_a_number_of_turns_is_not_guessed_but_may_be_told():
     told, written = read_work(endless, turns=5).sent, read_work(EXCHANGES).sent
     gathered = ("all-gather", (0, 2, 4, 6))
     assert told[gathered] == pytest.approx(5 / 3 * written[gathered])
+
+
+@pytest.mark.parametrize("tiny", ["tiny_smolvlm", "tiny_qwen3_vl", "tiny_llava_hr"])
+def test_shapes_need_no_tokenizer(tiny):
+    made = getattr(testing, tiny)()
+    spec = spec_for_shapes(made.model.config)
+    assert (spec.stride, spec.merge_size) == (made.spec.stride, made.spec.merge_size)
+
+
+def test_a_program_that_turns_as_its_data_say_is_refused_with_the_usual_reason():
+    def powers(x, count):
+        return jax.lax.fori_loop(0, count, lambda _, y: y @ y, x)
+
+    lowered = jax.jit(powers).lower(jnp.zeros((8, 8)), 3)
+    mesh = mesh_of(MeshConfig(), jax.devices())
+    with pytest.raises(RunError, match=r"how often this loop turns.*ladder with shorter rungs"):
+        compiled.compile_lowered(lowered, mesh, arguments=0)
 
 
 def test_decoding_is_planned_as_a_token_of_every_row(tmp_path):

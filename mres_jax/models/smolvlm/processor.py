@@ -150,7 +150,7 @@ def _rule(
         raise CheckpointError(
             f"{FILE}: max_image_size is {side} px, but the tower takes {vision.image_size}."
         )
-    most = _numbered(token_id)
+    most = _numbered(token_id, LARGEST // side)
     usual = min(SQUARES, most) * side
     longest = fields.child("size").size("longest_edge", usual, most=LARGEST)
     rule = SplitRule(
@@ -203,14 +203,17 @@ def _frame_longest(fields: Fields, usual: int, side: int) -> int:
     )
 
 
-def _numbered(token_id: Callable[[str], int]) -> int:
-    """Rows and columns that the vocabulary has tokens for; raises `CheckpointError` for none."""
-    count = 0
-    while True:
+def _numbered(token_id: Callable[[str], int], most: int) -> int:
+    """Rows and columns, up to so many, that the vocabulary has tokens for.
+
+    Raises:
+      CheckpointError: it has none.
+    """
+    for count in range(most):
         try:
             token_id(TILE.format(row=count + 1, column=count + 1))
         except CheckpointError:
             if not count:
                 raise
             return count
-        count += 1
+    return most

@@ -134,7 +134,8 @@ def compile_lowered(
       turns: see `read_work`.
 
     Raises:
-      RunError: the compiler failed, for another reason than memory.
+      RunError: the compiler failed, for another reason than memory; or how long the program takes
+        depends on data.
     """
     try:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
@@ -153,6 +154,12 @@ def compile_lowered(
         work = read_work(program.as_text() or "", turns=turns)
     except jax.errors.JaxRuntimeError:  # the program is there, but not its text: `UNREAD`
         work = None
+    except ValueError as error:
+        raise RunError(
+            f"plan: {error} Attention turns as its data say where a pack is longer than the "
+            "kernels take; a TPU would be slow at it. Give the run a ladder with shorter rungs, or "
+            "plan it for smaller pictures."
+        ) from error
     beside = memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
     beside += max(memory.output_size_in_bytes - memory.alias_size_in_bytes, 0)
     return Compiled(

@@ -1,6 +1,7 @@
 """What a training run takes of a slice: memory, exchanges, time; and what would fit."""
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -171,7 +172,7 @@ def _shapes(run: Run) -> tuple[Setup, Pack]:
 
 def spec_for_shapes(config: Any) -> ProcessorSpec:
     """A spec whose ids mean nothing: shapes need no tokenizer."""
-    ids = iter(range(config.text_config.vocab_size))
+    ids = itertools.count()
     return family_of(config).make_spec(config, lambda name: next(ids))
 
 
