@@ -191,6 +191,26 @@ def test_a_loop_that_was_unrolled_turns_as_much_less_often(step, turns):
     assert sent["all-gather", (0, 2, 4, 6)] == turns * (64 * 32 * 2) * 3 / 4
 
 
+def test_a_sum_of_which_each_device_keeps_a_shard_sends_half():
+    work = read_work("""
+HloModule jit_step, num_partitions=4
+
+%all-reduce-scatter.1 (p: bf16[32,16]) -> bf16[8,16] {
+  %p = bf16[32,16]{1,0} parameter(0)
+  %whole = bf16[32,16]{1,0} all-reduce(%p), channel_id=5, replica_groups={{0,1,2,3}}
+  %at = s32[] constant(0)
+  ROOT %shard = bf16[8,16]{1,0} dynamic-slice(%whole, %at, %at), dynamic_slice_sizes={8,16}
+}
+
+ENTRY %main (x: bf16[32,16]) -> bf16[8,16] {
+  %x = bf16[32,16]{1,0} parameter(0)
+  ROOT %y = bf16[8,16]{1,0} fusion(%x), kind=kCustom, calls=%all-reduce-scatter.1
+}
+""")
+    assert work.sent == {("reduce-scatter", (0, 1, 2, 3)): 32 * 16 * 2 * 3 / 4}
+    assert work.memory_bytes == (32 + 8) * 16 * 2
+
+
 def test_a_loop_without_a_number_of_turns_is_not_guessed_but_may_be_told():
     endless = EXCHANGES.replace("%three = s32[] constant(3)", "%three = s32[] negate(%n)")
     with pytest.raises(ValueError, match="loop: how often this loop turns"):

@@ -91,7 +91,10 @@ def read_work(text: str, *, turns: int | None = None) -> Work:
                     memory += times * program.exchange_traffic(name, instruction)
                 group = _first_group(instruction, program.num_devices)
                 if len(group) > 1:
-                    sent[kind, group] += times * _sent_bytes(kind, len(group), instruction)
+                    size = _sent_bytes(kind, len(group), instruction)
+                    if program.is_scattered(name, kind):
+                        kind, size = "reduce-scatter", size / 2
+                    sent[kind, group] += times * size
             if instruction.opcode == "custom-call":
                 target = re.search(r'custom_call_target="([^"]*)"', instruction.rest)
                 if target and "custom_call" in target[1]:
@@ -138,7 +141,15 @@ class _Program:
         """Bytes read and written by an exchange in a fusion, which its fusions do not count."""
         shapes = self.shapes[computation]
         inputs = sum(shape_bytes(shapes.get(name, "")) for name in exchange.operands)
-        return inputs + shape_bytes(exchange.shape)
+        kept_inside = self.is_scattered(computation, exchange.opcode)  # its fusion counts the shard
+        return inputs + (0.0 if kept_inside else shape_bytes(exchange.shape))
+
+    def is_scattered(self, computation: str, kind: str) -> bool:
+        """Whether the devices of an all-reduce keep a shard each: half of it is left out.
+
+        The TPU's compiler writes a reduce-scatter so: a fusion of the sum and of the slice.
+        """
+        return kind == "all-reduce" and computation.startswith("all-reduce-scatter")
 
     def times(self) -> dict[str, float]:
         """How often each computation runs in one run of the program."""
