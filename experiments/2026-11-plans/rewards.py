@@ -29,6 +29,11 @@ CELLS = {  # name -> options
         "configs/resadapt/joint.py",
         *("--topology", "v5e-32", "--scale=0.5", "--gather_for_answers=True"),
     ),
+    "joint, 64 frames, gathered once, tensor of 4": (
+        "configs/resadapt/joint.py",
+        *("--topology", "v5e-32", "--scale=0.5", "--gather_for_answers=True"),
+        *("--mesh.fsdp=8", "--mesh.tensor=4"),
+    ),
 }
 
 
