@@ -19,10 +19,10 @@ from mres_jax.data.types import ExampleSize
 from mres_jax.errors import MresError
 from mres_jax.evaluation.csv_text import records_to_csv
 from mres_jax.geometry import Size
-from mres_jax.models.registry import family_of
 from mres_jax.resolution.policies import check_policy, parse_policy
 from mres_jax.testing.mixtures import Row, llava_like_rows
 from mres_jax.training.planning.epochs import price_epoch
+from mres_jax.training.planning.plan import spec_for_shapes
 
 HERE = pathlib.Path(__file__).parent
 FILE, RECIPE, SLICE = (
@@ -61,8 +61,7 @@ def main() -> None:
         plans = [r for r in csv.DictReader(file) if (r["recipe"], r["topology"]) == (RECIPE, SLICE)]
     step_s = float(plans[0]["step s"])
     run = load_run(FILE, ["mesh.fsdp=16", "accumulation=16"])
-    ids = iter(range(run.model.text_config.vocab_size))
-    spec = family_of(run.model).make_spec(run.model, lambda name: next(ids))
+    spec = spec_for_shapes(run.model)
     rows, lines = llava_like_rows(args.rows), []
     for text in POLICIES:
         try:

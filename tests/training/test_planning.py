@@ -215,6 +215,9 @@ def test_a_loop_without_a_number_of_turns_is_not_guessed_but_may_be_told():
     endless = EXCHANGES.replace("%three = s32[] constant(3)", "%three = s32[] negate(%n)")
     with pytest.raises(ValueError, match="loop: how often this loop turns"):
         read_work(endless)
+    two = EXCHANGES.replace("ROOT %less", "%zero = s32[] constant(0)\n  ROOT %less")
+    with pytest.raises(ValueError, match="loop: how often this loop turns"):
+        read_work(two)
     told, written = read_work(endless, turns=5).sent, read_work(EXCHANGES).sent
     gathered = ("all-gather", (0, 2, 4, 6))
     assert told[gathered] == pytest.approx(5 / 3 * written[gathered])

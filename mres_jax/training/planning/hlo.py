@@ -195,8 +195,8 @@ class _Program:
         limits, counters = [], []
         for name in self._reached(_named(loop, "condition")):
             for instruction in self.computations[name]:
-                if instruction.opcode == "constant" and (limit := _integer(instruction)):
-                    limits.append(limit)
+                if instruction.opcode == "constant":
+                    limits += _integers(instruction)
                 elif instruction.opcode == "get-tuple-element":
                     counters.append(_index(instruction))
         if len(limits) != 1:
@@ -214,7 +214,7 @@ class _Program:
         step = 0
         while at is not None and at.opcode == "add":
             operands = [by_name.get(name) for name in at.operands]
-            step += sum(_integer(i) for i in operands if i and i.opcode == "constant")
+            step += sum(sum(_integers(i)) for i in operands if i and i.opcode == "constant")
             at = next((i for i in operands if i and i.opcode != "constant"), None)
         is_counted = at is not None and at.opcode == "get-tuple-element" and _index(at) == counter
         return step if is_counted and step else 1
@@ -299,10 +299,9 @@ def _named(loop: Instruction, part: str) -> str:
     return found[1] if found else ""
 
 
-def _integer(constant: Instruction) -> int:
-    """Its value; 0 for one that is no whole number."""
-    found = re.match(r"(\d+)\)", constant.rest)
-    return int(found[1]) if found else 0
+def _integers(constant: Instruction) -> list[int]:
+    """Its value, if it is one whole number that is not negative."""
+    return [int(found) for found in re.findall(r"^(\d+)\)", constant.rest)]
 
 
 def _index(element: Instruction) -> int:
