@@ -1,6 +1,8 @@
-"""Boxes and points in what a model says, read strictly: numbers of a place, or none."""
+"""Boxes and points in what a model says: read strictly, and brought to pixels of the picture."""
 
 import re
+
+from mres_jax.geometry import Size, View
 
 _NUMBER = r"-?\d{1,9}(?:\.\d{1,12})?"
 _NAMED = rf"(?:[xy]\d?\s*[=:]\s*)?({_NUMBER})"
@@ -52,3 +54,51 @@ def _numbers(part: str) -> list[float]:
         return []
     numbers = [float(number) for number in re.findall(_NAMED, part)]
     return numbers if len(numbers) in (2, 4) else []
+
+
+COORD_FRAMES = ("relative_1000", "relative_1", "resized_px")  # how models write places
+
+
+def to_picture(x: float, y: float, *, view: View, coord_frame: str) -> tuple[float, float]:
+    """Returns where a place in a view lies in the upright picture.
+
+    Args:
+      x: from the left edge of what the encoder received, its canvas included: thousandths of the
+        width for `relative_1000`, shares for `relative_1`, pixels for `resized_px`.
+      y: from its upper edge, likewise of the height.
+      view: what was looked at.
+      coord_frame: one of `COORD_FRAMES`.
+
+    Returns:
+      (y, x), pixels; outside the picture where the place is.
+    """
+    outer, inner, crop = view.encoded_size, view.size, view.crop
+    unit, (top, left) = _frame_extent(outer, coord_frame), _origin(view)
+    return (
+        crop.top + (y * outer.height / unit.height - top) * crop.size.height / inner.height,
+        crop.left + (x * outer.width / unit.width - left) * crop.size.width / inner.width,
+    )
+
+
+def from_picture(y: float, x: float, *, view: View, coord_frame: str) -> tuple[float, float]:
+    """Returns where a place of the upright picture lies in a view, (x, y): undoes `to_picture`."""
+    outer, inner, crop = view.encoded_size, view.size, view.crop
+    unit, (top, left) = _frame_extent(outer, coord_frame), _origin(view)
+    x = (x - crop.left) * inner.width / crop.size.width + left
+    y = (y - crop.top) * inner.height / crop.size.height + top
+    return x * unit.width / outer.width, y * unit.height / outer.height
+
+
+def _origin(view: View) -> tuple[int, int]:
+    """Where the upper left corner of the resized crop lies in what the encoder receives, px."""
+    canvas, inner = view.canvas or view.size, view.size
+    top, left = (canvas.height - inner.height) // 2, (canvas.width - inner.width) // 2
+    return (top - view.window.top, left - view.window.left) if view.window else (top, left)
+
+
+def _frame_extent(outer: Size, coord_frame: str) -> Size:
+    """What the lower right corner is called in a frame."""
+    extents = {"relative_1000": Size(1000, 1000), "relative_1": Size(1, 1), "resized_px": outer}
+    if coord_frame not in extents:
+        raise ValueError(f"no coordinate frame {coord_frame!r}; have {', '.join(COORD_FRAMES)}.")
+    return extents[coord_frame]

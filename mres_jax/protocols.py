@@ -207,7 +207,7 @@ class Answer:
       logprobs: log-probability of each under the distribution it was drawn from.
       entropies: nats per token of that distribution, or None where a server does not tell.
       views: what the model looked at; of several passes, in the last.
-      coord_frame: how it writes coordinates, see `mres_jax.scoring.COORD_FRAMES`.
+      coord_frame: how it writes coordinates, see `mres_jax.coordinates.COORD_FRAMES`.
       finish_reason: `stop` or `length`.
       cost: of all passes.
       entropies_are_bounds: whether a server told the likeliest tokens only, so that each entropy is

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mres_jax.coordinates import read_places
+from mres_jax.coordinates import read_places, to_picture
 from mres_jax.geometry import Box, Size, View
 from mres_jax.quantities import Quantity, read_quantity
 
@@ -171,49 +171,6 @@ def relative_box(box: Box, size: Size) -> tuple[int, int, int, int]:
     return left, top, right, bottom
 
 
-COORD_FRAMES = ("relative_1000", "relative_1", "resized_px")  # how models write places
-
-
-def to_picture(x: float, y: float, *, view: View, coord_frame: str) -> tuple[float, float]:
-    """Returns where a place in a view lies in the upright picture.
-
-    Args:
-      x: from the left edge of what the encoder received, its canvas included: thousandths of the
-        width for `relative_1000`, shares for `relative_1`, pixels for `resized_px`.
-      y: from its upper edge, likewise of the height.
-      view: what was looked at.
-      coord_frame: one of `COORD_FRAMES`.
-
-    Returns:
-      (y, x), pixels; outside the picture where the place is.
-    """
-    outer, inner, crop = view.encoded_size, view.size, view.crop
-    unit = _frame_extent(outer, coord_frame)
-    x = x * outer.width / unit.width - (outer.width - inner.width) // 2
-    y = y * outer.height / unit.height - (outer.height - inner.height) // 2
-    return (
-        crop.top + y * crop.size.height / inner.height,
-        crop.left + x * crop.size.width / inner.width,
-    )
-
-
-def from_picture(y: float, x: float, *, view: View, coord_frame: str) -> tuple[float, float]:
-    """Returns where a place of the upright picture lies in a view, (x, y): undoes `to_picture`."""
-    outer, inner, crop = view.encoded_size, view.size, view.crop
-    unit = _frame_extent(outer, coord_frame)
-    x = (x - crop.left) * inner.width / crop.size.width + (outer.width - inner.width) // 2
-    y = (y - crop.top) * inner.height / crop.size.height + (outer.height - inner.height) // 2
-    return x * unit.width / outer.width, y * unit.height / outer.height
-
-
-def _frame_extent(outer: Size, coord_frame: str) -> Size:
-    """What the lower right corner is called in a frame."""
-    extents = {"relative_1000": Size(1000, 1000), "relative_1": Size(1, 1), "resized_px": outer}
-    if coord_frame not in extents:
-        raise ValueError(f"no coordinate frame {coord_frame!r}; have {', '.join(COORD_FRAMES)}.")
-    return extents[coord_frame]
-
-
 def point_match(prediction: str, box: Box, *, view: View, coord_frame: str) -> float:
     """Returns 1.0 when the place that an answer names lies in a box of the picture, else 0.0.
 
@@ -246,18 +203,27 @@ def box_match(
     return float(box_iou(Box(top, left, bottom, right), box) >= threshold)
 
 
-_SAID = re.compile(r"(?:answer|option|choice)\s*(?:is|:)?\s*:?\s*\(?([A-Za-z])\)?(?![^\W_])", re.I)
+_SAID = re.compile(r"\b(?:answer|option|choice)s?\b\s*(?:is\b)?\s*:?[\s(*_\"']*", re.I)
 _LIST = re.compile(r"[\s(]*[A-Za-z][\s).]*(?:(?:,|;|and|&|/)[\s(]*[A-Za-z][\s).]*)*", re.I)
 _LEAD = re.compile(r"\s*\(?([A-Za-z])[).:,]")
-_ALONE = re.compile(r"(?<![\w'])([A-Z])(?![\w'])")
+_ALONE = re.compile(r"(?<![\w'])[A-Z](?![\w'])")
+_FIRST = re.compile(r"(?:[A-Z](?:, ?[A-Z])*,? and )?[A-Za-z](?![\w'])")
+_OR = re.compile(r"[A-Za-z]\)?,? or ")
+_CLAUSE = re.compile(r"[.,;:!?](?:\s|$)|\n")
+# `a dog`, `A dog`, `I see`: words and no letters, unless they cannot be.
+_WORD = re.compile(
+    r"(?:[ai]\s+(?=\w)|[AI]\s+(?=[a-z]))(?!(?:and|as|because|but|for|is|or|since)\b)"
+)
 
 
 def choice_letters(text: str, options: Sequence[str] = ()) -> frozenset[str]:
     """Returns the options that an answer names, as capital letters.
 
-    In this order: the text of an option; nothing but letters (`B`, `(b) and C`); the last `answer
-    is B`; a letter in front (`B. a red door`); the only capital letter that stands by itself, where
-    options are given. Anything else names none: of several letters none is guessed.
+    In this order: one letter of an option and nothing else (`B`, `(b)`); the text of an option;
+    nothing but letters (`(b) and C`); what is said last after `answer is`, the text of an option or
+    letters; a letter in front (`B. a red door`); the only capital letter that stands by itself,
+    where options are given. Anything else names none: of several letters none is guessed, and an
+    article is no letter (`the answer is a dog`).
 
     Args:
       text: the answer.
@@ -269,20 +235,48 @@ def choice_letters(text: str, options: Sequence[str] = ()) -> frozenset[str]:
       (['B', 'C'], [])
     """
     known = frozenset(chr(ord("A") + i) for i in range(len(options) or 26))
-    texts = [normalize_answer(re.sub(r"^\(?[A-Za-z][).:]\s+", "", option)) for option in options]
-    same = [i for i, option in enumerate(texts) if option == normalize_answer(text)]
-    if same:
-        return frozenset(chr(ord("A") + i) for i in same)
-    if _LIST.fullmatch(text):
-        letters = re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", text)
-    elif said := _SAID.findall(text):
-        letters = said[-1:]
-    elif lead := _LEAD.match(text):
-        letters = [lead[1]]
-    else:
-        alone = set(_ALONE.findall(text)) & known if options else set()
-        letters = list(alone) if len(alone) == 1 else []
-    return frozenset(letter.upper() for letter in letters) & known
+    texts = _option_texts(options)
+    if found := _plain_choice(text, texts, known):
+        return found & known
+    for rest in reversed([text[match.end() :] for match in _SAID.finditer(text)]):
+        clause = _CLAUSE.split(rest)[0]
+        if found := _plain_choice(rest, texts, known) or _plain_choice(clause, texts, known):
+            return found & known
+        if _OR.match(rest):
+            return frozenset()
+        if (first := _FIRST.match(rest)) and not _WORD.match(rest):
+            return _letters(first[0]) & known
+    if lead := _LEAD.match(text):
+        return _letters(lead[1]) & known
+    alone = (m[0] for m in _ALONE.finditer(text) if not _WORD.match(text, m.start()))
+    letters = frozenset(alone) & known if options else frozenset()
+    return letters if len(letters) == 1 else frozenset()
+
+
+def _plain_choice(text: str, texts: Sequence[set[str]], known: frozenset[str]) -> frozenset[str]:
+    """Options that a text names and says nothing else: a letter, their text, letters."""
+    letters = _letters(text) if _LIST.fullmatch(text) else frozenset()
+    if len(letters) == 1 and letters <= known:
+        return letters
+    given = normalize_answer(text)
+    same = frozenset(chr(ord("A") + i) for i, spelled in enumerate(texts) if given in spelled)
+    return same or letters
+
+
+def _option_texts(options: Sequence[str]) -> list[set[str]]:
+    """Each option as it is compared; without its letter too, if every one has its own in front."""
+    heads = [re.match(r"\(?([A-Za-z])[).:]\s+", option) for option in options]
+    are_labels = all(head and head[1].upper() == chr(ord("A") + i) for i, head in enumerate(heads))
+    ends = [head.end() if are_labels and head else 0 for head in heads]
+    return [
+        {normalize_answer(option), normalize_answer(option[end:])} - {""}
+        for option, end in zip(options, ends, strict=True)
+    ]
+
+
+def _letters(text: str) -> frozenset[str]:
+    """The letters of a text that stand by themselves, as capitals."""
+    return frozenset(x.upper() for x in re.findall(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", text))
 
 
 SCORERS = ("exact", "unit", "anls", "point", "box", "choice")

@@ -142,7 +142,7 @@ def test_the_policy_of_the_guide_keeps_its_word(monkeypatch):
 
 
 def test_places_of_the_guide_are_where_it_says():
-    from mres_jax.scoring import to_picture
+    from mres_jax.coordinates import to_picture
 
     (source,) = code_blocks("guides/troubleshooting.md", "python")
     names: dict = {}

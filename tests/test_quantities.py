@@ -117,6 +117,7 @@ def test_other_amounts_are_other_answers(one, other):
         *("", ".", "$", "a", "flight 124", "Room 5", "555-1234", "2024-05-06", "12:30", "1.2.3"),
         *("1,20,3", "$$5", "5 5", "- -5", "10 x 20", "5 kg CO2", "1/0 kg", "5 kg 3", "p. 5"),
         *("12 Long Lane", "9" * 5000, "1e99999", "$5 kg"),
+        *("eighty", "tent", "tens", "sixteen", "Tennis"),  # no number with a unit behind it
     ],
 )
 def test_what_is_no_single_amount_is_compared_as_text(text):

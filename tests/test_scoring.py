@@ -1,5 +1,6 @@
 """Scores against values computed by hand, and the laws that they keep."""
 
+import dataclasses
 import math
 import time
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from mres_jax.coordinates import from_picture, to_picture
 from mres_jax.geometry import Box, Size, View
 from mres_jax.scoring import (
     anls,
@@ -19,7 +21,6 @@ from mres_jax.scoring import (
     point_in_box,
     point_match,
     relative_box,
-    to_picture,
     unit_exact_match,
     wilson_interval,
 )
@@ -183,6 +184,15 @@ def test_both_frames_name_the_same_place_of_a_padded_crop(x, y):
     thousandths = to_picture(x * 12.5, y * 1000 / 60, view=view, coord_frame="relative_1000")
     assert pixels == pytest.approx((100 + (y - 10) / 2, 200 + x / 2))  # 10 rows of grey above
     assert thousandths == pytest.approx(pixels)
+
+
+@given(st.integers(0, 90), st.integers(0, 40), st.sampled_from([None, Size(64, 97)]))
+def test_a_window_shows_the_places_of_the_whole_that_it_was_cut_from(left, top, canvas):
+    uncut = View(item=0, crop=Box(5, 7, 25, 47), size=Size(41, 96), canvas=canvas)
+    window = dataclasses.replace(uncut, window=Box(top, left, top + 13, left + 17))
+    y, x = to_picture(3.0, 4.0, view=window, coord_frame="resized_px")
+    assert (y, x) == to_picture(left + 3.0, top + 4.0, view=uncut, coord_frame="resized_px")
+    assert from_picture(y, x, view=window, coord_frame="resized_px") == pytest.approx((3, 4))
 
 
 def test_an_unknown_frame_is_refused():

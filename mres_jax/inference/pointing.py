@@ -12,10 +12,10 @@ Reference:
 import numpy as np
 from jaxtyping import Float
 
+from mres_jax.coordinates import from_picture, to_picture
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import PolicyError
 from mres_jax.geometry import Size, View
-from mres_jax.scoring import from_picture, to_picture
 
 PLACES = 8  # that are named; a zoom takes the first of those that are apart
 

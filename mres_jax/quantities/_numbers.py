@@ -6,7 +6,7 @@ from fractions import Fraction
 _SMALL = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 WORDS = {word: i for i, word in enumerate((*_SMALL, "eleven", "twelve"))}
 PLAIN = r"(?:\d(?:[\d.,]|[' ](?=\d{3}))*|\.\d+)"  # what may be a number; `read_number` tells
-NUMBER = rf"(?:{'|'.join(WORDS)}\b|\d+ \d+/\d+|\d+/\d+|{PLAIN})"
+NUMBER = rf"(?:(?:{'|'.join(WORDS)})\b|\d+ \d+/\d+|\d+/\d+|{PLAIN})"
 POWER = r"(?: ?[x*] ?10\^(?P<ten>[+-]?\d{1,2})|e(?P<e>[+-]?\d{1,2}))"
 
 _GROUPED = (  # with the digits before the decimal mark, and behind it

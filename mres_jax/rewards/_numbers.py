@@ -3,7 +3,9 @@
 import math
 import re
 
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d{1,15})?(?:\.\d{1,15})?(?:[eE][-+]?\d{1,3})?%?")
+_NUMBER = re.compile(
+    r"(?:(?<!\w)[-+])?(?:\d{1,3}(?:,\d{3})+|\d{1,15})?(?:\.\d{1,15})?(?:[eE][-+]?\d{1,3})?%?"
+)
 
 
 def parse_number(text: str) -> float | None:

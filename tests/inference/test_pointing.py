@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from mres_jax.coordinates import COORD_FRAMES
 from mres_jax.data.types import Rung
 from mres_jax.errors import PolicyError, RunError
 from mres_jax.geometry import Box, Size, View
@@ -20,7 +21,6 @@ from mres_jax.inference.reduction import TokenReduction
 from mres_jax.inference.remote import RemoteAnswerer
 from mres_jax.protocols import Request, Sampling
 from mres_jax.resolution.zoom import find_places
-from mres_jax.scoring import COORD_FRAMES
 from mres_jax.testing import tiny_llava, tiny_llava_hr, tiny_llava_next, tiny_smolvlm
 
 RUNG = Rung(max_patches=128, max_tokens=256, max_views=8, max_examples=4)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from mres_jax.coordinates import COORD_FRAMES, from_picture, to_picture
 from mres_jax.data.views import render_view
 from mres_jax.errors import ConfigError, PolicyError
 from mres_jax.geometry import Box, Size, View
@@ -22,7 +23,6 @@ from mres_jax.resolution.zoom import (
     window_size,
 )
 from mres_jax.resolution.zoom.passes import ZoomAnswerer, answer_in_passes
-from mres_jax.scoring import COORD_FRAMES, from_picture, to_picture
 from mres_jax.testing import Received, Reply, said, serve_script
 
 PICTURE = Size(2160, 3840)

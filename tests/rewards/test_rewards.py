@@ -50,10 +50,38 @@ GOOD = r"<think>It barks.</think> <answer>\boxed{B}</answer>"
         ("A Doberman, so B", ""),  # two letters that stand alone
         ("It is B or C", ""),
         ("**B**", "B"),
+        ("The answer is a dog", "B"),  # an article is no letter
+        ("Option: a dog, since it barks.", "B"),
+        ("The answer is a Doberman", ""),
+        ("A dog is shown.", ""),
+        ("The answer is A because it meows", "A"),
+        ("A is right", "A"),
+        ("Of the options B is right", "B"),  # not the s of options
+        ("The answer is A and C.", "AC"),
+        ("The answer is A or B", ""),
+        ("The best choice I made", ""),
     ],
 )
 def test_letters_of_an_answer(text, letters):
     assert choice_letters(text, OPTIONS) == frozenset(letters)
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "letters"),
+    [
+        (("B", "C", "A", "D"), "A", "A"),  # letters are those of options before they are texts
+        (("B", "C", "A", "D"), "The answer is A.", "A"),
+        (("B", "C", "A", "D"), "A. B", "A"),
+        (("A and B", "B and C", "none"), "A and B", "A"),
+        (("E. coli", "Vibrio"), "E. coli", "A"),  # no option has its own letter in front
+        (("A. Lincoln", "G. Washington", "B. Obama"), "B. Obama", "C"),
+        (("A. Lincoln", "G. Washington", "B. Obama"), "The answer is B. Obama", "C"),
+        (("3", "4"), "The answer is 4", "B"),
+        (("3", "4"), "The answer is 4.5", ""),
+    ],
+)
+def test_texts_of_options_that_look_like_letters(options, text, letters):
+    assert choice_letters(text, options) == frozenset(letters)
 
 
 def test_choices_by_letter_and_by_f1():
@@ -82,6 +110,8 @@ def test_numbers_within_a_hundredth(given_, answer, right):
 def test_numbers_are_the_last_of_a_text():
     assert parse_number("2 and 3 make 5.") == 5
     assert parse_number("-1.5e3 m") == -1_500
+    assert parse_number("5-10 or 2019-2020") == 2_020  # a dash between numbers is no sign
+    assert parse_number("5, -10") == -10
     assert number_closeness("80", "100") == pytest.approx(0.8)
     assert number_closeness("300", "100") == 0.0
     assert number_closeness("0", "0") == 1.0

@@ -3,10 +3,10 @@
 import random
 from collections.abc import Mapping, Sequence
 
+from mres_jax.coordinates import from_picture
 from mres_jax.data.documents import vocabulary
 from mres_jax.data.documents.types import Field, Question
 from mres_jax.geometry import Box, Size, View
-from mres_jax.scoring import from_picture
 
 
 def ask(

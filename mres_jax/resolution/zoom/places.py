@@ -2,9 +2,8 @@
 
 from typing import NamedTuple
 
-from mres_jax.coordinates import read_places
+from mres_jax.coordinates import read_places, to_picture
 from mres_jax.geometry import Size, View
-from mres_jax.scoring import to_picture
 
 
 class Place(NamedTuple):
@@ -42,7 +41,7 @@ def find_places(text: str, *, view: View, coord_frame: str, picture: Size) -> Pl
     Args:
       text: of the answer.
       view: what the model looked at.
-      coord_frame: how it writes coordinates, see `mres_jax.scoring.COORD_FRAMES`.
+      coord_frame: how it writes coordinates, see `mres_jax.coordinates.COORD_FRAMES`.
       picture: size of the upright picture, px.
     """
     groups = read_places(text)
