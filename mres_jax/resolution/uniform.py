@@ -252,8 +252,9 @@ class Fixed(Uniform):
             if self.mode == "crop":
                 views.append(self._middle(item, extent))
                 continue
+            size = extent.size if isinstance(extent, ClipSize) else extent
             target = self.target(extent, spec)
-            is_padded = self.mode == "pad" and target.height != target.width
+            is_padded = self.mode == "pad" and size.height != size.width
             canvas = Size(self.side or 0, self.side or 0) if is_padded else None
             views += whole_views(item, extent, target, spec, canvas)
         return views

@@ -50,6 +50,15 @@ def test_parquet_and_json_give_the_same_set(rows, tmp_path):
         assert others == [first, first]
 
 
+def test_rows_about_one_picture_are_told_as_such(rows, tmp_path):
+    about_one = [{**row, "image": rows[0]["image"]} for row in rows[:3]]
+    source = open_source(write([*about_one, rows[3]], tmp_path / "set.parquet"))
+    pictures = [row.picture for row in source.rows]
+    assert pictures[0] == pictures[1] == pictures[2] != pictures[3]
+    with pytest.raises(MresError, match="2 pictures"):
+        build_set(source, tmp_path / "out", cuts=Cuts.of_unit(60), per_cell=1)
+
+
 def test_shards_in_a_folder_are_one_set_in_their_order(rows, tmp_path):
     whole = open_source(write(rows, tmp_path / "set.parquet"))
     (tmp_path / "data").mkdir()

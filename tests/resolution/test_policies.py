@@ -142,6 +142,13 @@ def test_padding_keeps_the_ratio(size):
     assert max(view.size) == 336
     exact = 336 * min(size) / max(size)
     assert abs(min(view.size) - exact) <= 1
+    # Also where the canvas adds less than half a pixel: it is padded before it is resized.
+    assert (view.canvas is None) == (size.height == size.width)
+
+
+def test_a_picture_that_is_nearly_square_is_padded_too():
+    (view,) = parse_policy("fixed:336,mode=pad")([Size(999, 1_000)], "", SPEC)
+    assert view.size == view.canvas == Size(336, 336)
 
 
 @given(st.builds(Size, *[st.integers(100, 1_000)] * 2), st.integers(64, 1_000))

@@ -141,6 +141,20 @@ def test_confidence_is_the_share_of_resamplings_that_agree(method):
     assert unsure.interval[1] > unsure.interval[0]
 
 
+def test_resamplings_without_signal_choose_nothing_by_logarithms():
+    tasks = [measured(10.0, 0.2, 2), measured(20.0, 0.05, 1), measured(40.0, 0.1, 4)]
+    formula = calibrate(tasks, combine="loglinear")
+    task = measured(10.0, 0.2, 2, rows=4)
+    task.complexity[1:] = 0.0  # as flat pictures have
+    choice = choose_by_formula(task, formula)
+    drawn = 1 - (3 / 4) ** 4  # of the resamplings have the row that is not flat
+    assert sum(choice.shares.values()) == pytest.approx(drawn, abs=0.06)
+    assert choice.interval[0] <= choice.side <= choice.interval[1]
+    task.complexity[:] = 0.0
+    with pytest.raises(MresError, match="needs signals above 0"):
+        choose_by_formula(task, formula)
+
+
 def test_a_sweep_takes_the_cheapest_of_equals_and_tells_what_the_largest_would_cost():
     choice = choose_by_sweep(measured(10.0, 0.2, 2))
     assert (choice.policy, choice.tokens, choice.largest_tokens) == ("fixed:448", 1024.0, 2304.0)

@@ -20,7 +20,7 @@ from mres_jax.models.nativeres_llava import processor
 from mres_jax.models.nativeres_llava.presets import mres_tiny
 from mres_jax.resolution.policies import parse_policy
 from mres_jax.resolution.zoom import find_places
-from mres_jax.testing import tiny_llava_hr
+from mres_jax.testing import tiny_llava_hr, tiny_smolvlm
 from mres_jax.training.input.documents import (
     HARD_GROUNDS,
     HARD_HEIGHTS,
@@ -232,6 +232,22 @@ def test_places_are_asked_where_names_are_legible_and_answered_for_the_view():
             min_text_height=20.0,
             images_per_prompt={"1": 1.0},
         ).conversation(0, 0)
+
+
+def test_places_in_several_views_of_a_picture_are_refused():
+    tiny = tiny_smolvlm()
+
+    def ask(policy: str):
+        data = Documents(examples=4, questions={"point": 1.0}, area_bins={"D": 1.0})
+        policies = {parse_policy(policy): 1.0}
+        examples = DocumentExamples(
+            data, policies=policies, spec=tiny.spec, tokenizer=tiny.tokenizer, seed=0
+        )
+        return examples.conversation(0, 0)
+
+    assert len(ask("split,mode=whole").views) == 1
+    with pytest.raises(ConfigError, match=r"policy split shows \d+ of 1 pictures"):
+        ask("split")
 
 
 def test_a_conversation_about_a_clip_shows_all_frames_and_reads_the_telling_ones():

@@ -188,6 +188,22 @@ def test_questions_about_rows_are_their_first_turns(tmp_path):
         open_held_out(run, spec_of(run), TOKENIZER, max_context=5)
 
 
+def test_a_second_turn_of_the_user_is_no_answer(tmp_path):
+    run = rows_run(tmp_path, held_out=4)
+    path = pathlib.Path(run.data[0].path)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        said = (("user", "Look at this."), ("user", row.pop("question")))
+        said = (*said, ("assistant", row.pop("answer")))
+        row["messages"] = [{"role": role, "content": text} for role, text in said]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    evaluate = dataclasses.replace(EVALUATE, num_questions=4, policy="budget:8")
+    with pytest.raises(ConfigError, match=r"nothing to ask under budget:8"):
+        open_held_out(
+            dataclasses.replace(run, evaluate=evaluate), spec_of(run), TOKENIZER, max_context=512
+        )
+
+
 def test_holding_out_every_row_is_refused(tmp_path):
     run = rows_run(tmp_path, held_out=10_000)
     with pytest.raises(ConfigError, match=r"held_out=10000 of rows\.jsonl, which has \d+ usable"):

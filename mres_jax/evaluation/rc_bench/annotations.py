@@ -54,7 +54,7 @@ class Annotated:
       answers: any of them is right.
       metric: given, or None.
       type: given, or `rc`.
-      picture: name of the picture, or of its row where the row holds it.
+      picture: name of the picture, or of its content where the row holds it.
       size: of the upright picture, px.
     """
 
@@ -134,11 +134,12 @@ class JsonSource:
         with Headers(self._folder, FrameSampling()) as headers:
             headers.read(name for each in contents if (name := _named(each)))
 
-            def size_of(content: Any) -> Size:
-                extent, _ = headers.of(picture_of(content))
-                return extent if isinstance(extent, Size) else extent.size
+            def look(content: Any) -> tuple[str, Size]:
+                picture = picture_of(content)
+                extent, _ = headers.of(picture)
+                return picture, extent if isinstance(extent, Size) else extent.size
 
-            self.rows, self.bad = collect(enumerate(contents), size_of)
+            self.rows, self.bad = collect(enumerate(contents), look)
 
     def picture(self, row: Annotated) -> bytes:
         """Returns the file of a row's picture."""
@@ -167,20 +168,21 @@ def picture_of(content: Any) -> str:
 
 
 def collect(
-    contents: Iterable[tuple[int, Any]], size_of: Callable[[Any], Size]
+    contents: Iterable[tuple[int, Any]], look: Callable[[Any], tuple[str, Size]]
 ) -> tuple[list[Annotated], tuple[Finding, ...]]:
     """Returns the usable rows of a file, and the others by kind.
 
     Args:
       contents: number and fields of each row, or the `Fault` of one that cannot be read.
-      size_of: fields -> size of the upright picture, px; raises `Fault`.
+      look: fields -> name and size of the upright picture, px; raises `Fault`. One picture has one
+        name.
     """
     rows: list[Annotated] = []
     tally, seen = Tally(), set()
     for number, content in contents:
         name = row_id({"id": field(content, "id")}, number)
         try:
-            row = _annotated(number, name, content, size_of)
+            row = _annotated(number, name, content, look)
             if name in seen:
                 raise Fault("duplicate id", "a row before it has the same id")
         except Fault as fault:
@@ -198,7 +200,9 @@ def field(content: Any, name: str) -> Any:
     return next((content[key] for key in NAMES[name] if content.get(key) is not None), None)
 
 
-def _annotated(number: int, name: str, content: Any, size_of: Callable[[Any], Size]) -> Annotated:
+def _annotated(
+    number: int, name: str, content: Any, look: Callable[[Any], tuple[str, Size]]
+) -> Annotated:
     if isinstance(content, Fault):
         raise content
     if not isinstance(content, Mapping):
@@ -208,9 +212,8 @@ def _annotated(number: int, name: str, content: Any, size_of: Callable[[Any], Si
         raise Fault("unknown form", f"no metric {shown(metric)!r}; have {', '.join(METRICS)}")
     answers = field(content, "answers")
     answers = answers if isinstance(answers, list) else [answers]
-    value = field(content, "picture")
-    named = any(isinstance(each, str) for each in (value if isinstance(value, list) else [value]))
     kind = content.get("type")
+    picture, size = look(content)
     return Annotated(
         number=number,
         id=name,
@@ -218,8 +221,8 @@ def _annotated(number: int, name: str, content: Any, size_of: Callable[[Any], Si
         answers=tuple(_text(answer, "answer") for answer in answers),
         metric=metric,
         type=kind if isinstance(kind, str) and kind else "rc",
-        size=size_of(content),
-        picture=picture_of(content) if named else f"row {number}",
+        size=size,
+        picture=picture,
     )
 
 

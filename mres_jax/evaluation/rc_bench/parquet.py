@@ -1,5 +1,6 @@
 """Annotated pictures in parquet files, as Hugging Face writes them; needs the extra `parquet`."""
 
+import hashlib
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -27,7 +28,7 @@ class ParquetSource:
             for file in files
             for group, rows in enumerate(self._checked(file).group_rows)
         ]
-        self.rows, self.bad = collect(self._contents(), _size_of)
+        self.rows, self.bad = collect(self._contents(), _look)
 
     def picture(self, row: Annotated) -> bytes:
         """Returns the file of a row's picture."""
@@ -72,8 +73,10 @@ def _columns(table: Table) -> list[str]:
     return [name for name in table.columns if name in {*names, "type"}]
 
 
-def _size_of(content: Any) -> Size:
-    return header_of(picture_bytes(content), "of the row")
+def _look(content: Any) -> tuple[str, Size]:
+    """A name that rows of one picture share, and its size."""
+    picture = picture_bytes(content)
+    return f"sha256 {hashlib.sha256(picture).hexdigest()}", header_of(picture, "of the row")
 
 
 def picture_bytes(content: Any) -> bytes:

@@ -1,5 +1,6 @@
 """The resolution of a task, by the formula or by a plain sweep, and how sure that is."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,7 +24,8 @@ class Choice:
       task: its name.
       policy: the choice.
       method: `formula` or `sweep`.
-      confidence: share of resamplings of the rows that choose the same.
+      confidence: share of resamplings of the rows that choose the same; one that the formula has
+        no side for (see `Formula.side`) chooses nothing.
       shares: of every candidate among them, by policy.
       side: before it was brought to a candidate, px, with its 95 % interval; of the sweep the
         candidate's own.
@@ -88,10 +90,11 @@ def _choose(
     everyone = np.arange(len(task.ids))
     chosen = snap(side(everyone), task.candidates)
     draw = np.random.default_rng(seed)
-    sides = np.array(
-        [side(draw.integers(0, len(everyone), len(everyone))) for _ in range(RESAMPLES)]
-    )
-    picks = np.array([snap(float(each), task.candidates) for each in sides])
+    sides = []
+    for _ in range(RESAMPLES):
+        with contextlib.suppress(MresError):
+            sides.append(side(draw.integers(0, len(everyone), len(everyone))))
+    picks = np.array([snap(each, task.candidates) for each in sides], int)
     shares = np.bincount(picks, minlength=len(task.candidates)) / RESAMPLES
     low, high = np.percentile(sides, INTERVAL)
     score = None if task.scores is None else task.scores.mean(0)

@@ -149,6 +149,12 @@ class DocumentExamples:
             sizes = [d.size for d in documents]
             for policy in (_draw(rng, self.policies), *self.instead):
                 views = tuple(policy(sizes, "", self.spec))
+                if len(views) > count and self.data.questions.get("point"):
+                    raise ConfigError(
+                        f"run: a question of type point is answered in the one view that its "
+                        f"picture has, but policy {policy} shows {len(views)} of {count} "
+                        "pictures. Leave out such questions, or give data.policies of one view."
+                    )
                 if questions := self.questions(documents, views):
                     messages = self._messages(rng, questions, count, views)
                     return Conversation(documents, views, messages)

@@ -135,11 +135,13 @@ def _about_rows(source: RowExamples, policy: str) -> Iterator[Question]:
 def _question(
     name: str, messages: Sequence[Message], images: Sequence, policy: str
 ) -> Question | None:
-    """The first turn; None where its pictures do not open it, or it has no text."""
+    """The first turn; None where its pictures do not open it, it has no text or no answer."""
     history = [("system", _text(m)) for m in messages[:1] if m.role == "system"]
     user, answer = messages[len(history)], messages[len(history) + 1]
     pictures = tuple(range(len(user.items)))
     if user.parts != (*pictures, _text(user)) or not _text(user).strip():
+        return None
+    if answer.role != "assistant":
         return None
     request = Request(
         id=name,

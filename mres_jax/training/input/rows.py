@@ -114,7 +114,7 @@ class RowExamples:
         return _draw(str(self.seed), epoch, len(self.taken), self.data.weight, tuple(self._shares))
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=32)  # of every data set of a mixture
 def _draw(
     seed: str, epoch: int, num_rows: int, weight: float, shares: tuple[float, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
