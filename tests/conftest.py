@@ -3,6 +3,7 @@
 
 import importlib.metadata
 import os
+import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")  # read when jax is imported, so it comes first
 
@@ -34,6 +35,18 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # The same examples on every machine; no deadline, since a first call may compile.
 hypothesis.settings.register_profile("house", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("house")
+
+
+MAPS = pathlib.Path("/proc/self/maps")
+MOST_MAPS = 20_000  # Linux gives a process 65,530; jaxlib ends with a fault of memory beyond
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_maps():
+    """Drops compiled programs behind a module where many lie about: each takes some six maps."""
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture
