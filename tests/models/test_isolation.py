@@ -28,7 +28,7 @@ MODELS = {
     "naflex": testing.tiny_naflex,
 }
 NIGHTLY = ("qwen2_vl", "qwen2_5_vl", "nativeres_llava", "naflex")  # layers and decoders alike
-RUNG = Rung(max_patches=192, max_tokens=160, max_views=8, max_examples=4)
+RUNG = Rung(max_patches=192, max_tokens=288, max_views=8, max_examples=4)
 SIZES = [(24, 40), (8, 8), (16, 56), (40, 16)]  # px, of the four pictures: two for A, two for B
 
 

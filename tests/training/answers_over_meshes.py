@@ -64,11 +64,11 @@ def gathered_matrices(text: str, sizes: set[int]) -> int:
 
 
 @contextlib.contextmanager
-def watching_decode(model: Any) -> Iterator[list[int]]:
-    """How many matrices each program of decoding gathers."""
+def watching_decode(model: Any, tensor: int) -> Iterator[list[int]]:
+    """How many matrices each program of decoding gathers, of which a rank has a `tensor`-th."""
     found, arrange = [], generate.arrange
     layers = nnx.state(model.text)
-    sizes = {math.prod(x.shape[-2:]) for x in jax.tree.leaves(layers) if x.ndim > 1}
+    sizes = {math.prod(x.shape[-2:]) // tensor for x in jax.tree.leaves(layers) if x.ndim > 1}
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         prefilling, decoding, run = arrange(*args, **kwargs)
@@ -91,7 +91,7 @@ def watching_decode(model: Any) -> Iterator[list[int]]:
         generate.arrange = arrange
 
 
-def answers(tiny: Any, model: Any, rung: Rung) -> dict[str, Any]:
+def answers(tiny: Any, model: Any, rung: Rung, tensor: int = 1) -> dict[str, Any]:
     """What the model answers where it lies."""
     answerer = LocalAnswerer(model, tiny.spec, tiny.tokenizer, ladder=[rung], rows=(4,))
     runs: list[int] = []
@@ -102,7 +102,7 @@ def answers(tiny: Any, model: Any, rung: Rung) -> dict[str, Any]:
         return together(self, asked, **numbers)
 
     Generator.generate_together = counted
-    with watching_decode(model) as matrices:
+    with watching_decode(model, tensor) as matrices:
         found = answerer.answer(
             requests(),
             n=3,
@@ -128,9 +128,9 @@ def over(mesh: MeshConfig, tiny: Any, rung: Rung) -> dict[str, Any]:
     state = jax.device_put(state, nn.state_shardings(state, made))
     with jax.set_mesh(made):
         model = nnx.merge(graphdef, state)
-        row = answers(tiny, model, rung)
+        row = answers(tiny, model, rung, mesh.tensor)
         if mesh.fsdp > 1:
-            row["gathered"] = answers(tiny, nn.gather_once(model), rung)
+            row["gathered"] = answers(tiny, nn.gather_once(model), rung, mesh.tensor)
         return row
 
 

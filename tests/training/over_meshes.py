@@ -96,7 +96,7 @@ def losses(name: str, tiny: testing.TinyModel, mesh: Mesh | None, steps: int) ->
     small, large = RUNGS.get(name, (SMALL, LARGE))
     lengths = (small, small) if name == "reader" else (small, large)
     schedule = Schedule(num_steps=9, warmup_steps=0, kind="constant")
-    optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-3), schedule)
+    optimizer = make_optimizer(OptimizerConfig(learning_rate=3e-4), schedule)
     if name == "reader":
         optimizer = optax.sgd(0.1, momentum=0.9)
     graphdef, state = init_state(make_learner(tiny, name), optimizer)
