@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mres_jax.config import BackboneTraining, load_run
-from mres_jax.rewards import Reward
+from mres_jax.rewards import Reward, RewardRules, reward
 from mres_jax.training.allocator.advantages import judge
 from mres_jax.training.allocator.draws import Drawn
 from mres_jax.training.allocator.measures import costs_of
@@ -25,17 +25,18 @@ GRPO, SHARED = BackboneTraining(), BackboneTraining(advantage="capo")
 
 @pytest.fixture
 def judge_three(make_run, planted):
-    """Judges the three questions under a run with changes."""
+    """Judges the three questions, or others of as many rewards, under a run with changes."""
 
-    def make(**changes):
+    def make(rewards=None, **changes):
         run = make_run(prompts=3, **changes)
         rows = open_questions(run.data).train[:3]
         prompts = [open_prompt(row, run.data, planted.spec, wire=run.wire) for row in rows]
-        earned = itertools.chain(ALL_ALIKE, OF_TWO_FORMS, OF_TWO_SORTS)
+        of_forms = itertools.chain(ALL_ALIKE, OF_TWO_FORMS, OF_TWO_SORTS)
+        plain = [Reward(a, form, a + 0.2 * form, a > 0) for a, form in of_forms]
+        earned = iter(rewards or plain)
 
         def pay(answer, row):
-            accuracy, form = next(earned)
-            return Reward(accuracy, form, accuracy + 0.2 * form, accuracy > 0)
+            return next(earned)
 
         flat, scales = np.zeros(12, np.float32), np.linspace(0.5, 1, 4)[:, None]
         drawn = Drawn(flat, flat, np.tile(scales, (1, 12)), flat, flat, flat)
@@ -61,6 +62,33 @@ def test_what_is_dropped_is_what_neither_learns_from(backbone, kept_backbone, dr
     teaches = np.abs(found.backbone).max(axis=(1, 2)) > 0
     if backbone is GRPO:
         np.testing.assert_array_equal(found.kept_backbone, teaches)
+
+
+@pytest.mark.parametrize(
+    ("rules", "over_no_second", "in_part"),
+    [
+        (RewardRules(), False, True),
+        (RewardRules(grounded_success="sum"), True, True),
+        (RewardRules(grounded_success="sum", success=1.5), False, False),
+    ],
+    ids=["both", "sum", "above 1.5"],
+)
+def test_what_the_rules_count_as_right_is_what_is_learnt_from(
+    rules, over_no_second, in_part, judge_three
+):
+    texts = ["B <> [90, 95]", "B <> [1, 5]", "B <> [1, 9]", "nothing"] * 3
+    rewards = [reward(text, "B <> [1, 5]", "grounded", rules=rules) for text in texts]
+    found = judge_three(rewards)
+    expected = [over_no_second, True, in_part, False]
+    np.testing.assert_array_equal(found.capo.right[..., 0], [expected] * 3)
+
+
+def test_answers_of_one_accuracy_agree_only_where_they_are_as_right(judge_three):
+    mixed = [Reward(1.0, 0.0, 1.0, right) for right in (True, True, False, True)]
+    wrong = [Reward(1.0, 0.0, 1.0, False)] * 4
+    found = judge_three([*mixed, *wrong, *wrong], drop_agreeing=True)
+    np.testing.assert_array_equal(found.kept, [True, False, False])
+    assert found.counts["groups_all_wrong"] == found.counts["groups_without_variance"] == 2
 
 
 def test_by_default_nothing_is_dropped_and_right_answers_say_what_is_cheaper(judge_three):
