@@ -68,8 +68,7 @@ def judge(groups: Sequence[Group], costs: Costs, run: AllocatorRun) -> Judged:
         backbone = np.asarray(grpo_advantages(_flat(totals))).reshape(totals.shape)
     all_right, all_wrong = right.all(axis=(1, 2)), ~right.any(axis=(1, 2))
     varies = np.asarray(has_variance(_flat(accuracy))) | ~(all_right | all_wrong)
-    shared = settings is not None and settings.advantage == "capo"
-    teaches = np.asarray(has_variance(_flat(accuracy if shared else totals)))
+    teaches = backbone.any(axis=(1, 2))
     kept = varies | (not run.drop_agreeing)
     kept_backbone = (teaches | (not run.drop_agreeing)) & (settings is not None)
     counts = {

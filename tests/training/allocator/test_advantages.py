@@ -14,6 +14,7 @@ from mres_jax.training.allocator.measures import costs_of
 from mres_jax.training.allocator.parts import sampling_of
 from mres_jax.training.allocator.prompts import open_prompt, open_questions
 from mres_jax.training.allocator.rollouts import collect
+from mres_jax.training.rl import CAPO
 
 ROOT = pathlib.Path(__file__).parents[3]
 # accuracies and formats of the four rollouts of each of three questions
@@ -21,6 +22,7 @@ ALL_ALIKE = [(1.0, 1.0)] * 4
 OF_TWO_FORMS = [(1.0, 1.0), (1.0, 0.0)] * 2
 OF_TWO_SORTS = [(1.0, 1.0), (0.0, 1.0)] * 2
 GRPO, SHARED = BackboneTraining(), BackboneTraining(advantage="capo")
+ACCURACY = CAPO(shaping_weight=0.0, cost_pressure=0.0, floor=None)
 
 
 @pytest.fixture
@@ -49,18 +51,25 @@ def judge_three(make_run, planted):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "kept_backbone", "dropped"),
-    [(None, [0, 0, 0], 2), (GRPO, [0, 1, 1], 1), (SHARED, [0, 0, 1], 2)],
-    ids=["frozen", "grpo", "capo"],
+    ("backbone", "capo", "kept_backbone", "dropped"),
+    [
+        (None, CAPO(), [0, 0, 0], 2),
+        (GRPO, CAPO(), [0, 1, 1], 1),
+        (SHARED, CAPO(), [1, 1, 1], 0),  # which right answer is cheaper it learns from any
+        (SHARED, ACCURACY, [0, 0, 1], 2),
+    ],
+    ids=["frozen", "grpo", "capo", "capo without cost"],
 )
-def test_what_is_dropped_is_what_neither_learns_from(backbone, kept_backbone, dropped, judge_three):
-    found = judge_three(drop_agreeing=True, backbone_training=backbone)
+def test_what_is_dropped_is_what_neither_learns_from(
+    backbone, capo, kept_backbone, dropped, judge_three
+):
+    found = judge_three(drop_agreeing=True, backbone_training=backbone, capo=capo)
     np.testing.assert_array_equal(found.kept, [False, False, True])
     np.testing.assert_array_equal(found.kept_backbone, np.array(kept_backbone) > 0)
     assert found.counts["groups_dropped"] == dropped
     assert found.counts["groups_without_variance"] == found.counts["groups_all_right"] == 2
     teaches = np.abs(found.backbone).max(axis=(1, 2)) > 0
-    if backbone is GRPO:
+    if backbone:
         np.testing.assert_array_equal(found.kept_backbone, teaches)
 
 
