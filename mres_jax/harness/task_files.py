@@ -47,7 +47,7 @@ def _screens(root: pathlib.Path) -> Iterator[dict[str, Any]]:
 
 def _vstar(root: pathlib.Path) -> Iterator[dict[str, Any]]:
     """V*Bench as released: `test_questions.jsonl` and folders of pictures."""
-    lines = (root / "test_questions.jsonl").read_text("utf-8").splitlines()
+    lines = (root / "test_questions.jsonl").read_text("utf-8").split("\n")
     for row in map(json.loads, filter(str.strip, lines)):
         yield row | {"image": _picture(root / row["image"])}
 

@@ -21,7 +21,7 @@ from mres_jax.rewards._spans import Span, best_span_iou, parse_span
 from mres_jax.scoring import anls, exact_match
 
 _BLOCK = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
-_THOUGHT = re.compile(r"<think>.*?</think>", re.DOTALL | re.IGNORECASE)
+_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
 _SHAPE = re.compile(
     r"\s*<think>(?:(?!</?(?:think|answer)>).)*</think>\s*"
     r"<answer>(?:(?!</?(?:think|answer)>).)*\\boxed\{.*?\}(?:(?!</?(?:think|answer)>).)*</answer>\s*",
@@ -140,7 +140,8 @@ def reward(
 def final_answer(text: str) -> str:
     r"""Returns what an answer comes down to: its last answer block, and its last box inside.
 
-    Without either it is the text behind the last thought.
+    Without either it is the text behind the last thought. A thought that was cut off before its end
+    has nothing behind it.
 
     Example:
       >>> final_answer(r"<think>B or C</think><answer>It is \boxed{C}</answer>")

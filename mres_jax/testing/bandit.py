@@ -185,8 +185,9 @@ def _advantages(
     chances = jnp.stack([jnp.ones_like(chance), chance, jnp.zeros_like(chance)])
     costs = jnp.broadcast_to(cost[None], chances.shape)
     at = (jnp.arange(learning.rollouts, dtype=jnp.float32) + 0.5) / learning.rollouts
-    right = (at[None, None] < chances[..., None]).astype(jnp.float32)
+    right = at[None, None] < chances[..., None]
+    accuracy = right.astype(jnp.float32)
     if learning.reward == "capo":
-        return capo_advantages(right, costs, learning.capo).allocations
+        return capo_advantages(accuracy, right, costs, learning.capo).allocations
     price = {"direct_cost": bandit.price, "accuracy": 0.0}[learning.reward]
-    return normalise_group(right.mean(axis=-1) - price * costs)
+    return normalise_group(accuracy.mean(axis=-1) - price * costs)

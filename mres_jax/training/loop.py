@@ -37,7 +37,13 @@ from mres_jax.training.meshes import (
     slowest_and_mean,
 )
 from mres_jax.training.meter import Meter
-from mres_jax.training.metrics import BAD_ROWS, Writers, drop_rows_after, open_writers
+from mres_jax.training.metrics import (
+    BAD_ROWS,
+    Writers,
+    append_rows,
+    drop_rows_after,
+    open_writers,
+)
 from mres_jax.training.optimizer import rate_at
 from mres_jax.training.parts import describe_parts
 from mres_jax.training.progress import line, progress_bar
@@ -311,10 +317,9 @@ class _Steps:
         if not fed.bad:
             return
         self.bad_rows += len(fed.bad)
-        with (self.directory / _bad_rows_name(jax.process_index())).open("a") as file:
-            for name, reason in fed.bad:
-                row = {"step": step, "epoch": fed.epoch, "row": name, "reason": reason}
-                file.write(json.dumps(row) + "\n")
+        at = {"step": step, "epoch": fed.epoch}
+        rows = [at | {"row": name, "reason": reason} for name, reason in fed.bad]
+        append_rows(self.directory / _bad_rows_name(jax.process_index()), rows)
         name, reason = fed.bad[0]
         self.log(
             f"{len(fed.bad)} of {len(fed.members)} rows of step {step} could not be read "

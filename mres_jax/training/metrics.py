@@ -9,7 +9,7 @@ import json
 import os
 import pathlib
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -51,8 +51,7 @@ class JsonLines:
 
     def row(self, series: Series, row: Mapping[str, Any]) -> None:
         """Appends it."""
-        with (self.directory / FILES[series]).open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_rows(self.directory / FILES[series], [row])
 
     def sample(self, step: int, name: str, pixels: np.ndarray | None, text: str) -> None:
         """Samples have files of their own."""
@@ -187,25 +186,43 @@ def open_writers(
         yield Writers(writers)
 
 
+def append_rows(file: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Appends rows to a file of JSON lines, in UTF-8 as they read."""
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    # half a surrogate pair has no UTF-8; what stands for it then is its escape in JSON too
+    with file.open("a", encoding="utf-8", errors="backslashreplace", newline="\n") as opened:
+        opened.write("".join(lines))
+
+
 def read_rows(file: pathlib.Path) -> list[dict[str, Any]]:
     """Returns the rows of a file of JSON lines, without one that was cut short; none if absent."""
-    if not file.is_file():
-        return []
-    rows = []
-    for line in file.read_text().splitlines():
-        with contextlib.suppress(ValueError):
-            rows.append(json.loads(line))
-    return rows
+    return [row for _, row in _lines(file)]
+
+
+def keep_rows(
+    file: pathlib.Path, is_wanted: Callable[[Mapping[str, Any]], bool]
+) -> list[dict[str, Any]]:
+    """Leaves the wanted rows in a file of JSON lines, byte for byte, and returns them.
+
+    A row that was cut short goes, so that the next one starts on a line of its own.
+    """
+    kept = [(line, row) for line, row in _lines(file) if is_wanted(row)]
+    content = b"".join(line + b"\n" for line, _ in kept)
+    if file.is_file() and content != file.read_bytes():
+        write_together(file.parent, {file.name: content})
+    return [row for _, row in kept]
 
 
 def drop_rows_after(file: pathlib.Path, step: int) -> None:
     """Takes rows of steps that a restored run will do again out of a file of JSON lines."""
-    if not file.is_file():
-        return
-    kept = [row for row in read_rows(file) if row["step"] <= step]
-    if len(kept) < len(file.read_text().splitlines()):
-        text = "".join(json.dumps(row) + "\n" for row in kept)
-        write_together(file.parent, {file.name: text.encode()})
+    keep_rows(file, lambda row: row["step"] <= step)
+
+
+def _lines(file: pathlib.Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Whole rows as they stand and as they read. Texts may hold Unicode's other ends of lines."""
+    for line in file.read_bytes().split(b"\n") if file.is_file() else []:
+        with contextlib.suppress(ValueError):
+            yield line, json.loads(line)
 
 
 def _numbers(row: Mapping[str, Any]) -> list[tuple[str, float]]:

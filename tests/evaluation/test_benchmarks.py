@@ -263,6 +263,13 @@ def test_broken_rows_of_vstar_are_named(change, message, tmp_path):
         load_vstar(write_vstar(tmp_path, change))
 
 
+def test_a_question_that_holds_another_end_of_line_is_one_row(tmp_path):
+    file = write_vstar(tmp_path, {"text": ASKED.replace("colour", "col\u2028our")}, {})
+    lines = (file / "test_questions.jsonl").read_text("utf-8").replace("\\u2028", "\u2028")
+    (file / "test_questions.jsonl").write_text(lines, "utf-8")
+    assert [row.question.count("\u2028") for row in load_vstar(file)] == [1, 0]
+
+
 def test_vstar_without_questions_is_refused(tmp_path):
     with pytest.raises(MresError, match=r"test_questions\.jsonl: no such file"):
         load_vstar(tmp_path)

@@ -168,6 +168,13 @@ def test_moments_of_a_video_are_asked_for_in_seconds_and_scored_by_overlap(tmp_p
     assert score.mean_iou == pytest.approx(0.75)
 
 
+def test_a_sentence_that_holds_another_end_of_line_is_one_row(tmp_path):
+    charades(tmp_path, line="AO8RW 0.0 6.9##a person\u2028puts a book on a shelf.")
+    one, two = load_charades_sta(tmp_path)
+    assert one.question == "a person\u2028puts a book on a shelf"
+    assert two.answers == ("1.5 - 2.0",)
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [

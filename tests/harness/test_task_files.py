@@ -12,6 +12,7 @@ from mres_jax.errors import MresError
 from mres_jax.harness import write_task_files
 from mres_jax.harness.__main__ import main
 from mres_jax.harness.judging import hrbench_process_results
+from mres_jax.harness.task_files import TASKS
 
 
 @pytest.fixture
@@ -99,3 +100,12 @@ def test_an_answer_without_an_option_is_wrong_and_nobody_else_is_asked(said, sco
     scores = hrbench_process_results(document, [f" {said}\n"])
     expected = {"index": 3, "cycle_category": "cycle0", "gpt_score": score}
     assert scores == {"single": expected, "average": expected}
+
+
+def test_a_question_of_vstar_that_holds_another_end_of_line_is_one_row(tmp_path):
+    (tmp_path / "a.png").touch()
+    line = json.dumps({"image": "a.png", "text": "col\u2028our?"}, ensure_ascii=False)
+    (tmp_path / "test_questions.jsonl").write_text(f"{line}\n\n{line}\n", "utf-8")
+    convert = TASKS["vstar_bench"].convert
+    assert convert is not None
+    assert [row["text"] for row in convert(tmp_path)] == ["col\u2028our?"] * 2

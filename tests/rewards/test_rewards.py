@@ -197,6 +197,20 @@ def test_what_an_answer_comes_down_to():
 
 
 @pytest.mark.parametrize(
+    ("text", "answer", "kind"),
+    [
+        ("<think>It could be that the answer is B", "B", "choice"),
+        ("<think>There are 3 dogs, then 7", "7", "number"),
+        (r"<think>A?</think><THINK>no, \boxed{B}", "B", "choice"),
+    ],
+)
+def test_a_thought_that_was_cut_off_earns_nothing(text, answer, kind):
+    assert reward(text, answer, kind).accuracy == 0.0
+    assert reward(f"{text}</think> {answer}", answer, kind).accuracy == 1.0
+    assert reward(f"{text} <answer>{answer}</answer>", answer, kind).accuracy == 1.0
+
+
+@pytest.mark.parametrize(
     ("text", "answer", "kind", "accuracy"),
     [
         (GOOD, "B", "choice", 1.0),

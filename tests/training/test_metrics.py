@@ -20,7 +20,7 @@ from mres_jax.training.checkpoints import Checkpoints
 from mres_jax.training.chips import CHIPS, peak_flops
 from mres_jax.training.flops import passes
 from mres_jax.training.learner import Learner
-from mres_jax.training.metrics import open_writers, read_rows
+from mres_jax.training.metrics import append_rows, drop_rows_after, open_writers, read_rows
 from mres_jax.training.progress import line, progress_bar
 from mres_jax.training.setup import set_up_abstractly
 
@@ -60,6 +60,36 @@ def test_json_lines_are_always_written_and_go_on_after_the_steps_kept(tmp_path):
         "evaluations.jsonl",
         "metrics.jsonl",
     ]
+
+
+# all that `str.splitlines` takes for the end of a line, beside the ends of JSON lines
+ENDS_OF_LINES = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+
+
+def test_rows_whose_texts_hold_other_ends_of_lines_stay_byte_for_byte(tmp_path):
+    file = tmp_path / "rollouts.jsonl"
+    rows = [
+        {"step": step, "answers": [f"a{end}b\n\r", "\ud800 half a pair", "五"]}
+        for step, end in enumerate(ENDS_OF_LINES)
+    ]
+    append_rows(file, rows)
+    written = file.read_bytes().split(b"\n")
+    assert read_rows(file) == rows
+    assert "五" in written[0].decode()
+    drop_rows_after(file, 5)
+    assert file.read_bytes().split(b"\n") == [*written[:6], b""]
+    assert read_rows(file) == rows[:6]
+
+
+@pytest.mark.parametrize("cut", [1, 4, 20], ids=["newline", "within a letter", "text"])
+def test_a_row_behind_one_that_was_cut_short_has_a_line_of_its_own(cut, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    append_rows(file, [{"step": 1}, {"step": 2, "text": "cut here 五"}])
+    file.write_bytes(file.read_bytes()[:-cut])
+    drop_rows_after(file, 2)
+    append_rows(file, [{"step": 3}])
+    assert [row["step"] for row in read_rows(file)] == ([1, 2, 3] if cut == 1 else [1, 3])
+    assert file.read_bytes().count(b"\n") == len(read_rows(file))
 
 
 def test_tensorboard_gets_numbers_pictures_and_texts_and_hides_what_is_done_again(tmp_path):

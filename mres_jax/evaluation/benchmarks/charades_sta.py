@@ -49,7 +49,7 @@ def load_charades_sta(path: str | os.PathLike[str]) -> list[QuestionRow]:
 
 def _lines(root: pathlib.Path) -> list[str]:
     try:
-        return (root / SENTENCES).read_text("utf-8").splitlines()
+        return (root / SENTENCES).read_text("utf-8").split("\n")
     except OSError:
         raise MresError(f"charades_sta {root}: no {SENTENCES} and no parquet.") from None
 

@@ -71,7 +71,7 @@ def read_json_file(path: pathlib.Path, *, lines: bool = False) -> Any:
     try:
         text = path.read_text("utf-8")
         if lines:
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            return [json.loads(line) for line in text.split("\n") if line.strip()]
         return json.loads(text)
     except OSError as error:
         raise MresError(f"{path}: {(error.strerror or 'cannot be read').lower()}.") from None

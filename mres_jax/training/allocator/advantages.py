@@ -53,34 +53,32 @@ def judge(groups: Sequence[Group], costs: Costs, run: AllocatorRun) -> Judged:
     """
     accuracy = np.stack([group.accuracies() for group in groups])
     totals = np.stack([group.totals() for group in groups])
+    right = np.stack([group.rights() for group in groups])
     names = [group.name for group in groups]
     check_rewards(accuracy, names)
     check_rewards(totals, names)
     cost = costs.proxy if run.cost == "linear" else costs.true
-    capo = capo_advantages(jnp.asarray(accuracy), jnp.asarray(cost, jnp.float32), run.capo)
-    backbone = np.asarray(grpo_advantages(_flat(totals))).reshape(totals.shape)
-    varies = teaches = np.asarray(has_variance(_flat(accuracy)))
+    capo = capo_advantages(
+        jnp.asarray(accuracy), jnp.asarray(right), jnp.asarray(cost, jnp.float32), run.capo
+    )
     settings = run.backbone_training
     if settings is not None and settings.advantage == "capo":
         backbone = np.asarray(capo.rollouts)
     else:
-        teaches = np.asarray(has_variance(_flat(totals)))
+        backbone = np.asarray(grpo_advantages(_flat(totals))).reshape(totals.shape)
+    all_right, all_wrong = right.all(axis=(1, 2)), ~right.any(axis=(1, 2))
+    varies = np.asarray(has_variance(_flat(accuracy))) | ~(all_right | all_wrong)
+    teaches = backbone.any(axis=(1, 2))
     kept = varies | (not run.drop_agreeing)
     kept_backbone = (teaches | (not run.drop_agreeing)) & (settings is not None)
-    counts = _count(groups, varies)
-    counts["groups_dropped"] = int((~(kept | kept_backbone)).sum())
-    return Judged(capo, backbone, kept, kept_backbone, counts)
-
-
-def _count(groups: Sequence[Group], varies: np.ndarray) -> dict[str, int]:
-    right = np.array([[r.right for each in g.tries for r in each.rewards] for g in groups])
-    agree = ~varies
-    return {
+    counts = {
         "groups": len(groups),
-        "groups_all_right": int((agree & right.all(axis=1)).sum()),
-        "groups_all_wrong": int((agree & ~right.any(axis=1)).sum()),
-        "groups_without_variance": int(agree.sum()),
+        "groups_all_right": int((~varies & all_right).sum()),
+        "groups_all_wrong": int((~varies & all_wrong).sum()),
+        "groups_without_variance": int((~varies).sum()),
+        "groups_dropped": int((~(kept | kept_backbone)).sum()),
     }
+    return Judged(capo, backbone, kept, kept_backbone, counts)
 
 
 def _flat(rewards: np.ndarray) -> jax.Array:

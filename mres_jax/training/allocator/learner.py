@@ -65,7 +65,7 @@ class AllocatorLearner(nnx.Module):
         """What the batch adds to the loss of its step, and to each metric.
 
         The clipped objective is a mean over decisions, whatever allocation and clip they are of;
-        regularisers are means over the frames of a batch.
+        regularisers are means over the frames of a batch. Neither sees clips that were dropped.
         """
         logprobs, decision = self.logprobs(batch)
         mask = jnp.asarray(batch.loss_mask)
@@ -81,7 +81,8 @@ class AllocatorLearner(nnx.Module):
         return loss, metrics | {"objective": loss}
 
     def _regularisers(self, batch: Decisions, decision: Decision) -> dict[str, tuple[float, Array]]:
-        segment_ids = jnp.asarray(batch.clips.segment_ids)
+        kept = jnp.asarray(batch.loss_mask).any(axis=0)
+        segment_ids = jnp.where(kept, jnp.asarray(batch.clips.segment_ids), 0)
         terms: dict[str, tuple[float, Array]] = {}
         if self.similarity is not None:
             is_paper = self.similarity.form == "paper"  # its features are the frozen, coarse ones

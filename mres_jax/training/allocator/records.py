@@ -1,6 +1,5 @@
 """What a run leaves to look at: rollouts and bad rows as lines, and strips of allocations."""
 
-import json
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,7 +16,7 @@ from mres_jax.resolution.uniform import native_size, whole_view
 from mres_jax.training.allocator.advantages import Judged
 from mres_jax.training.allocator.prompts import Prompt
 from mres_jax.training.allocator.rollouts import Group, plan_views
-from mres_jax.training.metrics import BAD_ROWS, drop_rows_after, read_rows
+from mres_jax.training.metrics import BAD_ROWS, append_rows, drop_rows_after, read_rows
 
 ROLLOUTS = "rollouts.jsonl"
 
@@ -52,8 +51,7 @@ class BadRows:
         if row in self._rows:
             return
         self._rows.append(row)
-        with self.file.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_rows(self.file, [row])
         what = "Left out of the held-out questions" if held_out else "Another row is asked"
         self.log(f"step {step:5d} {error} {what}; all such rows stand in {BAD_ROWS}")
 
@@ -62,7 +60,7 @@ def write_rollouts(
     directory: pathlib.Path, step: int, groups: Sequence[Group], judged: Judged
 ) -> None:
     """Appends a line for each allocation of a step, with all its answers."""
-    lines = []
+    rows = []
     for i, group in enumerate(groups):
         for m, each in enumerate(group.tries):
             row = {
@@ -78,9 +76,8 @@ def write_rollouts(
                 "advantage": round(float(judged.capo.allocations[i, m]), 6),
                 "dropped": bool(judged.dropped[i]),
             }
-            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-    with (directory / ROLLOUTS).open("a") as file:
-        file.write("".join(lines))
+            rows.append(row)
+    append_rows(directory / ROLLOUTS, rows)
 
 
 def draw_allocation(prompt: Prompt, scales: np.ndarray, spec: ProcessorSpec) -> bytes:

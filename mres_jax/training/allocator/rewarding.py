@@ -34,7 +34,10 @@ def open_reward(name: str, rules: RewardRules | None = None) -> RewardFunction:
 
 
 def check_payable(rows: Sequence[QuestionRow], name: str, rules: RewardRules | None = None) -> None:
-    """Refuses rows that no answer could be paid for, before any is asked.
+    """Refuses rows that no answer can be paid for in full, before any is asked.
+
+    Each is paid for its own right answer. Only of free text less than all will do: counted by pairs
+    of words (`rouge_mean`), one word is not worth 1 to itself.
 
     Args:
       rows: all of a run.
@@ -42,16 +45,35 @@ def check_payable(rows: Sequence[QuestionRow], name: str, rules: RewardRules | N
       rules: as for `open_reward`.
 
     Raises:
-      BadRowError: the first row whose type is unknown, or whose answer its rule cannot read.
+      BadRowError: the first row whose type is unknown, or whose answer its rule cannot read; it
+        says of how many such rows.
     """
     if ":" in name:
         return
-    for row in rows:
-        kind = row.type if name == BY_TYPE else name
-        try:
-            reward("", row.answer, kind, options=row.options, rules=rules)
-        except MresError as error:
-            raise BadRowError(row.id, str(error)) from None
+    kinds = [row.type if name == BY_TYPE else name for row in rows]
+    found = [(row, _fault(row, kind, rules)) for row, kind in zip(rows, kinds, strict=True)]
+    refused = [(row, fault) for row, fault in found if fault]
+    if refused:
+        row, fault = refused[0]
+        count = f" ({len(refused):,} of {len(rows):,} rows)" if len(refused) > 1 else ""
+        raise BadRowError(row.id, fault.removesuffix(".") + count)
+
+
+def _fault(row: QuestionRow, kind: str, rules: RewardRules | None) -> str | None:
+    """Why no answer to a row can earn all that there is to earn; None where one can."""
+    try:
+        earned = reward(row.answer, row.answer, kind, options=row.options, rules=rules).accuracy
+    except MresError as error:
+        return str(error)
+    full = 2.0 if kind == "grounded" else 1.0
+    is_paid = earned > 0 if kind in ("free_text", "free-text") else math.isclose(earned, full)
+    if is_paid:
+        return None
+    options = f" of the options {list(row.options)}" if row.options else ""
+    return (
+        f"its own answer {row.answer!r}{options} earns {earned:g} of {full:g} as {kind}, and no "
+        "other could earn more: correct answer, options or type"
+    )
 
 
 def _by_kind(kind: str | None, rules: RewardRules, answer: Answer, row: QuestionRow) -> Reward:

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import RunError
@@ -61,6 +61,10 @@ class Group:
     def totals(self) -> Float[np.ndarray, "m n"]:
         """Accuracy and format of all rollouts."""
         return np.array([[r.total for r in each.rewards] for each in self.tries], np.float32)
+
+    def rights(self) -> Bool[np.ndarray, "m n"]:
+        """Which rollouts count as right."""
+        return np.array([[bool(r.right) for r in each.rewards] for each in self.tries])
 
     def mean_scales(self) -> Float[np.ndarray, " m"]:
         """Mean over the frames of each allocation."""

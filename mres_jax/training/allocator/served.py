@@ -16,11 +16,10 @@ from mres_jax.config import AllocatorRun
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.errors import ConfigError
-from mres_jax.files import write_together
 from mres_jax.inference.patience import Patience
 from mres_jax.inference.remote import RemoteAnswerer
 from mres_jax.models.registry import Processor, load_processor, resolve
-from mres_jax.training.metrics import read_rows
+from mres_jax.training.metrics import append_rows, keep_rows
 
 REPLIES = "replies.jsonl"
 _KEPT = ("choices", "usage")  # of a reply
@@ -40,10 +39,7 @@ class KeptReplies:
 
     def open(self) -> int:
         """Reads what is there, without a line that was cut short; returns how many there are."""
-        rows = read_rows(self.file)
-        if rows:
-            text = "".join(json.dumps(row) + "\n" for row in rows)
-            write_together(self.file.parent, {self.file.name: text.encode()})
+        rows = keep_rows(self.file, lambda row: True)
         self._known = {row["sent"]: row["reply"] for row in rows}
         return len(self._known)
 
@@ -54,9 +50,9 @@ class KeptReplies:
     def add(self, body: Mapping[str, Any], reply: Mapping[str, Any]) -> None:
         """Appends a reply."""
         kept = {name: reply[name] for name in _KEPT if name in reply}
-        line = json.dumps({"sent": _digest(body), "reply": kept}) + "\n"
-        with self._lock, self.file.open("a") as file:
-            file.write(line)
+        row = {"sent": _digest(body), "reply": kept}
+        with self._lock:
+            append_rows(self.file, [row])
 
     def forget(self) -> None:
         """Drops all of them: the run has saved what came of them."""

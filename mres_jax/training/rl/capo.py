@@ -39,7 +39,9 @@ class CAPO:
       shaping_cap: largest magnitude of shaping; None leaves it free.
       cost_pressure: what one unit of cost takes from every advantage (gamma).
       floor: least advantage of a right answer (epsilon_plus); None for no floor.
-      success_threshold: accuracy above which an answer counts as right.
+      right_share: share of right answers above which an allocation counts as right, 0 to 1; with
+        `unit="rollout"` each answer counts for itself. The released code has this one number for
+        the mean accuracy: the same with one rollout, or accuracies of 0 and 1.
       wrong_sign: `code` rewards spending more where the answer is wrong, `paper` punishes it.
       centered: whether shaping is 0 at the pivot (code) or half its weight there (paper).
       unit: what is judged: each `allocation` by its mean accuracy (code) or each `rollout` (paper).
@@ -57,16 +59,15 @@ class CAPO:
     shaping_cap: float | None = None
     cost_pressure: float = 0.05
     floor: float | None = 1e-3
-    success_threshold: float = 0.35
+    right_share: float = 0.35
     wrong_sign: str = "code"
     centered: bool = True
     unit: str = "allocation"
 
     def __post_init__(self):
-        shares = {"pivot_mix": self.pivot_mix, "fixed_pivot": self.fixed_pivot}
-        for name, value in shares.items():
-            if not 0 <= value <= 1:
-                raise ConfigError(f"CAPO: {name}={value} must lie in 0 to 1.")
+        for name in ("pivot_mix", "fixed_pivot", "right_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"CAPO: {name}={getattr(self, name)} must lie in 0 to 1.")
         if not self.temperature > 0:
             raise ConfigError(f"CAPO: temperature={self.temperature} must be above 0.")
         for name in ("right_power", "right_floor", "wrong_power"):
@@ -101,7 +102,7 @@ class Advantages(NamedTuple):
       base: the task's part.
       shaping: the shaped part, before its weight.
       pivot: the cost at which shaping turns over.
-      right: what counted as right.
+      right: what counted as right; under `unit="allocation"` all rollouts of one alike.
     """
 
     rollouts: Float[Array, "*b m n"]
@@ -166,20 +167,25 @@ def shaping(
 
 
 def capo_advantages(
-    accuracy: Float[Array, "*b m n"], cost: Float[Array, "*b m"], config: CAPO
+    accuracy: Float[Array, "*b m n"],
+    right: Bool[Array, "*b m n"],
+    cost: Float[Array, "*b m"],
+    config: CAPO,
 ) -> Advantages:
     """Returns the advantages of all rollouts and allocations of each prompt.
 
     Args:
       accuracy: reward of the answer alone, without format, 0 to 1 (grounded answers: to 2).
+      right: whether each answer counts as right, `Reward.right`.
       cost: of each allocation, from `proxy_cost` or `token_cost`.
       config: constants and forms.
     """
     judged = accuracy
     if config.unit == "allocation":
         judged = jnp.broadcast_to(accuracy.mean(axis=-1, keepdims=True), accuracy.shape)
+        share = right.astype(jnp.float32).mean(axis=-1, keepdims=True)
+        right = jnp.broadcast_to(share > config.right_share, accuracy.shape)
     base = _base(judged, config)
-    right = judged > config.success_threshold
     pivot = dynamic_pivot(cost, config)
     costs = jnp.broadcast_to(cost[..., None], judged.shape)
     pivots = jnp.broadcast_to(pivot[..., None, None], judged.shape)

@@ -393,6 +393,16 @@ def test_replies_behind_a_line_that_was_cut_short_are_read_again(tmp_path):
     assert not (tmp_path / REPLIES).exists()
 
 
+def test_a_reply_behind_a_first_line_that_was_cut_short_is_kept(tmp_path):
+    (tmp_path / REPLIES).write_text('{"sent": "half a li')
+    replies = KeptReplies(tmp_path / REPLIES)
+    assert replies.open() == 0
+    replies.add({"n": 1}, {"choices": [1]})
+    again = KeptReplies(tmp_path / REPLIES)
+    assert again.open() == 1
+    assert again.find({"n": 1}) == {"choices": [1]}
+
+
 def test_empty_answers_and_control_tokens_are_texts_that_earn_nothing(make_served, tmp_path):
     def script(received):
         texts = ["", "<|image_pad|><|im_end|>"]

@@ -33,6 +33,11 @@ TABLE = {
 FORMS = {"code": CAPO(), "paper": CAPO.paper()}
 
 
+def advantages(accuracy, cost, config):
+    """Of answers that count as right by their accuracy alone."""
+    return capo_advantages(accuracy, accuracy > 0.35, cost, config)
+
+
 @pytest.mark.parametrize(("form", "answer"), TABLE)
 def test_shaping_and_pressure_are_those_of_the_table(form, answer):
     config, cost = FORMS[form], jnp.array(COSTS)
@@ -58,7 +63,7 @@ def test_the_code_asks_a_wrong_answer_to_spend_and_the_paper_to_save():
 def test_advantages_of_one_prompt_by_hand():
     """Three allocations, two rollouts each: accuracies 1, 0.5, 0; costs 0.2, 0.4, 0.9."""
     accuracy = jnp.array([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])
-    out = capo_advantages(accuracy, jnp.array([0.2, 0.4, 0.9]), CAPO())
+    out = advantages(accuracy, jnp.array([0.2, 0.4, 0.9]), CAPO())
     pivot = 0.5 * 0.5 + 0.5 * 0.4
     deviation = math.sqrt((0.25 + 0 + 0.25) / 3)
     base = [0.5 / (deviation + 1e-6), 0.0, -0.5 / (deviation + 1e-6)]
@@ -84,8 +89,8 @@ def test_advantages_of_one_prompt_by_hand():
 def test_the_paper_judges_each_rollout_and_the_code_each_allocation():
     accuracy = jnp.array([[1.0, 0.0], [0.0, 0.0]])
     cost = jnp.array([0.3, 0.3])
-    rollouts = capo_advantages(accuracy, cost, dataclasses.replace(CAPO(), unit="rollout"))
-    allocations = capo_advantages(accuracy, cost, CAPO())
+    rollouts = advantages(accuracy, cost, dataclasses.replace(CAPO(), unit="rollout"))
+    allocations = advantages(accuracy, cost, CAPO())
     np.testing.assert_array_equal(rollouts.right, [[True, False], [False, False]])
     np.testing.assert_array_equal(allocations.right, [[True, True], [False, False]])  # 0.5 > 0.35
     # over all four rewards: mean 1/4, population deviation sqrt(3)/4
@@ -96,10 +101,39 @@ def test_the_paper_judges_each_rollout_and_the_code_each_allocation():
     assert float(allocations.rollouts[0, 0]) == float(allocations.rollouts[0, 1])
 
 
+@pytest.mark.parametrize("unit", ["allocation", "rollout"])
+def test_what_counts_as_right_is_what_the_reward_says(unit):
+    """Three answers worth 1 of 2, a letter without its seconds or seconds without their letter."""
+    accuracy, cost = jnp.ones((3, 1)), jnp.array([0.1, 0.9, 0.9])
+    right = jnp.array([[False], [True], [False]])
+    out = capo_advantages(accuracy, right, cost, dataclasses.replace(CAPO(), unit=unit))
+    np.testing.assert_array_equal(out.right, right)
+    assert float(out.allocations[1]) == pytest.approx(1e-3)  # lifted by the floor of right answers
+    assert (np.asarray(out.allocations)[[0, 2]] < 0).all()
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.35, True), (0.5, False), (0.0, True)])
+def test_an_allocation_is_right_by_the_share_of_its_right_answers(share, expected):
+    accuracy = jnp.array([[0.36, 0.0], [0.34, 0.34]])  # means 0.18 and 0.34
+    right = jnp.array([[True, False], [False, False]])
+    out = capo_advantages(accuracy, right, jnp.zeros(2), CAPO(right_share=share))
+    np.testing.assert_array_equal(out.right, [[expected, expected], [False, False]])
+
+
+def test_the_released_codes_threshold_of_the_mean_is_the_share_of_right_answers():
+    """Of answers that are right or not, and of any with one rollout each."""
+    draw = np.random.default_rng(0)
+    for accuracy in (draw.integers(0, 2, (50, 16, 5)).astype(np.float32), draw.random((50, 16, 1))):
+        accuracy = jnp.asarray(accuracy, jnp.float32)
+        out = advantages(accuracy, jnp.zeros((50, 16)), CAPO())
+        means = accuracy.mean(axis=-1, keepdims=True)
+        np.testing.assert_array_equal(out.right, jnp.broadcast_to(means > 0.35, accuracy.shape))
+
+
 def test_with_one_rollout_each_both_units_agree():
     accuracy, cost = jnp.array([[1.0], [0.0], [1.0]]), jnp.array([0.1, 0.5, 0.9])
     one, other = (
-        capo_advantages(accuracy, cost, dataclasses.replace(CAPO(), unit=unit))
+        advantages(accuracy, cost, dataclasses.replace(CAPO(), unit=unit))
         for unit in ("allocation", "rollout")
     )
     np.testing.assert_allclose(one.rollouts, other.rollouts, rtol=1e-6)
@@ -107,11 +141,11 @@ def test_with_one_rollout_each_both_units_agree():
 
 def test_the_floor_holds_right_answers_above_zero_and_no_others():
     accuracy, cost = jnp.ones((4, 1)), jnp.array([0.9, 0.95, 1.0, 0.9])
-    with_floor = capo_advantages(accuracy, cost, CAPO())
-    without = capo_advantages(accuracy, cost, dataclasses.replace(CAPO(), floor=None))
+    with_floor = advantages(accuracy, cost, CAPO())
+    without = advantages(accuracy, cost, dataclasses.replace(CAPO(), floor=None))
     assert (np.asarray(without.allocations) < 0).all()
     np.testing.assert_allclose(with_floor.allocations, 1e-3)
-    wrong = capo_advantages(jnp.zeros((4, 1)), cost * 0.0, CAPO())
+    wrong = advantages(jnp.zeros((4, 1)), cost * 0.0, CAPO())
     assert (np.asarray(wrong.allocations) < 0).all()
 
 
@@ -127,9 +161,9 @@ def test_prompts_in_a_batch_do_not_see_each_other_and_all_of_it_compiles():
     draw = np.random.default_rng(0)
     accuracy = jnp.asarray(draw.integers(0, 2, (3, 4, 2)), jnp.float32)
     cost = jnp.asarray(draw.random((3, 4)), jnp.float32)
-    together = jax.jit(capo_advantages, static_argnums=2)(accuracy, cost, CAPO())
+    together = jax.jit(advantages, static_argnums=2)(accuracy, cost, CAPO())
     for i in range(3):
-        alone = capo_advantages(accuracy[i], cost[i], CAPO())
+        alone = advantages(accuracy[i], cost[i], CAPO())
         np.testing.assert_allclose(together.rollouts[i], alone.rollouts, atol=1e-6)
 
 
@@ -177,6 +211,7 @@ def test_a_reward_that_is_no_number_is_named():
     ("fields", "message"),
     [
         ({"pivot_mix": 1.5}, "pivot_mix=1.5 must lie in 0 to 1"),
+        ({"right_share": 1.5}, "right_share=1.5 must lie in 0 to 1"),
         ({"temperature": 0.0}, "temperature=0.0 must be above 0"),
         ({"wrong_sign": "asym"}, "wrong_sign='asym' must be one of code, paper"),
         ({"wrong_power": -1.0}, "wrong_power=-1.0 must not be below 0"),
