@@ -2,8 +2,9 @@
 
 mres train configs/resadapt/joint.py --data.path=ROWS.jsonl --eyes=HUB_ID
 
-On 32 devices, as the paper has them: `paper.py` with 64 frames a clip, and GRPO for every token of
-Qwen2.5-VL-7B, one update for each of the allocator's. Not run here: it needs accelerators, the data
+On 32 devices, as the paper has them: `paper.py` with 64 frames a clip, as large at scale 1 as the
+backbone takes them, and GRPO for every token of Qwen2.5-VL-7B, one update for each of the
+allocator's. Not run here: it needs accelerators, the data
 and eyes; `mres plan` says what it takes.
 """
 

@@ -30,7 +30,7 @@ from mres_jax.training.rl import CAPO, PPO, Concentration, Similarity
 def get_config() -> AllocatorRun:
     return AllocatorRun(
         name="resadapt-overnight",
-        # Nothing is above scale 1: `max_pixels` would take it back.
+        # Nothing above scale 1: no question has more than 2,048 visual tokens.
         network=AllocatorConfig(frame_size=576, question_size=576, max_scale=1.0),
         backbone="http://localhost:8000/v1#qwen",
         server=ServerConfig(processor="Qwen/Qwen2.5-VL-3B-Instruct", concurrency=64),

@@ -3,8 +3,9 @@
 mres train configs/resadapt/paper.py --data.path=ROWS.jsonl --eyes=HUB_ID
 
 The paper: 128 questions a step, 16 allocations, one rollout each, 128 frames, learning rate 2e-5,
-scales from 0.2 to 1.8, one epoch of 93.4 K questions on 32 accelerators. Constants that it does not
-give are those of the released code. A step holds the frames of 128 clips, 45 GB of host memory at
+scales from 0.2 to 1.8, a video budget of 8,192 visual tokens, which `max_pixels` is at scale 1, one
+epoch of 93.4 K questions on 32 accelerators. Constants that it does not give are those of the
+released code. A step holds the frames of 128 clips, 45 GB of host memory at
 1280 x 720. Not run here: it needs accelerators, the data and eyes.
 Published eyes are those of SmolVLM2-256M, 576 wide; with others set `network.frame_size` and
 `network.question_size`.
@@ -27,7 +28,12 @@ def get_config() -> AllocatorRun:
         network=paper(),
         backbone="Qwen/Qwen2.5-VL-7B-Instruct",
         eyes="HuggingFaceTB/SmolVLM2-256M-Video-Instruct",
-        data=Questions(path="data/resadapt/rows.jsonl", held_out=512, max_frames=128),
+        data=Questions(
+            path="data/resadapt/rows.jsonl",
+            held_out=512,
+            max_frames=128,
+            max_pixels=128 * 28 * 28,
+        ),
         optimizer=OptimizerConfig(learning_rate=2e-5, weight_decay=0.01, b2=0.999),
         schedule=Schedule(num_steps=730, warmup_steps=10, kind="constant"),
         checkpoint=CheckpointConfig(dir="runs/resadapt-paper", every_steps=50, keep=3),

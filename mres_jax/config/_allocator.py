@@ -113,7 +113,8 @@ class AllocatorRun:
       allocations: of each question, M.
       rollouts: under each allocation, N.
       updates: optimiser steps of a batch of rollouts; the first is on-policy.
-      clips_per_pack: clips that the allocator learns from at a time; gradients are added up.
+      clips_per_pack: clips that the allocator draws for and learns from at a time, on every rank of
+        the mesh; gradients are added up.
       drop_agreeing: leave out questions whose rollouts teach nothing about answers: of which the
         allocator would see one accuracy, and the backbone advantages of 0. Those that neither
         learns from are counted as dropped. Neither paper nor released code leaves any out, and what

@@ -164,6 +164,7 @@ class ProcessorSpec:
     accepts: frozenset[str] = frozenset({"image", "tile"})  # kinds of views, see `View.kind`
     video: VideoSpec | None = None  # None where the model takes no clips
     image_size: int | None = None  # side of the only square a fixed tower takes, pixels
+    native_pixels: int | None = None  # of a picture or frame at native size, if below max_pixels
     resize_rule: ResizeRule = "fit"
     resample: Literal["bicubic", "lanczos", "bilinear"] = "bicubic"  # Pillow's filter
     window_side: int | None = None  # of attention windows, visual tokens; None: no windows

@@ -4,6 +4,7 @@ A clip is one item: what a policy says of an item's visual tokens holds for all 
 """
 
 import dataclasses
+import functools
 import math
 
 from mres_jax.data.spec import ProcessorSpec, VideoSpec
@@ -47,17 +48,24 @@ def native_clip_size(clip: ClipSize, spec: ProcessorSpec) -> Size:
             group=spec.temporal_patch_size,
             stride=spec.stride,
             min_pixels=video.min_pixels,
-            max_pixels=_most_clip_pixels(num_frames, video),
+            max_pixels=min(
+                _most_clip_pixels(num_frames, video),
+                num_frames * (spec.native_pixels or video.max_pixels),
+            ),
         )
     smallest, largest = frame_limits(num_frames, spec)
-    return fit_size(
+    largest = min(largest, spec.native_pixels or largest)
+    fit = functools.partial(
+        fit_size,
         height,
         width,
         stride=spec.stride,
         min_pixels=min(smallest, largest),
         max_pixels=largest,
-        hf_compat=is_hf,
     )
+    size = fit(hf_compat=is_hf)
+    # Theirs rounds up where it enlarges, above a limit that is near to the smallest frame.
+    return fit() if size.area > (spec.native_pixels or size.area) else size
 
 
 def frame_limits(num_frames: int, spec: ProcessorSpec) -> tuple[int, int]:

@@ -26,13 +26,14 @@ def native_size(size: Extent, spec: ProcessorSpec) -> Size:
         return native_clip_size(size, spec)
     if spec.image_size is not None:
         return Size(spec.image_size, spec.image_size)
+    largest = min(spec.max_pixels, spec.native_pixels or spec.max_pixels)
     if spec.resize_rule == "naflex":
-        return naflex_size(*size, stride=spec.stride, max_tokens=spec.max_pixels // spec.stride**2)
+        return naflex_size(*size, stride=spec.stride, max_tokens=largest // spec.stride**2)
     return fitted(
         size,
         spec,
         min_pixels=spec.min_pixels,
-        max_pixels=spec.max_pixels,
+        max_pixels=largest,
         hf_compat=spec.resize_rule == "hf",
     )
 
@@ -63,15 +64,24 @@ def _inside(shape: Size, size: Size, stride: int) -> Size:
     return Size(*(max(1, round(side * scale / stride)) * stride for side in size))
 
 
-def scaled_size(extent: Extent, factor: float, spec: ProcessorSpec) -> Size:
+def scaled_size(
+    extent: Extent, factor: float, spec: ProcessorSpec, *, min_pixels: int | None = None
+) -> Size:
     """Returns the native size with both sides times a factor, pixels.
 
     It stays within the model's limits, unless the native size does not.
+
+    Args:
+      extent: of a picture or clip.
+      factor: per side.
+      spec: of the model; above native size `max_pixels` holds, not `native_pixels`.
+      min_pixels: smallest view, where the model's limit for the item is above it.
     """
     native = native_size(extent, spec)
     if factor == 1:
         return native
     smallest, largest = _limits(extent, spec)
+    smallest = min(smallest, min_pixels or smallest)
     # Sides beyond max_pixels are all the same to `fit_size`; this keeps them finite.
     factor = min(factor, largest)
     return fitted(

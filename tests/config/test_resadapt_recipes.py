@@ -27,6 +27,8 @@ def test_the_paper_recipe_has_the_numbers_of_the_paper():
     assert (run.prompts, run.allocations, run.rollouts, run.data.max_frames) == (128, 16, 1, 128)
     assert (run.optimizer.learning_rate, run.optimizer.weight_decay) == (2e-5, 0.01)
     assert (run.network.min_scale, run.network.max_scale) == (0.2, 1.8)
+    assert run.wire == "pairs"
+    assert run.data.max_frames // 2 * (run.data.max_pixels or 0) == 8_192 * 28**2
 
 
 def test_a_night_on_one_gpu_has_the_tokens_it_says_and_both_shares_of_memory():

@@ -68,7 +68,7 @@ def allocate(scales: Sequence[float], sizes: Sequence[Extent], spec: ProcessorSp
     """
     checked = _check_scales(scales, sizes)
     targets = [
-        scaled_size(size, scale, spec) if scale else None
+        _size_at(size, scale, spec) if scale else None
         for size, scale in zip(sizes, checked, strict=True)
     ]
     return _allocation(checked, targets, sizes, spec)
@@ -156,12 +156,24 @@ def _ladder(size: Extent, max_scale: float, spec: ProcessorSpec) -> tuple[_Step,
     for scale in [1e-9, *sorted(tried)]:
         if scale > max_scale and steps:
             break
-        target = scaled_size(size, min(scale, max_scale), spec)
+        target = _size_at(size, min(scale, max_scale), spec)
         tokens = target.area // spec.stride**2
         if not steps or tokens > steps[-1].tokens:
             edge = ordered[bisect.bisect_right(ordered, scale) - 1]
             steps.append(_Step(edge, tokens, target))
     return tuple(steps)
+
+
+def _size_at(extent: Extent, scale: float, spec: ProcessorSpec) -> Size:
+    """The size of a picture or of each frame of a group at a scale, pixels.
+
+    Frames go down to the model's smallest picture: the smallest frame of a video processor is meant
+    for clips whose frames all have one size.
+
+    Reference:
+      The released code of ResAdapt (arXiv:2603.28610) resizes a frame to 56 x 56 px at the least.
+    """
+    return scaled_size(extent, scale, spec, min_pixels=spec.min_pixels)
 
 
 def _climb(pictures: dict[int, tuple[float, tuple[_Step, ...]]], spare: int) -> dict[int, int]:

@@ -141,7 +141,7 @@ class _Steps:
         link: Link,
     ):
         self.settings, self.parts, self.directory, self.log = run, parts, directory, log
-        self.link, self.done, self.saved = link, 0, 0
+        self.link, self.mesh, self.done, self.saved = link, mesh, 0, 0
         self.reward, self.sampling = open_reward(run.reward, run.rules), sampling_of(run)
         self.rows = open_questions(run.data)
         check_payable([*self.rows.train, *self.rows.held_out], run.reward, run.rules)
@@ -212,9 +212,14 @@ class _Steps:
         prompts = open_in_order(order, lambda row: self._open(row, step), count=run.prompts)
         names = [f"{prompt.row.id}@{step}.{place}" for place, prompt in enumerate(prompts)]
         features = [self._features(prompt) for prompt in prompts]
-        clips = pack_clips(features, max_clips=run.prompts)
         drawn = draw_allocations(
-            self.allocator.split, clips, names, count=run.allocations, seed=run.seed
+            self.allocator.split,
+            features,
+            names,
+            count=run.allocations,
+            seed=run.seed,
+            clips_per_pack=run.clips_per_pack,
+            mesh=self.mesh,
         )
         with self._answering() as answerer:
             groups = collect(

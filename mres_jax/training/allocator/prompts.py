@@ -115,6 +115,8 @@ def _timed(items: Sequence[Item]) -> Iterator[str | int]:
 def limit_pixels(spec: ProcessorSpec, most: int | None) -> ProcessorSpec:
     """Returns a processor whose pictures and frames have so many pixels at most at scale 1.
 
+    Above it the model's own limits hold.
+
     Raises:
       ConfigError: fewer than the model's smallest.
     """
@@ -125,14 +127,7 @@ def limit_pixels(spec: ProcessorSpec, most: int | None) -> ProcessorSpec:
             f"run: data.max_pixels={most} is below {spec.min_pixels}, the least that the backbone "
             "looks at."
         )
-    video = spec.video
-    if video is not None and video.limits == "clip":
-        video = dataclasses.replace(video, frame_pixels=min(most, video.frame_pixels or most))
-    elif video is not None:
-        least = min(most, video.min_pixels)
-        largest = min(most, video.max_pixels)
-        video = dataclasses.replace(video, min_pixels=least, max_pixels=largest)
-    return dataclasses.replace(spec, max_pixels=min(most, spec.max_pixels), video=video)
+    return dataclasses.replace(spec, native_pixels=most)
 
 
 def order_of_step(rows: Sequence[T], step: int, *, count: int, seed: int) -> list[T]:

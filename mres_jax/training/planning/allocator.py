@@ -11,23 +11,16 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from mres_jax.config import AllocatorRun, Rows, Run
-from mres_jax.data.packing import check_fits, empty_pack
+from mres_jax.data.packing import empty_pack
 from mres_jax.data.spec import ProcessorSpec
-from mres_jax.data.types import ExampleSize, Pack, Rung
-from mres_jax.errors import ConfigError, PackingError, RunError
-from mres_jax.geometry import ClipSize, Grid, Size
+from mres_jax.data.types import Pack, Rung
+from mres_jax.errors import RunError
+from mres_jax.geometry import Size
 from mres_jax.inference.generate import ROWS
-from mres_jax.inference.ladder import TEXT, Ladders, default_ladders
 from mres_jax.models.registry import family_of
-from mres_jax.resolution.allocator.budget import allocate
-from mres_jax.resolution.allocator.config import TOKENS_PER_FRAME, AllocatorConfig
-from mres_jax.resolution.allocator.features import ClipFeatures
-from mres_jax.resolution.allocator.units import units_of
 from mres_jax.training import meshes
 from mres_jax.training.allocator.backbone import TokenDecisions
-from mres_jax.training.allocator.draws import FRAME_STEP, QUESTION_STEP
 from mres_jax.training.allocator.features import cache_bytes
-from mres_jax.training.allocator.learner import Decisions
 from mres_jax.training.allocator.parts import Learning, Parts, set_up_allocator, set_up_backbone
 from mres_jax.training.allocator.prompts import limit_pixels
 from mres_jax.training.flops import passes
@@ -39,7 +32,9 @@ from mres_jax.training.planning.answering import (
     compile_gathering,
     compile_prefill,
 )
+from mres_jax.training.planning.asking import Asked, ask, mean_scale
 from mres_jax.training.planning.contents import Contents, attention_flops
+from mres_jax.training.planning.drawing import compile_drawing, decisions, temporal_flops
 from mres_jax.training.planning.plan import (
     PHASES,
     fitted_mesh,
@@ -57,28 +52,6 @@ NOT_COUNTED = (
     "a clip once in a run and are kept."
 )
 GPU = "GPU steps are counted, not compiled: temporaries, exchanges and times are not known here."
-
-
-class Asked(NamedTuple):
-    """What a step asks of the backbone.
-
-    Attributes:
-      size: of a prompt.
-      grids: of its views.
-      visual_tokens: of a prompt.
-      packs: prompts of each pack of a step, most in the first.
-      rung: of the packs.
-      trained: examples of each pack that the backbone learns from in an update.
-      trained_rung: of these.
-    """
-
-    size: ExampleSize
-    grids: tuple[Grid, ...]
-    visual_tokens: int
-    packs: tuple[int, ...]
-    rung: Rung
-    trained: tuple[int, ...]
-    trained_rung: Rung
 
 
 def plan_allocator(
@@ -102,8 +75,8 @@ def plan_allocator(
       config: of the backbone.
       frame: height and width of the clips, px.
       scale: that all frames are seen at, per side; None is that of a fresh allocator.
-      phases: those that are compiled: `train` all updates, `prefill`, `decode`. One that the
-        compiler fails on is left out and noted.
+      phases: those that are compiled: `train` the drawing of allocations and all updates,
+        `prefill`, `decode`. One that the compiler fails on is left out and noted.
       log: takes a line.
 
     Raises:
@@ -166,7 +139,7 @@ def _parts(run: AllocatorRun, *, trains: bool) -> dict[str, tuple[str, ...]]:
     """What is compiled for each phase."""
     gathers = run.gather_for_answers and run.mesh.fsdp > 1
     return {
-        "train": ("allocator", "backbone") if trains else ("allocator",),
+        "train": ("draw", "allocator", "backbone") if trains else ("draw", "allocator"),
         "prefill": ("gather", "prefill") if gathers else ("prefill",),
         "decode": ("decode",),
     }
@@ -186,56 +159,6 @@ def fitted_allocator(run: AllocatorRun, topology: Topology) -> tuple[AllocatorRu
         changes["clips_per_pack"] = clips
         notes.append(f"clips_per_pack {run.clips_per_pack} -> {clips}: a pack for each rank")
     return dataclasses.replace(run, **changes), notes
-
-
-def mean_scale(network: AllocatorConfig) -> float:
-    """Of the mean action of a fresh allocator, per side."""
-    return (network.min_scale + network.max_scale) / 2
-
-
-def ask(run: AllocatorRun, spec: ProcessorSpec, config: Any, frame: Size, scale: float) -> Asked:
-    """Returns what a step asks, every prompt about a clip of as many frames at one scale.
-
-    Raises:
-      ConfigError: a prompt that the ladder has no rung for.
-    """
-    count = run.data.max_frames
-    extents = [ClipSize(frame, tuple(i / run.data.fps for i in range(count)))]
-    if run.wire == "stills":
-        extents = [frame] * count
-    units = [unit.extent for unit in units_of(extents, spec)]
-    allocation = allocate([scale] * len(units), units, spec)
-    grids = tuple(
-        Grid(1, size.height // spec.patch_size, size.width // spec.patch_size)
-        for size in allocation.sizes
-        if size is not None
-    )
-    tokens = sum(allocation.tokens)
-    patches = sum(grid.num_patches for grid in grids)
-    prompt = ExampleSize(patches, tokens + TEXT, len(grids))
-    answered = prompt._replace(num_tokens=prompt.num_tokens + run.max_new_tokens)
-    ladders = default_ladders(spec, config.text_config.max_position_embeddings)
-    if run.ladder:
-        ladders = Ladders.of(run.ladder)
-    try:
-        check_fits([answered], ladders.largest(answered))
-    except PackingError as error:
-        raise ConfigError(
-            f"plan: a prompt of {count} frames at scale {scale:g}, {tokens:,} visual tokens, and "
-            f"its answer have no rung: {error} Or plan a smaller --scale or --frame."
-        ) from None
-    plans = ladders.plan([prompt] * (run.prompts * run.allocations))
-    each = run.prompts // run.updates * run.allocations * run.rollouts
-    trained = ladders.plan([answered] * each)
-    return Asked(
-        size=prompt,
-        grids=grids,
-        visual_tokens=tokens,
-        packs=tuple(len(plan.indices) for plan in plans),
-        rung=plans[0].rung,
-        trained=tuple(len(plan.indices) for plan in trained),
-        trained_rung=trained[0].rung,
-    )
 
 
 class _Held(NamedTuple):
@@ -315,7 +238,7 @@ class _Work:
         Raises:
           RunError: the compiler failed on it.
         """
-        makers = {"allocator": self._allocator, "backbone": self._backbone}
+        makers = {"allocator": self._allocator, "backbone": self._backbone, "draw": self._draw}
         makers |= {"prefill": self._prefill, "decode": self._decode, "gather": self._gather}
         return makers[name]()
 
@@ -353,16 +276,34 @@ class _Work:
         turns = sum(-(-n * run.rollouts // ROWS[-1]) for n in fullest)
         return self._answer("decode", part, times=turns * run.max_new_tokens)
 
+    def _draw(self) -> Phase:
+        run, clips = self.run, self.run.clips_per_pack
+        packs = -(-run.prompts // clips)
+        part = compile_drawing(self.allocator, run, self.mesh)
+        state = self.allocator.state
+        inputs = part.argument_bytes - compiled.device_bytes(
+            (state.params, state.frozen), self.mesh
+        )
+        ranks = run.mesh.ranks
+        where = f" in each of {ranks} packs" if ranks > 1 else ""
+        return Phase(
+            name="draw",
+            contents=f"{run.allocations} allocations of {clips} clips{where}",
+            times=-(-packs // ranks),
+            memory=self._memory(part, max(inputs, 0)),
+            **work_of(self.topology, part, temporal_flops(run)),
+        )
+
     def _allocator(self) -> Phase:
         run, clips = self.run, self.run.clips_per_pack
         packs = -(-run.prompts // run.updates // clips)
         return self._update(
             "allocator",
             self.allocator,
-            _decisions(run),
+            decisions(run),
             packs=packs,
             contents=f"an update of {packs} packs of {clips} clips",
-            attention=3 * _temporal_flops(run),
+            attention=3 * temporal_flops(run),
             times=run.updates,
         )
 
@@ -449,26 +390,3 @@ def _blank(rung: Rung, spec: ProcessorSpec, run: AllocatorRun) -> Pack:
 def _rollouts(rung: Rung, spec: ProcessorSpec, run: AllocatorRun) -> TokenDecisions:
     numbers = np.zeros(rung.max_tokens, np.float32)
     return TokenDecisions(_blank(rung, spec, run), numbers, numbers)
-
-
-def _decisions(run: AllocatorRun) -> Decisions:
-    """Of a pack of clips; a question is taken to have as many tokens as questions come in."""
-    network, clips = run.network, run.clips_per_pack
-    frames = -(-clips * run.data.max_frames // FRAME_STEP) * FRAME_STEP
-    features = ClipFeatures(
-        frames=jax.ShapeDtypeStruct((frames, TOKENS_PER_FRAME, network.frame_size), np.float32),
-        segment_ids=jax.ShapeDtypeStruct((frames,), np.int32),
-        question=jax.ShapeDtypeStruct((clips, QUESTION_STEP, network.question_size), np.float32),
-        question_mask=jax.ShapeDtypeStruct((clips, QUESTION_STEP), np.bool_),
-    )
-    numbers = jax.ShapeDtypeStruct((run.allocations, frames), np.float32)
-    mask = jax.ShapeDtypeStruct((run.allocations, frames), np.bool_)
-    return Decisions(features, numbers, numbers, numbers, mask)
-
-
-def _temporal_flops(run: AllocatorRun) -> float:
-    """Of the kernels of one forward pass over a pack of clips; the compiler counts the rest."""
-    network, frames = run.network, run.data.max_frames
-    width = network.num_temporal_heads * network.head_dim
-    pairs = run.clips_per_pack * TOKENS_PER_FRAME * frames**2
-    return 4.0 * network.num_layers * width * pairs

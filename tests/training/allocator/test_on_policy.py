@@ -38,9 +38,7 @@ def sampled(make_run, parts):
     prompts = [open_prompt(row, run.data, parts.spec, wire="stills") for row in rows]
     features = [parts.eyes.features(p.frames, p.row.prompt) for p in prompts]
     allocator, answerer = set_up_allocator(run), make_answerer(run, parts)
-    drawn = draw_allocations(
-        allocator.split, pack_clips(features, max_clips=2), NAMES, count=4, seed=1
-    )
+    drawn = draw_allocations(allocator.split, features, NAMES, count=4, seed=1, clips_per_pack=2)
     groups = collect(
         prompts,
         NAMES,

@@ -17,7 +17,9 @@ from mres_jax.models.registry import family_of, load_config
 from mres_jax.training.allocator.parts import set_up_allocator
 from mres_jax.training.meshes import mesh_of
 from mres_jax.training.planning import allocator as planning, compiled
-from mres_jax.training.planning.allocator import ask, fitted_allocator, mean_scale, plan_allocator
+from mres_jax.training.planning.allocator import fitted_allocator, plan_allocator
+from mres_jax.training.planning.asking import ask, mean_scale
+from mres_jax.training.planning.drawing import compile_drawing
 from mres_jax.training.planning.hlo import Work
 from mres_jax.training.planning.plan import spec_for_shapes
 from mres_jax.training.planning.topologies import parse_topology
@@ -109,6 +111,7 @@ def test_every_part_of_a_step_is_compiled_and_counted_as_often_as_it_runs(
     plan = plan_allocator(run, parse_topology("v5e:1x1"), config, frame=FRAME)
     packs = len(ask(run, spec_for_shapes(config), config, FRAME, mean_scale(run.network)).packs)
     assert {phase.name: phase.times for phase in plan.phases} == {
+        "draw": 2,
         "allocator": 2,
         "backbone": 1,
         "prefill": packs,
@@ -122,6 +125,33 @@ def test_every_part_of_a_step_is_compiled_and_counted_as_often_as_it_runs(
         assert phase.memory.parameters == plan.memory.parameters
         assert phase.memory.total > plan.memory.total
     json.dumps(plan.to_dict())
+
+
+def test_the_drawing_of_allocations_is_a_part_of_the_step(make, config, monkeypatch):
+    """Nothing is compiled: both parts are given the same numbers."""
+    work = Work(flops=1e9, memory_bytes=1e6, sent={}, kernels={})
+    part = compiled.Compiled(argument_bytes=10**6, temporary_bytes=10**5, work=work, sent={})
+    monkeypatch.setattr(compiled, "load_compiler", lambda: None)
+    monkeypatch.setattr(compiled, "mesh_on", lambda _, mesh: mesh_of(mesh, jax.devices()[:1]))
+    monkeypatch.setattr(compiled, "compile_step", lambda *_, **__: part)
+    monkeypatch.setattr(planning, "compile_drawing", lambda *_, **__: part)
+    run = make(prompts=8, clips_per_pack=3, allocations=5)
+    topology, phases = parse_topology("v5e:1x1"), ("train",)
+    draw, update = plan_allocator(run, topology, config, frame=FRAME, phases=phases).phases
+    assert (draw.name, draw.times, update.name) == ("draw", 3, "allocator")
+    assert draw.contents == "5 allocations of 3 clips"
+    assert draw.memory.other == 10**5
+    assert draw.step_s
+
+
+@pytest.mark.slow
+def test_drawing_takes_what_its_packs_do_and_not_what_the_step_does(make):
+    mesh, needs = mesh_of(MeshConfig(), jax.devices()[:1]), []
+    for clips in (2, 8):
+        run = make(prompts=8, clips_per_pack=clips)
+        setup = planning._without_numbers(lambda run=run: set_up_allocator(run))
+        needs.append(compile_drawing(setup, run, mesh).temporary_bytes)
+    assert 3 * needs[0] < needs[1]
 
 
 @pytest.mark.slow
