@@ -1,5 +1,6 @@
 """What a model directory of either kind says beside its weights."""
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
@@ -15,12 +16,14 @@ from mres_jax.models.files import check_local, parse_json, read_json, read_small
 from mres_jax.models.hf_fields import Fields
 from mres_jax.models.manifest import read_manifest
 
+CONFIG = "config.json"
+GENERATION = "generation_config.json"
 # Files of a model directory that are not weights; carried along unread unless they are needed.
 ASSETS = (
     "added_tokens.json",
     "chat_template.jinja",
     "chat_template.json",
-    "generation_config.json",
+    GENERATION,
     "merges.txt",
     "preprocessor_config.json",
     "processor_config.json",
@@ -30,7 +33,6 @@ ASSETS = (
     "video_preprocessor_config.json",
     "vocab.json",
 )
-CONFIG = "config.json"
 PREPROCESSOR = "preprocessor_config.json"
 VIDEO_PREPROCESSOR = "video_preprocessor_config.json"
 PROCESSOR = "processor_config.json"  # transformers 5 nests the image processor in it
@@ -157,9 +159,35 @@ def _description(
         preprocessor = {**(preprocessor or {}), "video_processor": video}
     tokenizer = Tokenizer.parse(assets[TOKENIZER], f"{directory}/{TOKENIZER}")
     spec = family.make_spec(config, tokenizer.token_id, preprocessor=preprocessor)
+    ends = end_token_ids(directory, assets, config.text_config.vocab_size)
+    ends = tuple(dict.fromkeys([*spec.eos_token_ids, *ends]))
+    spec = dataclasses.replace(spec, eos_token_ids=ends)
     return Description(
         config=config, spec=spec, tokenizer=tokenizer, family=family, assets=assets, **traits
     )
+
+
+def end_token_ids(directory: Any, assets: Mapping[str, bytes], vocab_size: int) -> list[int]:
+    """Tokens at which `transformers` ends an answer, beside the one that closes a turn.
+
+    They are those of `generation_config.json`, where there is none of `config.json`.
+
+    Raises:
+      CheckpointError: what is no id of the decoder's rows.
+    """
+    file = GENERATION if GENERATION in assets else CONFIG
+    content = _json(directory, assets, file)
+    found = content.get("eos_token_id")
+    if found is None and file == CONFIG:
+        found = (content.get("text_config") or {}).get("eos_token_id")
+    ids = found if isinstance(found, list) else [] if found is None else [found]
+    for token in ids:
+        if type(token) is not int or not 0 <= token < vocab_size:
+            raise CheckpointError(
+                f"{directory}/{file}: eos_token_id has {token!r}, not an id from 0 to "
+                f"{vocab_size - 1:,}; take the one at which the model ends its answers."
+            )
+    return ids
 
 
 def image_processor(directory: Any, assets: Mapping[str, bytes]) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from mres_jax.data.spec import ProcessorSpec, VideoSpec
 from mres_jax.models._chat_template import chat_template
 from mres_jax.models._description import (
     CONFIG,
+    GENERATION,
     PREPROCESSOR,
     PROCESSOR,
     TRAITS,
@@ -129,7 +130,7 @@ def complete_assets(loaded: LoadedModel) -> dict[str, bytes]:
     eos = loaded.tokenizer.decode(spec.eos_token_ids[:1], skip_special=False)
     pad = loaded.tokenizer.decode([spec.pad_token_id], skip_special=False)
     made: dict[str, Any] = {
-        "generation_config.json": {
+        GENERATION: {
             "do_sample": False,
             "eos_token_id": list(spec.eos_token_ids),
             "pad_token_id": spec.pad_token_id,

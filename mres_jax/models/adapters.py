@@ -28,7 +28,24 @@ from mres_jax.models.safetensors_files import FLOATS, open_tensors
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."  # before the names of modules, as `peft` wraps a model
 _A, _B = ".lora_A.weight", ".lora_B.weight"
-_UNREAD = ("use_dora", "rank_pattern", "alpha_pattern", "layers_to_transform", "target_parameters")
+# Fields that make it another product than `B A`, or put it elsewhere.
+_UNREAD = (
+    "alora_invocation_tokens",
+    "alpha_pattern",
+    "arrow_config",
+    "fan_in_fan_out",
+    "kasa_config",
+    "layer_replication",
+    "lora_bias",
+    "rank_pattern",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_bdlora",
+    "use_dora",
+    "use_qalora",
+)
+# Beginnings that leave the weights underneath alone; `peft` changes them for all others.
+_STARTS = ("eva", "gaussian", "mica", "orthogonal")
 
 
 class Factors(NamedTuple):
@@ -125,11 +142,13 @@ def write_adapter(
 def load_adapter(model: nnx.Module, directory: str | os.PathLike[str], table: KeyTable) -> None:
     """Puts the adapters of a directory of `peft`'s format on a model, in place.
 
-    A layer of a stack that the file does not name gets factors of zeros.
+    A layer of a stack that the file does not name, as with `layers_to_transform`, gets factors of
+    zeros.
 
     Raises:
-      CheckpointError: damaged files; another kind of adapter; keys or shapes that are not those of
-        the model, all in one message. The model is then unchanged.
+      CheckpointError: damaged files; no tensors, or one factor without the other; another kind of
+        adapter; keys or shapes that are not those of the model, all in one message. The model is
+        then unchanged.
     """
     directory = pathlib.Path(directory)
     if not (directory / CONFIG).is_file():
@@ -153,6 +172,9 @@ def load_adapter(model: nnx.Module, directory: str | os.PathLike[str], table: Ke
             problems += _put_whole(whole, parameters, place, tensor, name)
         else:
             problems += _put_factor(stacks, layers, place, tensor, factor, rank, name)
+            other = name.removesuffix(factor) + (_B if factor == _A else _A)
+            if other not in tensors:
+                problems.append(f"{other} is missing, but {factor[1:]} is there")
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise CheckpointError(f"{directory}: {'; '.join(problems[:5])}{more}.")
@@ -293,7 +315,8 @@ def _read_config(directory: pathlib.Path) -> tuple[float, int]:
     file = directory / CONFIG
     content = read_json(file)
     kind, rank, alpha = (content.get(name) for name in ("peft_type", "r", "lora_alpha"))
-    if kind != "LORA" or type(rank) is not int or rank < 1 or not isinstance(alpha, int | float):
+    is_scaled = type(alpha) in (int, float) and math.isfinite(alpha)
+    if kind != "LORA" or type(rank) is not int or rank < 1 or not is_scaled:
         raise CheckpointError(
             f"{file}: peft_type={kind!r}, r={rank!r}, lora_alpha={alpha!r}; only LoRA with one "
             "rank is read."
@@ -303,11 +326,20 @@ def _read_config(directory: pathlib.Path) -> tuple[float, int]:
         others.append("bias")
     if others:
         raise CheckpointError(f"{file}: {', '.join(others)} is not read.")
+    start = content.get("init_lora_weights")
+    if not (start is None or type(start) is bool or str(start).lower() in _STARTS):
+        raise CheckpointError(
+            f"{file}: init_lora_weights is {start!r}, with which peft changes the weights "
+            "underneath. Save the adapter with path_initial_model_for_weight_conversion, or merge "
+            "it in peft."
+        )
     return alpha / (math.sqrt(rank) if content.get("use_rslora") else rank), rank
 
 
 def _read_tensors(directory: pathlib.Path) -> dict[str, np.ndarray]:
     stored = open_tensors(directory)
+    if not stored:
+        raise CheckpointError(f"{directory}: holds no tensors, so no adapter; save it again.")
     wrong = [tensor.name for tensor in stored.values() if tensor.dtype not in FLOATS]
     if wrong:
         raise CheckpointError(f"{directory}: {wrong[0]} is no float.")

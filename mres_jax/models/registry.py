@@ -1,6 +1,7 @@
 """Models by name and by directory: the window of this room for everybody above it."""
 
 from mres_jax.models._description import (
+    GENERATION as GENERATION,
     Description as Description,
     Processor as Processor,
     describe as describe,

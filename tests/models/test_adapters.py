@@ -110,6 +110,9 @@ def test_a_layer_that_the_file_leaves_out_stays_as_it_was(models, tmp_path):
     file = tmp_path / "a/adapter_model.safetensors"
     kept = {name: x for name, x in load_file(file).items() if "blocks.1" not in name}
     save_file(kept, file)
+    config = tmp_path / "a/adapter_config.json"
+    left_out = {"layers_to_transform": [0], "layers_pattern": ["blocks", "layers"]}
+    config.write_text(json.dumps(json.loads(config.read_text()) | left_out))
     other = nnx.clone(models["qwen2_vl"])
     load_adapter(other, tmp_path / "a", table(other))
     layer = nn.linear_layers(other)["vision.blocks.attn.qkv"]
@@ -133,6 +136,13 @@ def test_what_is_not_the_models_is_refused_and_changes_nothing(models, tmp_path)
         ({}, {"bias": "all"}, "bias is not read"),
         ({}, {"peft_type": "LOHA"}, "peft_type='LOHA'"),
         ({}, {"r": 0}, "only LoRA with one rank"),
+        ({}, {"lora_alpha": float("nan")}, "lora_alpha=nan"),
+        ({}, {"lora_alpha": True}, "lora_alpha=True"),
+        ({}, {"layer_replication": [[0, 1]]}, "layer_replication is not read"),
+        ({}, {"use_qalora": True, "lora_bias": True}, "lora_bias, use_qalora is not read"),
+        ({}, {"alora_invocation_tokens": [1]}, "alora_invocation_tokens is not read"),
+        ({}, {"trainable_token_indices": [1]}, "trainable_token_indices is not read"),
+        ({}, {"fan_in_fan_out": True}, "fan_in_fan_out is not read"),
     ]
     for more, changes, message in cases:
         save_file(tensors | more, file)
@@ -147,6 +157,49 @@ def test_what_is_not_the_models_is_refused_and_changes_nothing(models, tmp_path)
         load_adapter(nnx.clone(models["qwen2_vl"]), tmp_path / "a", table(model))
     with pytest.raises(CheckpointError, match=r"no adapter_config\.json"):
         load_adapter(nnx.clone(models["qwen2_vl"]), tmp_path, table(model))
+
+
+@pytest.mark.parametrize("start", ["pissa", "pissa_niter_16", "OLoRA", "corda", "loftq", "lora_ga"])
+def test_an_adapter_of_other_weights_underneath_is_refused(start, models, tmp_path):
+    """`peft` takes their first product off the base weights whenever it loads them."""
+    model = adapted(models["qwen2_vl"])
+    save_adapter(model, tmp_path / "a", table(model))
+    config = tmp_path / "a/adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"init_lora_weights": start}))
+    message = f"init_lora_weights is '{start}'.*Save the adapter with path_initial_model_for_weight"
+    with pytest.raises(CheckpointError, match=message):
+        load_adapter(nnx.clone(models["qwen2_vl"]), tmp_path / "a", table(model))
+
+
+@pytest.mark.parametrize("start", [None, True, False, "gaussian", "eva", "orthogonal", "mica"])
+def test_beginnings_that_leave_the_base_alone_load(start, models, tmp_path):
+    model = adapted(models["qwen2_vl"])
+    save_adapter(model, tmp_path / "a", table(model))
+    config = tmp_path / "a/adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"init_lora_weights": start}))
+    other = nnx.clone(models["qwen2_vl"])
+    load_adapter(other, tmp_path / "a", table(other))
+    assert flatten(other).keys() == flatten(model).keys()
+
+
+@pytest.mark.parametrize("lost", ["layers.0.mlp.up_proj.lora_B", "blocks.1.attn.qkv.lora_A"])
+def test_a_factor_without_its_other_is_refused_by_name(lost, models, tmp_path):
+    model = adapted(models["qwen2_vl"])
+    save_adapter(model, tmp_path / "a", table(model))
+    file = tmp_path / "a/adapter_model.safetensors"
+    save_file({name: x for name, x in load_file(file).items() if lost not in name}, file)
+    other = nnx.clone(models["qwen2_vl"])
+    with pytest.raises(CheckpointError, match=rf"\.{lost}\.weight is missing, but lora_"):
+        load_adapter(other, tmp_path / "a", table(other))
+    assert not any("lora" in name for name in flatten(other))
+
+
+def test_a_file_without_tensors_is_no_adapter(models, tmp_path):
+    model = adapted(models["qwen2_vl"])
+    save_adapter(model, tmp_path / "a", table(model))
+    save_file({}, tmp_path / "a/adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match="holds no tensors"):
+        load_adapter(nnx.clone(models["qwen2_vl"]), tmp_path / "a", table(model))
 
 
 def test_saving_refuses_what_one_file_cannot_say(models, tmp_path):

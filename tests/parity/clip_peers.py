@@ -119,7 +119,8 @@ class Peer:
         }
         rope = {"rope_type": "default", "rope_theta": 5_000.0}
         rope["mrope_section"] = list(kind.mrope_section)
-        text = {"vocab_size": vocabulary.vocab_size, "rope_parameters": rope, **TEXT, **kind.text}
+        sizes = {"vocab_size": vocabulary.vocab_size, **TEXT, **kind.text}
+        text = {"eos_token_id": vocabulary.token_id("<|im_end|>"), "rope_parameters": rope, **sizes}
         vision = {"patch_size": PATCH, "spatial_merge_size": MERGE, **kind.vision}
         config = getattr(transformers, kind.config)(text_config=text, vision_config=vision, **ids)
         self.model = spread(getattr(transformers, kind.model)(config), kind.seed)

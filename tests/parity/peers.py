@@ -248,6 +248,7 @@ class Peer:
     def text_config(self, **rope: Any) -> dict[str, Any]:
         return {
             "vocab_size": self.vocabulary.vocab_size,
+            "eos_token_id": self.vocabulary.token_id("<|im_end|>"),
             "rope_parameters": {"rope_type": "default", "rope_theta": 5_000.0, **rope},
             **self.shape.text,
         }

@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 from mres_jax import nn, ops
+from mres_jax.errors import CheckpointError
 from mres_jax.inference import VLM, load, oracle
 from mres_jax.models.registry import LoadedModel, export_hf, family_of, load_adapter, save_adapter
 from mres_jax.testing import tiny_qwen2_vl
@@ -86,11 +87,13 @@ def test_peft_loads_our_adapter_and_gives_the_same_logits(directory, peft, tmp_p
 
 @pytest.mark.parametrize("rslora", [False, True])
 def test_we_load_what_peft_saved_and_give_the_same_logits(directory, peft, tmp_path, rslora):
+    """With layers left out where the scale is the newer one."""
     config = peft.LoraConfig(
         r=4,
         lora_alpha=6,
         target_modules=["qkv", "attn.proj", "q_proj", "v_proj", "down_proj"],
         use_rslora=rslora,
+        layers_to_transform=[1] if rslora else None,
         init_lora_weights=False,
     )
     torch.manual_seed(0)
@@ -106,6 +109,36 @@ def test_we_load_what_peft_saved_and_give_the_same_logits(directory, peft, tmp_p
     print(
         f"largest logit difference {np.abs(ours - theirs).max():.3g} of {np.abs(theirs).max():.3g}"
     )
+    assert np.abs(ours - plain).max() > 50 * TOLERANCE
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("start", ["pissa", "olora"])
+def test_an_adapter_of_changed_weights_loads_once_peft_has_converted_it(
+    directory, peft, tmp_path, start
+):
+    """As it is saved first, it is one of other weights than those of the directory."""
+    config = peft.LoraConfig(
+        r=4, lora_alpha=6, target_modules=["q_proj", "v_proj"], init_lora_weights=start
+    )
+    wrapped = peft.get_peft_model(base_of(directory), config).eval()
+    wrapped.peft_config["default"].init_lora_weights = True  # as peft asks before the first save
+    wrapped.save_pretrained(tmp_path / "first")
+    wrapped.peft_config["default"].init_lora_weights = start
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, value in wrapped.named_parameters():
+            value.mul_(1.3 if "lora_B" in name else 1.0)
+    wrapped.save_pretrained(tmp_path / "a")
+    wrapped.save_pretrained(
+        tmp_path / "b", path_initial_model_for_weight_conversion=str(tmp_path / "first")
+    )
+    vlm = load(directory)
+    with pytest.raises(CheckpointError, match=f"init_lora_weights is '{start}'"):
+        load_adapter(vlm.model, tmp_path / "a", table(vlm))
+    plain = our_logits(vlm)
+    load_adapter(vlm.model, tmp_path / "b", table(vlm))
+    ours, theirs = our_logits(vlm), their_logits(vlm, wrapped)
     assert np.abs(ours - plain).max() > 50 * TOLERANCE
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=TOLERANCE)
 

@@ -152,6 +152,7 @@ def released(request, tmp_path_factory):
     config = transformers.Qwen2VLConfig(
         text_config=dict(
             vocab_size=160,
+            eos_token_id=3,
             hidden_size=32,
             intermediate_size=64,
             num_hidden_layers=11,

@@ -1,6 +1,7 @@
 """What a run works with: the backbone, the eyes, and the two that may learn."""
 
 import dataclasses
+import json
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from mres_jax.errors import ConfigError
 from mres_jax.inference.allocators import open_eyes
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.eyes import Eyes
-from mres_jax.models.registry import ADAPTERS, family_of, load_model, resolve
+from mres_jax.models.registry import ADAPTERS, GENERATION, family_of, load_model, resolve
 from mres_jax.nn import state_shardings
 from mres_jax.protocols import FeatureExtractor, Sampling
 from mres_jax.resolution.allocator.network import AllocatorNetwork
@@ -256,13 +257,17 @@ def model_facts(run: AllocatorRun, parts: Parts) -> dict[str, Any]:
     """Returns what makes a checkpoint one of a model that can be asked: of a trained backbone."""
     if run.backbone_training is None:
         return {"config": {}}
-    config = parts.model.config
+    config, spec = parts.model.config, parts.spec
+    ends = {"eos_token_id": list(spec.eos_token_ids), "pad_token_id": spec.pad_token_id}
     extra: dict[str, Any] = {}
     if run.backbone_training.peft is not None:
         extra[ADAPTERS] = {"scale": run.backbone_training.peft.scale}
     return {
         "config": family_of(config).config_to_hf(config),
-        "assets": {TOKENIZER_FILE: parts.tokenizer.to_bytes()},
+        "assets": {
+            TOKENIZER_FILE: parts.tokenizer.to_bytes(),
+            GENERATION: json.dumps(ends).encode(),
+        },
         "extra": extra,
     }
 
