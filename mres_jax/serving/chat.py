@@ -66,6 +66,7 @@ READ = {
     "policy",
 }
 MAX_STOPS = 16
+MAX_STOP = 1_000  # characters of one
 _MOST = 2**31 - 1
 
 
@@ -185,6 +186,9 @@ def _stops(value: Any) -> tuple[str, ...]:
     right = isinstance(stops, list) and all(isinstance(stop, str) and stop for stop in stops)
     if not right or len(stops) > MAX_STOPS:
         message = f"stop: give a text or a list of at most {MAX_STOPS} texts, none of them empty."
+        raise ApiError(400, message, param="stop")
+    if (longest := max(map(len, stops), default=0)) > MAX_STOP:
+        message = f"stop: a text has {longest} characters, at most {MAX_STOP} are taken."
         raise ApiError(400, message, param="stop")
     return tuple(stops)
 

@@ -60,6 +60,7 @@ def test_fields_without_effect_and_neutral_values_change_nothing():
         ({"stop": [""]}, "stop", "none of them empty"),
         ({"stop": [3]}, "stop", "give a text or a list"),
         ({"stop": ["x"] * 17}, "stop", "at most 16 texts"),
+        ({"stop": ["a", "x" * 1001]}, "stop", "has 1001 characters, at most 1000 are taken"),
         ({"stream": 1}, "stream", "give true or false, got a number"),
         ({"stream_options": {"include_usage": 1}}, "stream_options", "include_usage"),
         ({"logit_bias": {"5": 1}}, "logit_bias", "cannot do it. Leave it out, or send {}."),
