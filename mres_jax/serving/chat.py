@@ -171,11 +171,14 @@ def _max_tokens(fields: "_Fields") -> int | None:
 
 
 def _sampling(fields: "_Fields", max_new_tokens: int | None) -> Sampling:
+    temperature = fields.number("temperature", 0.0, least=0.0, most=100.0)
+    is_greedy = temperature == 0  # then neither `top_p` nor `top_k` changes anything
+    top_p = fields.number("top_p", 1.0, least=0.0 if is_greedy else 1e-6, most=1.0)
     top_k = fields.whole("top_k", 0, least=-1, most=_MOST) or 0
     return Sampling(
-        temperature=fields.number("temperature", 0.0, least=0.0, most=100.0),
-        top_p=fields.number("top_p", 1.0, least=1e-6, most=1.0),
-        top_k=max(top_k, 0),  # vLLM writes -1 for all
+        temperature=temperature,
+        top_p=1.0 if is_greedy else top_p,
+        top_k=0 if is_greedy else max(top_k, 0),  # vLLM writes -1 for all
         max_new_tokens=max_new_tokens or 1,
         stop=_stops(fields.given.get("stop", [])),
     )
