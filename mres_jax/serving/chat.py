@@ -197,10 +197,11 @@ def _stops(value: Any) -> tuple[str, ...]:
 
 
 def _include_usage(options: Any) -> bool:
-    if not isinstance(options, dict) or not isinstance(options.get("include_usage", False), bool):
+    wanted = options.get("include_usage") if isinstance(options, dict) else options
+    if not isinstance(options, dict) or not isinstance(wanted, bool | None):
         message = 'stream_options: give {"include_usage": true} or leave it out.'
         raise ApiError(400, message, param="stream_options")
-    return options.get("include_usage", False)
+    return bool(wanted)
 
 
 class _Fields:

@@ -75,6 +75,7 @@ def test_usage_that_is_not_asked_for_is_not_sent(options):
         ({"stop": ["a", "x" * 1001]}, "stop", "has 1001 characters, at most 1000 are taken"),
         ({"stream": 1}, "stream", "give true or false, got a number"),
         ({"stream_options": {"include_usage": 1}}, "stream_options", "include_usage"),
+        ({"stream_options": True}, "stream_options", "include_usage"),
         ({"logit_bias": {"5": 1}}, "logit_bias", "cannot do it. Leave it out, or send {}."),
         ({"frequency_penalty": 0.5}, "frequency_penalty", "Leave it out, or send 0."),
         ({"top_logprobs": 5}, "top_logprobs", "cannot do it"),

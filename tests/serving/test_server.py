@@ -7,7 +7,9 @@ import signal
 import socket
 import struct
 import threading
+import urllib.parse
 from concurrent import futures
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -15,10 +17,11 @@ import pytest
 from mres_jax.errors import ConfigError
 from mres_jax.inference import generate
 from mres_jax.protocols import Request, Sampling
-from mres_jax.serving import Limits, LocalBackend, PolicyRule, http as http_side, run
-from mres_jax.serving.app import App
+from mres_jax.serving import Limits, LocalBackend, PolicyRule, http as http_side, local, run
+from mres_jax.serving.app import App, HttpRequest, Reply
+from mres_jax.serving.engine import shutting_down
 from mres_jax.serving.http import Server
-from mres_jax.serving.local import ASKED
+from mres_jax.serving.local import ASKED, PIECE
 from mres_jax.testing.serving import (
     chat_body as chat,
     random_picture as picture,
@@ -221,6 +224,34 @@ def test_a_client_that_stalls_or_breaks_off_in_its_body_is_no_bug_of_ours(served
     assert " 499 " in broken
 
 
+class Named(NamedTuple):
+    """What stands for a backend here."""
+
+    names: list[str]
+
+    def models(self, request):
+        return self.names
+
+    def health(self):
+        return {}
+
+    def chat(self, content, request):
+        raise NotImplementedError
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("name", ["org/name", "tiny", "a b%2F"])
+def test_a_model_is_found_under_the_path_that_clients_make_of_its_name(name):
+    app = App(Named(["other", name]), created=0)
+    for safe in ("", "/"):
+        path = f"/v1/models/{urllib.parse.quote(name, safe=safe)}"
+        reply = app.handle(HttpRequest("GET", path))
+        assert isinstance(reply, Reply)
+        assert reply.content["id"] == name
+
+
 def test_more_connections_than_may_be_are_turned_away(served):
     app = App(served.backend, created=0)
     with Server("127.0.0.1", 0, app, max_body_bytes=9, max_connections=1) as server:
@@ -286,7 +317,14 @@ def with_url(url):
         (chat("what", policy="fixed:20"), 400, None, "20 px is not a multiple"),
         (chat("  "), 400, None, "has an empty text"),
         (chat("x" * 900), 400, None, "but the cache holds 512"),
-        (chat("x", max_tokens=10**6), 400, None, "but the cache holds 512"),
+        (chat("x", max_tokens=10**6), 400, None, "but the context holds 512 tokens and the prompt"),
+        (
+            chat("a 7" * 20_000),
+            400,
+            None,
+            "60000 characters, of which the first 32768",
+        ),
+        (chat(*["ab", picture(0)] * 3, "c" * 40_000), 400, None, "the text has 40006 characters"),
         (chat("x", top_logprobs=3), 400, "unsupported", "top_logprobs: this server cannot"),
     ],
 )
@@ -300,6 +338,49 @@ def test_bad_input_is_one_typed_error_and_the_server_stays_up(served, body, stat
     assert error["type"] == "invalid_request_error"
     assert served.ask(path="/health")[0] == 200
     assert served.ask(chat("what"))[0] == 200
+
+
+def test_the_field_is_named_that_asks_for_more_than_the_context_holds(served, monkeypatch):
+    def refuse(*_, **__):  # it has come as far as the queue
+        raise shutting_down()
+
+    told = served.ask(chat("what", max_tokens=1))[2]["usage"]
+    left = 512 - told["prompt_tokens"]
+    error = served.ask(chat("what", max_tokens=left + 1))[2]["error"]
+    assert error["param"] == "max_tokens"
+    assert f"Send at most {left}, or" in error["message"]
+    assert served.ask(chat("x" * 900))[2]["error"]["param"] == "messages"
+    monkeypatch.setattr(served.backend.engine, "submit", refuse)
+    assert served.ask(chat("what", max_tokens=left))[2]["error"]["code"] == "shutting_down"
+
+
+def test_of_a_text_that_cannot_fit_no_more_is_made_into_tokens_than_fits(served, monkeypatch):
+    counted = []
+
+    class Counting(type(served.backend.answerer.tokenizer)):
+        def encode_text(self, text):
+            counted.append(len(text))
+            return super().encode_text(text)
+
+        def count_text(self, texts):
+            counted.extend(map(len, texts))
+            return super().count_text(texts)
+
+    monkeypatch.setattr(served.backend.answerer.tokenizer, "__class__", Counting)
+    for body in (chat("a 7" * 60_000), chat(*["a b"] * 2_000, picture(0), "c" * 40_000)):
+        assert served.ask(body)[0] == 400
+    assert 0 < sum(counted) <= 3 * PIECE
+
+
+def test_a_text_is_counted_in_pieces_as_it_is_as_a_whole(served, monkeypatch):
+    """What fits is never refused: a seam adds fewer tokens than are taken off for it."""
+    tokenizer = served.backend.answerer.tokenizer
+    for text in ("the total is 7 " * 40, "\u4f60\u597d" * 60, " " * 300, "total" * 50):
+        whole = len(tokenizer.encode_text(text))
+        for piece in (7, 64):
+            parts = [text[at : at + piece] for at in range(0, len(text), piece)]
+            seams = local.SEAM * (len(parts) - 1)
+            assert sum(tokenizer.count_text(parts)) - seams <= whole
 
 
 @pytest.mark.parametrize(
