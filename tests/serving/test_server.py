@@ -7,6 +7,7 @@ import signal
 import socket
 import struct
 import threading
+import time
 import urllib.parse
 from concurrent import futures
 from typing import NamedTuple
@@ -18,11 +19,12 @@ from mres_jax.errors import ConfigError
 from mres_jax.inference import generate
 from mres_jax.protocols import Request, Sampling
 from mres_jax.serving import Limits, LocalBackend, PolicyRule, http as http_side, local, run
-from mres_jax.serving.app import App, HttpRequest, Reply
+from mres_jax.serving.app import CHAT, App, HttpRequest, Reply
 from mres_jax.serving.engine import shutting_down
 from mres_jax.serving.http import Server
 from mres_jax.serving.local import ASKED, PIECE
 from mres_jax.testing.serving import (
+    JSON,
     chat_body as chat,
     random_picture as picture,
     send,
@@ -222,6 +224,34 @@ def test_a_client_that_stalls_or_breaks_off_in_its_body_is_no_bug_of_ours(served
     stalled, broken = served.log[before:]
     assert " 408 " in stalled
     assert " 499 " in broken
+
+
+def test_the_head_of_a_request_has_one_deadline_however_it_trickles(served, monkeypatch):
+    monkeypatch.setattr(http_side._Handler, "timeout", 0.5)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as stream:
+        start = time.monotonic()
+        stream.sendall(b"GET /health HTTP/1.1\r\nX: ")
+        with contextlib.suppress(OSError):
+            while time.monotonic() - start < 5:
+                stream.sendall(b"a")
+                time.sleep(0.05)
+        assert 0.4 < time.monotonic() - start < 2
+    with contextlib.closing(served.connect()) as connection:
+        for _ in range(3):  # each request has its own, and a reply may take longer
+            assert send(connection, path="/health")[0] == 200
+            time.sleep(0.3)
+
+
+def test_an_answer_may_take_longer_than_the_head_of_its_request(served, monkeypatch):
+    monkeypatch.setattr(http_side._Handler, "timeout", 0.2)
+    with generate.ONE_AT_A_TIME, contextlib.closing(served.connect()) as connection:
+        connection.request("POST", CHAT, json.dumps(chat("what")), JSON)
+        time.sleep(0.4)
+        generate.ONE_AT_A_TIME.release()
+        try:
+            assert connection.getresponse().status == 200
+        finally:
+            generate.ONE_AT_A_TIME.acquire()
 
 
 class Named(NamedTuple):
