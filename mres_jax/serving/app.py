@@ -75,8 +75,8 @@ class Backend(Protocol):
         """Returns numbers of what is going on."""
         ...
 
-    def close(self) -> None:
-        """Takes no more requests."""
+    def close(self, seconds: float) -> None:
+        """Refuses what is still under way, and waits so long at most for its end."""
         ...
 
 

@@ -68,9 +68,9 @@ class LocalBackend:
             "rounds": self.engine.num_rounds,
         }
 
-    def close(self) -> None:
-        """Takes no more requests; those that wait are answered."""
-        self.engine.close()
+    def close(self, seconds: float) -> None:
+        """Refuses what is still under way; waits so long at most for the thread that answers."""
+        self.engine.end(seconds)
 
     def chat(self, content: dict[str, Any], request: HttpRequest) -> Reply | Events:
         """Answers a chat, whole or in parts.

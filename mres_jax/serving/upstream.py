@@ -117,7 +117,7 @@ class UpstreamBackend:
             "answered": self.num_answered,
         }
 
-    def close(self) -> None:
+    def close(self, seconds: float) -> None:
         """Does nothing: each request is on its own."""
 
     def chat(self, content: dict[str, Any], request: HttpRequest) -> Reply | Events:

@@ -3,9 +3,12 @@
 import contextlib
 import http.client
 import json
+import os
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 import urllib.parse
@@ -15,8 +18,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from mres_jax.errors import ConfigError
+from mres_jax.errors import ConfigError, RunError
 from mres_jax.inference import generate
+from mres_jax.inference.handle import SHIPPED
 from mres_jax.protocols import Request, Sampling
 from mres_jax.serving import Limits, LocalBackend, PolicyRule, http as http_side, local, run
 from mres_jax.serving.app import CHAT, App, HttpRequest, Reply
@@ -25,6 +29,7 @@ from mres_jax.serving.http import Server
 from mres_jax.serving.local import ASKED, PIECE
 from mres_jax.testing.serving import (
     JSON,
+    Served,
     chat_body as chat,
     random_picture as picture,
     send,
@@ -268,7 +273,7 @@ class Named(NamedTuple):
     def chat(self, content, request):
         raise NotImplementedError
 
-    def close(self):
+    def close(self, seconds):
         pass
 
 
@@ -460,6 +465,53 @@ def test_a_stopped_server_finishes_what_is_under_way_and_takes_no_more(vlm, limi
         with pytest.raises(OSError):  # noqa: PT011 refused or reset
             served.ask(path="/health")
     assert any("stopping" in line for line in served.log)
+
+
+def test_what_is_cut_off_is_told_so_and_the_server_ends_in_time(vlm, limits):
+    """The lock stands for a program that runs on: nothing can be answered while it is held."""
+    backend = LocalBackend(vlm, name="tiny", rule=PolicyRule("native", False), limits=limits)
+    stop, addresses, bodies = threading.Event(), [], (chat("what"), chat("what", n=2))
+    options = {"host": "127.0.0.1", "port": 0, "limits": limits, "grace": 0.1, "stop": stop}
+    says = {"say": addresses.append, "log": lambda line: None}
+    with (
+        futures.ThreadPoolExecutor(4) as pool,
+        generate.ONE_AT_A_TIME,
+        contextlib.ExitStack() as stack,
+    ):
+        stack.callback(stop.set)
+        ended = pool.submit(run.serve, backend, **options, **says)
+        until(lambda: bool(addresses))
+        served = Served(int(addresses[0].split(":")[2].split("/")[0]), backend, [])
+        asked = [pool.submit(served.ask, body) for body in bodies]
+        streamed = pool.submit(stream_of, served, chat("what", n=3))
+        engine = backend.engine
+        until(lambda: len(engine._taken) + len(engine._waiting) == 3)
+        stop.set()
+        with pytest.raises(RunError, match=r"3 requests were cut off after 0\.1 s"):
+            ended.result(10)
+        errors = [future.result(10)[2]["error"] for future in asked]
+        errors.append(streamed.result(10)[-1]["error"])
+        assert [error["code"] for error in errors] == ["shutting_down"] * 3
+        assert engine._thread.is_alive()
+    engine._thread.join(60)
+    assert not engine._thread.is_alive()
+    assert engine.num_answered == 0
+
+
+@pytest.mark.slow
+def test_a_server_that_ends_while_it_compiles_for_a_client_that_left_ends_with_code_0():
+    """The interpreter aborts in a thread that compiles (SIGABRT); the command leaves before it."""
+    env = {k: v for k, v in os.environ.items() if k != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+    env |= {"PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "mres_jax.cli._main", "serve", "--port", "0", "--grace", "0"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": env}
+    with subprocess.Popen(command, **pipes) as process:
+        leave(int(process.stdout.readline().split(":")[2].split("/")[0]), chat("x", model=SHIPPED))
+        while " 499 " not in process.stderr.readline():
+            pass
+        time.sleep(1.0)  # by then it compiles
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, process.stderr.read()
 
 
 def test_a_signal_asks_and_a_second_one_insists():
