@@ -433,6 +433,23 @@ def test_a_table_stops_quietly_when_its_reader_has_gone():
     assert "Traceback" not in done.stderr
 
 
+def test_a_process_whose_server_still_runs_a_program_ends_at_once_with_its_code():
+    code = (
+        "import atexit, threading, time\n"
+        "from mres_jax.cli import _main\n"
+        "_main.main = lambda: 3\n"
+        "atexit.register(print, 'not reached')\n"
+        "threading.Thread(target=time.sleep, args=(60,), name='mres-engine').start()\n"
+        "print('said')\n"
+        "_main.program()"
+    )
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, "said\n", "")
+
+
 def test_a_model_on_disk_is_asked_converted_there_and_back_and_stays_the_same(
     directory, picture, tmp_path, capsys
 ):

@@ -3,4 +3,4 @@
 `main` imports nothing heavy; each command imports what it needs when it runs.
 """
 
-from mres_jax.cli._main import main as main
+from mres_jax.cli._main import main as main, program as program

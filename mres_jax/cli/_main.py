@@ -7,8 +7,10 @@ import os
 import re
 import sys
 import textwrap
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 from mres_jax.cli._parser import make_parser, parse
 from mres_jax.errors import MresError, RunError
@@ -48,6 +50,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("MRES_DEBUG") == "1":
             raise
         return _fail(*describe(error))
+
+
+def program() -> NoReturn:
+    """The command `mres`: `main`, and the end of its process.
+
+    A thread of a server that compiles or runs a program cannot be ended, and the interpreter would
+    abort in it (SIGABRT): the process is left as it is then.
+    """
+    code = main()
+    if any(thread.name.startswith("mres-") for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 @contextlib.contextmanager
@@ -98,4 +114,4 @@ def _fail(message: str, code: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

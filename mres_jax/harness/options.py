@@ -47,10 +47,13 @@ def to_sampling(options: Mapping[str, Any], *, max_new_tokens: int, name: str) -
     heat = options.get("temperature")
     is_greedy = options.get("do_sample") is False or (heat is None and not options.get("do_sample"))
     try:
+        temperature = 0.0 if is_greedy else float(1.0 if heat is None else heat)
+        is_greedy = temperature == 0  # then neither `top_p` nor `top_k` changes anything
+        top_k = int(_or(options.get("top_k"), 0))
         return Sampling(
-            temperature=0.0 if is_greedy else float(1.0 if heat is None else heat),
-            top_p=_or(options.get("top_p"), 1.0),
-            top_k=int(_or(options.get("top_k"), 0)),
+            temperature=temperature,
+            top_p=1.0 if is_greedy else _or(options.get("top_p"), 1.0),
+            top_k=0 if is_greedy or top_k == -1 else top_k,  # vLLM writes -1 for all
             max_new_tokens=int(lengths.pop()) if lengths else max_new_tokens,
             stop=_stops(options.get("until"), name),
         )

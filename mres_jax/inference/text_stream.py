@@ -67,9 +67,13 @@ class TextStream:
         """Characters at the end that may still change or be the beginning of a stop text."""
         whole = text.rstrip(_UNFINISHED)
         unfinished = len(text) - len(whole)
-        for stop in self._stop:
-            for length in range(len(stop) - 1, 0, -1):
-                if whole.endswith(stop[:length]):
-                    unfinished = max(unfinished, len(text) - len(whole) + length)
-                    break
-        return unfinished
+        begun = max((_begun(whole, stop) for stop in self._stop), default=0)
+        return unfinished + begun
+
+
+def _begun(text: str, stop: str) -> int:
+    """Characters at the end of `text` that are the beginning of a stop text, but not all of it."""
+    at = max(0, len(text) - len(stop) + 1)
+    while (at := text.find(stop[0], at)) >= 0 and not stop.startswith(text[at:]):
+        at += 1
+    return len(text) - at if at >= 0 else 0

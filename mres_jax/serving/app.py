@@ -1,5 +1,6 @@
 """Requests of HTTP -> replies, without any socket: routes, and what every backend has in common."""
 
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -14,6 +15,7 @@ from mres_jax.serving.engine import shutting_down
 from mres_jax.serving.errors import ApiError
 
 CHAT, MODELS, HEALTH = "/v1/chat/completions", "/v1/models", "/health"
+LOOK = 0.25  # seconds between two looks whether the client is still there
 METHODS = {CHAT: "POST", MODELS: "GET", HEALTH: "GET"}
 
 
@@ -73,8 +75,8 @@ class Backend(Protocol):
         """Returns numbers of what is going on."""
         ...
 
-    def close(self) -> None:
-        """Takes no more requests."""
+    def close(self, seconds: float) -> None:
+        """Refuses what is still under way, and waits so long at most for its end."""
         ...
 
 
@@ -105,7 +107,7 @@ class App:
         if route == CHAT:
             check_is_json(request)
             return self.backend.chat(parse_json(request.body), request)
-        return self._models(request, name if name != request.path else None)
+        return self._models(request, urllib.parse.unquote(name) if name != request.path else None)
 
     def _health(self) -> Reply:
         status = "draining" if self.is_draining else "ok"

@@ -66,6 +66,7 @@ READ = {
     "policy",
 }
 MAX_STOPS = 16
+MAX_STOP = 1_000  # characters of one
 _MOST = 2**31 - 1
 
 
@@ -170,11 +171,14 @@ def _max_tokens(fields: "_Fields") -> int | None:
 
 
 def _sampling(fields: "_Fields", max_new_tokens: int | None) -> Sampling:
+    temperature = fields.number("temperature", 0.0, least=0.0, most=100.0)
+    is_greedy = temperature == 0  # then neither `top_p` nor `top_k` changes anything
+    top_p = fields.number("top_p", 1.0, least=0.0 if is_greedy else 1e-6, most=1.0)
     top_k = fields.whole("top_k", 0, least=-1, most=_MOST) or 0
     return Sampling(
-        temperature=fields.number("temperature", 0.0, least=0.0, most=100.0),
-        top_p=fields.number("top_p", 1.0, least=1e-6, most=1.0),
-        top_k=max(top_k, 0),  # vLLM writes -1 for all
+        temperature=temperature,
+        top_p=1.0 if is_greedy else top_p,
+        top_k=0 if is_greedy else max(top_k, 0),  # vLLM writes -1 for all
         max_new_tokens=max_new_tokens or 1,
         stop=_stops(fields.given.get("stop", [])),
     )
@@ -186,14 +190,18 @@ def _stops(value: Any) -> tuple[str, ...]:
     if not right or len(stops) > MAX_STOPS:
         message = f"stop: give a text or a list of at most {MAX_STOPS} texts, none of them empty."
         raise ApiError(400, message, param="stop")
+    if (longest := max(map(len, stops), default=0)) > MAX_STOP:
+        message = f"stop: a text has {longest} characters, at most {MAX_STOP} are taken."
+        raise ApiError(400, message, param="stop")
     return tuple(stops)
 
 
 def _include_usage(options: Any) -> bool:
-    if not isinstance(options, dict) or not isinstance(options.get("include_usage", False), bool):
+    wanted = options.get("include_usage") if isinstance(options, dict) else options
+    if not isinstance(options, dict) or not isinstance(wanted, bool | None):
         message = 'stream_options: give {"include_usage": true} or leave it out.'
         raise ApiError(400, message, param="stream_options")
-    return options.get("include_usage", False)
+    return bool(wanted)
 
 
 class _Fields:

@@ -101,6 +101,7 @@ class Engine:
     def __init__(self, answerer: Answers, *, max_together: int = MAX_TOGETHER):
         self._answerer, self._max_together = answerer, max_together
         self._waiting: collections.deque[Ticket] = collections.deque()
+        self._taken: list[Ticket] = []  # of the last round
         self._changed = threading.Condition()
         self._is_closed = False
         self.num_answered, self.num_rounds = 0, 0
@@ -122,10 +123,26 @@ class Engine:
         return ticket
 
     def close(self) -> None:
-        """Takes no more requests; those that wait are answered, if the process lives so long."""
+        """Takes no more requests; those that wait are answered."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
+
+    def end(self, seconds: float) -> None:
+        """Refuses what waits and what is being answered, and waits for the thread to end.
+
+        One that compiles, or runs a program, ends behind it: it may outlast the wait.
+
+        Args:
+          seconds: to wait at most.
+        """
+        self.close()
+        with self._changed:
+            tickets = [*self._taken, *self._waiting]
+        for ticket in tickets:
+            ticket.cancel()
+            ticket.finish(Done(error=shutting_down()))  # after the last event nobody reads it
+        self._thread.join(seconds)
 
     def _run(self) -> None:
         while tickets := self._next_round():
@@ -147,6 +164,7 @@ class Engine:
             chosen = same[: self._max_together]
             ids = set(map(id, chosen))
             self._waiting = collections.deque(t for t in wanted if id(t) not in ids)
+            self._taken = chosen
             return chosen
 
     def _answer(self, tickets: Sequence[Ticket]) -> None:

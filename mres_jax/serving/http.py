@@ -6,8 +6,10 @@ pictures happens in them, side by side. A slow or silent client costs its own th
 
 import contextlib
 import http.server
+import io
 import json
 import logging
+import math
 import selectors
 import socket
 import socketserver
@@ -21,7 +23,9 @@ from mres_jax.serving.app import App, Events, HttpRequest, Reply
 from mres_jax.serving.errors import ApiError, ClientGoneError, to_api_error
 
 MAX_CONNECTIONS = 256
-SILENCE = 30.0  # seconds that a client may say nothing while something is due from it
+# Seconds that a client may say nothing while something is due from it, and in which the head of a
+# request is to come, counted from the reply before it.
+SILENCE = 30.0
 BODY_SECONDS = 120.0  # that a whole body may take
 _LINGER = 3.0  # seconds in which what is not wanted is read, so that the refusal arrives
 _PIECE = 2**16
@@ -113,6 +117,23 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         _logger.debug("connection", exc_info=True)
 
 
+class _Reads(io.RawIOBase):
+    """What a client sends: it may be silent for so many seconds, and must be done by `end`."""
+
+    def __init__(self, connection: socket.socket, silence: float):
+        self._connection, self._silence, self.end = connection, silence, math.inf
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(min(left, self._silence))
+        return self._connection.recv_into(buffer)
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "mres", ""
@@ -120,8 +141,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
 
+    def setup(self) -> None:
+        """Opens both directions."""
+        super().setup()
+        self.rfile.close()
+        self._reads = _Reads(self.connection, self.timeout)
+        self.rfile = io.BufferedReader(self._reads)
+
+    def handle_one_request(self) -> None:
+        """Waits for a request and answers it; a head that does not come in time ends all."""
+        self._reads.end = time.monotonic() + self.timeout
+        super().handle_one_request()
+
     def _handle(self) -> None:
         start = time.monotonic()
+        self._reads.end = math.inf  # the head is here
+        self.connection.settimeout(self.timeout)
         with self.server.busy():
             try:
                 status = self._answer()

@@ -13,14 +13,15 @@ from mres_jax.inference.cost import joint_flops
 from mres_jax.protocols import Answer, Request
 from mres_jax.resolution.allocator.policy import AllocatorPolicy
 from mres_jax.serving import replies
-from mres_jax.serving.app import Events, HttpRequest, PolicyRule, Reply, check_model
+from mres_jax.serving.app import LOOK, Events, HttpRequest, PolicyRule, Reply, check_model
 from mres_jax.serving.chat import ChatRequest, parse_chat
 from mres_jax.serving.engine import Done, Engine, Kind, Text, Ticket
 from mres_jax.serving.errors import ApiError, ClientGoneError, to_api_error
 from mres_jax.serving.limits import Limits, Room
 from mres_jax.serving.pictures import load_pictures
 
-LOOK = 0.25  # seconds between two looks whether the client is still there
+PIECE = 2**15  # characters of a text that are counted at a time
+SEAM = 64  # tokens that two pieces of a text may have more than both in one
 ASKED = "ask"  # the request's name where a seed decides: the same draws as `mres ask --seed`
 
 
@@ -67,9 +68,9 @@ class LocalBackend:
             "rounds": self.engine.num_rounds,
         }
 
-    def close(self) -> None:
-        """Takes no more requests; those that wait are answered."""
-        self.engine.close()
+    def close(self, seconds: float) -> None:
+        """Refuses what is still under way; waits so long at most for the thread that answers."""
+        self.engine.end(seconds)
 
     def chat(self, content: dict[str, Any], request: HttpRequest) -> Reply | Events:
         """Answers a chat, whole or in parts.
@@ -84,6 +85,7 @@ class LocalBackend:
         head = replies.Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), self.name)
         with contextlib.ExitStack() as stack:
             place = stack.enter_context(self.room.enter())
+            self._check_text([part for _, parts in asked.chat.turns for part in parts])
             images = load_pictures(
                 asked.chat.urls, place=place, limits=self.limits, hosts=self.hosts
             )
@@ -101,13 +103,43 @@ class LocalBackend:
                 return Reply(200, maker.whole(_wait(ticket, request)))
             return Events(maker.parts(ticket, request), stack.pop_all().close)
 
+    def _check_text(self, parts: Sequence[str | int]) -> None:
+        """Raises `ApiError` for a text that cannot fit, before it is made into tokens as a whole.
+
+        No more of it is counted than fits: time and memory do not grow with what was sent.
+        """
+        texts = [part for part in parts if isinstance(part, str)]
+        length, most = sum(map(len, texts)), self.answerer.generator.max_context
+        if length <= PIECE:
+            return
+        seen = tokens = 0
+        for text in texts:
+            for at in range(0, len(text), PIECE):
+                piece = text[at : at + PIECE]
+                seen += len(piece)
+                tokens += self.answerer.tokenizer.count_text([piece])[0] - (SEAM if at else 0)
+                if tokens > most:
+                    raise ApiError(
+                        400,
+                        f"messages: the text has {length} characters, of which the first {seen} "
+                        f"are more tokens than the context holds ({most}). Shorten it.",
+                        param="messages",
+                    )
+
     def _submit(self, made: Request, asked: ChatRequest) -> Ticket:
         try:
-            prompt = self.answerer.check(made, asked.max_new_tokens or 1)
+            prompt = self.answerer.check(made, 1)
         except MresError as error:
             param = "policy" if isinstance(error, PolicyError) else "messages"
             raise ApiError(400, str(error), param=param) from None
-        left = self.answerer.generator.max_context - prompt
+        context = self.answerer.generator.max_context
+        left = context - prompt
+        if asked.max_new_tokens is not None and asked.max_new_tokens > left:
+            message = (
+                f"max_tokens={asked.max_new_tokens}, but the context holds {context} tokens and "
+                f"the prompt has {prompt} of them. Send at most {left}, or leave it out."
+            )
+            raise ApiError(400, message, param="max_tokens")
         most = asked.max_new_tokens or min(self.limits.new_tokens, left)
         sampling = dataclasses.replace(asked.sampling, max_new_tokens=most)
         kind = Kind(sampling, asked.n, asked.seed or 0)

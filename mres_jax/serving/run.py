@@ -12,6 +12,7 @@ from mres_jax.serving.app import App, Backend
 from mres_jax.serving.http import Server
 from mres_jax.serving.limits import Limits
 
+AFTER_GRACE = 1.0  # seconds in which what was cut off is told so, and programs may end
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -27,6 +28,10 @@ def serve(
     stop: threading.Event | None = None,
 ) -> None:
     """Serves until SIGTERM or Ctrl-C; then takes no more, and ends when all are answered.
+
+    What is not answered within `grace` is refused. A thread that compiles or runs a program may
+    outlast the call: nothing can end it, and the interpreter would abort in it. A process that has
+    nothing else to do is then to be left by `os._exit`, as the command line does.
 
     Args:
       backend: who answers.
@@ -62,8 +67,10 @@ def serve(
         listening.join()
         server.server_close()
         log(f"stopping: at most {grace:g} s for what is under way")
+        end = time.monotonic() + grace
         left = server.wait_until_idle(grace)
-        backend.close()
+        backend.close(max(end - time.monotonic(), AFTER_GRACE))
+        server.wait_until_idle(AFTER_GRACE)
     if left:
         raise RunError(f"serve: {left} requests were cut off after {grace:g} s (--grace).")
 

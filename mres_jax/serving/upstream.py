@@ -1,11 +1,14 @@
 """Another server behind the chat endpoint: pixels are decided here, all else is passed on."""
 
 import contextlib
+import functools
 import http.client
+import io
 import json
+import socket
 import time
 import urllib.parse
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +22,8 @@ from mres_jax.inference.show import png
 from mres_jax.resolution.cost import retention_ratio, visual_tokens
 from mres_jax.resolution.policies import check_policy, parse_policy
 from mres_jax.serving import replies
-from mres_jax.serving.app import Events, HttpRequest, PolicyRule, Reply
-from mres_jax.serving.errors import FAILED, ApiError
+from mres_jax.serving.app import LOOK, Events, HttpRequest, PolicyRule, Reply
+from mres_jax.serving.errors import FAILED, ApiError, ClientGoneError
 from mres_jax.serving.limits import Limits, Room
 from mres_jax.serving.pictures import load_pictures
 
@@ -114,7 +117,7 @@ class UpstreamBackend:
             "answered": self.num_answered,
         }
 
-    def close(self) -> None:
+    def close(self, seconds: float) -> None:
         """Does nothing: each request is on its own."""
 
     def chat(self, content: dict[str, Any], request: HttpRequest) -> Reply | Events:
@@ -123,6 +126,7 @@ class UpstreamBackend:
         Raises:
           ApiError: a picture or policy that cannot be; what the server refuses, under its own
             status; 502 where it cannot be reached or talks nonsense; 504 where it is silent.
+          ClientGoneError: the client has closed its connection.
         """
         start = time.perf_counter()
         policy = self._choose(content.pop("policy", None))
@@ -185,6 +189,9 @@ class UpstreamBackend:
         kind = http.client.HTTPSConnection if self.place.secure else http.client.HTTPConnection
         connection = kind(self.place.host, self.place.port, timeout=self.timeout)
         stack.callback(connection.close)
+        connection.response_class = functools.partial(
+            _Watched, is_gone=request.is_gone, timeout=self.timeout
+        )
         headers = {"Content-Type": "application/json", "Connection": "close"}
         headers |= {k: v for k, v in request.headers.items() if k in PASSED_ON}
         body = None if content is None else json.dumps(content).encode()
@@ -210,6 +217,54 @@ class UpstreamBackend:
             yield replies.event(error.to_dict())
             return
         self.num_answered += 1
+
+
+class _Watched(http.client.HTTPResponse):
+    """A reply whose client is looked at while the server is silent."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *args: Any,
+        is_gone: Callable[[], bool],
+        timeout: float,
+        **options: Any,
+    ):
+        super().__init__(sock, *args, **options)
+        self.fp = io.BufferedReader(_Reads(sock, self.fp.detach(), is_gone, timeout))
+
+
+class _Reads(io.RawIOBase):
+    """What a server sends; `held` keeps its connection open until this is closed."""
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        held: io.RawIOBase,
+        is_gone: Callable[[], bool],
+        timeout: float,
+    ):
+        self._connection, self._held = connection, held
+        self._is_gone, self._timeout = is_gone, timeout
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._held.close()
+        super().close()
+
+    def readinto(self, buffer: Any, /) -> int:
+        end = time.monotonic() + self._timeout
+        self._connection.settimeout(min(LOOK, self._timeout))
+        while True:
+            try:
+                return self._connection.recv_into(buffer)
+            except TimeoutError:
+                if self._is_gone():
+                    raise ClientGoneError from None
+                if time.monotonic() >= end:
+                    raise
 
 
 def _picture_urls(messages: list) -> list[str]:

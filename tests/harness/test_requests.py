@@ -116,6 +116,10 @@ def test_what_cannot_be_asked_is_named_with_its_question(message, error):
         ({"temperature": 0.7, "top_k": 3}, Sampling(temperature=0.7, top_k=3, max_new_tokens=32)),
         ({"do_sample": True, "max_gen_toks": 4}, Sampling(temperature=1.0, max_new_tokens=4)),
         ({"until": "stop"}, Sampling(max_new_tokens=32, stop=("stop",))),
+        ({"temperature": 0, "top_p": 0, "do_sample": False}, Sampling(max_new_tokens=32)),
+        ({"temperature": 0.0, "top_p": 0.5, "top_k": 3}, Sampling(max_new_tokens=32)),
+        ({"do_sample": False, "top_k": -1}, Sampling(max_new_tokens=32)),
+        ({"temperature": 0.7, "top_k": -1}, Sampling(temperature=0.7, max_new_tokens=32)),
     ],
 )
 def test_options_of_tasks_become_a_sampling(options, sampling):
@@ -132,6 +136,8 @@ def test_options_of_tasks_become_a_sampling(options, sampling):
         ({"max_new_tokens": 0}, "max_new_tokens=0"),
         ({"temperature": -1}, "temperature=-1"),
         ({"temperature": "warm"}, "could not convert"),
+        ({"temperature": 1, "top_p": 0}, "top_p=0"),
+        ({"temperature": 1, "top_k": -2}, "top_k=-2"),
         ({"until": [3]}, "is no text"),
     ],
 )

@@ -64,6 +64,15 @@ def test_what_the_template_writes_before_an_answer_is_no_part_of_it(text, expect
     assert stream.num_tokens == len(ids)
 
 
+def test_a_long_stop_text_takes_no_longer_than_a_short_one():
+    """Each look was quadratic in its length: this one took minutes."""
+    stream = TextStream(TOKENIZER, ["b" + "a" * 2_000_000])
+    ids = TOKENIZER.encode_text("xb" + "a" * 50)
+    given = [stream.feed(ids[: i + 1]) for i in range(len(ids))]
+    assert given == ["x", *[""] * 51]
+    assert stream.feed(ids, is_last=True) == "b" + "a" * 50
+
+
 def test_bytes_that_never_become_a_character_come_at_the_end():
     ids = TOKENIZER.encode_text("a\u4f60")[:-1]
     stream = TextStream(TOKENIZER)

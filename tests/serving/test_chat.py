@@ -40,6 +40,16 @@ def test_fields_without_effect_and_neutral_values_change_nothing():
     assert parse_chat(BODY | more, LIMITS) == plain
 
 
+@pytest.mark.parametrize("changes", [{"top_p": 0}, {"top_k": -1}, {"top_p": 0.5, "top_k": 3}])
+def test_greedy_answers_do_not_hang_on_what_is_kept_of_the_draws(changes):
+    assert parse_chat(BODY | {"temperature": 0} | changes, LIMITS) == parse_chat(BODY, LIMITS)
+
+
+@pytest.mark.parametrize("options", [None, {}, {"include_usage": None}, {"include_usage": False}])
+def test_usage_that_is_not_asked_for_is_not_sent(options):
+    assert not parse_chat(BODY | {"stream_options": options}, LIMITS).include_usage
+
+
 @pytest.mark.parametrize(
     ("changes", "param", "text"),
     [
@@ -50,7 +60,9 @@ def test_fields_without_effect_and_neutral_values_change_nothing():
         ({"temperature": "hot"}, "temperature", "give a number, got a text"),
         ({"temperature": True}, "temperature", "give a number, got true or false"),
         ({"temperature": 10**400}, "temperature", "must be at least"),
-        ({"top_p": 0}, "top_p", "must be at least"),
+        ({"top_p": 0, "temperature": 1}, "top_p", "must be at least"),
+        ({"top_p": -1}, "top_p", "must be at least 0.0"),
+        ({"top_k": -2}, "top_k", "must be at least -1"),
         ({"max_tokens": 0}, "max_tokens", "must be at least 1"),
         ({"max_tokens": 1.5}, "max_tokens", "give a whole number, got a number"),
         ({"max_tokens": 3, "max_completion_tokens": 4}, "max_tokens", "differ"),
@@ -60,8 +72,10 @@ def test_fields_without_effect_and_neutral_values_change_nothing():
         ({"stop": [""]}, "stop", "none of them empty"),
         ({"stop": [3]}, "stop", "give a text or a list"),
         ({"stop": ["x"] * 17}, "stop", "at most 16 texts"),
+        ({"stop": ["a", "x" * 1001]}, "stop", "has 1001 characters, at most 1000 are taken"),
         ({"stream": 1}, "stream", "give true or false, got a number"),
         ({"stream_options": {"include_usage": 1}}, "stream_options", "include_usage"),
+        ({"stream_options": True}, "stream_options", "include_usage"),
         ({"logit_bias": {"5": 1}}, "logit_bias", "cannot do it. Leave it out, or send {}."),
         ({"frequency_penalty": 0.5}, "frequency_penalty", "Leave it out, or send 0."),
         ({"top_logprobs": 5}, "top_logprobs", "cannot do it"),

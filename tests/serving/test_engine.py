@@ -147,6 +147,18 @@ def test_a_closed_engine_answers_what_waits_and_takes_no_more(engine, script):
     assert texts(events(waiting)[-1]) == ["WAITS"]
 
 
+def test_an_engine_that_ends_refuses_what_waits_and_what_is_answered(engine, script):
+    tickets = [block(engine, script), submit(engine, "waits")]
+    engine.end(0.01)
+    for ticket in tickets:
+        assert events(ticket)[-1].error.status == 503
+    assert engine._thread.is_alive()  # what runs cannot be ended, and is waited for no longer
+    script.gate.release(9)
+    engine.end(WAIT)
+    assert not engine._thread.is_alive()
+    assert script.rounds == [["first"]]
+
+
 def test_a_room_is_never_fuller_than_it_may_be():
     limits = Limits(max_waiting=2, max_pixels=10, max_waiting_pixels=15)
     room = Room(limits)

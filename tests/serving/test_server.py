@@ -3,23 +3,33 @@
 import contextlib
 import http.client
 import json
+import os
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
+import time
+import urllib.parse
 from concurrent import futures
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from mres_jax.errors import ConfigError
+from mres_jax.errors import ConfigError, RunError
 from mres_jax.inference import generate
+from mres_jax.inference.handle import SHIPPED
 from mres_jax.protocols import Request, Sampling
-from mres_jax.serving import Limits, LocalBackend, PolicyRule, http as http_side, run
-from mres_jax.serving.app import App
+from mres_jax.serving import Limits, LocalBackend, PolicyRule, http as http_side, local, run
+from mres_jax.serving.app import CHAT, App, HttpRequest, Reply
+from mres_jax.serving.engine import shutting_down
 from mres_jax.serving.http import Server
-from mres_jax.serving.local import ASKED
+from mres_jax.serving.local import ASKED, PIECE
 from mres_jax.testing.serving import (
+    JSON,
+    Served,
     chat_body as chat,
     random_picture as picture,
     send,
@@ -221,6 +231,62 @@ def test_a_client_that_stalls_or_breaks_off_in_its_body_is_no_bug_of_ours(served
     assert " 499 " in broken
 
 
+def test_the_head_of_a_request_has_one_deadline_however_it_trickles(served, monkeypatch):
+    monkeypatch.setattr(http_side._Handler, "timeout", 0.5)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as stream:
+        start = time.monotonic()
+        stream.sendall(b"GET /health HTTP/1.1\r\nX: ")
+        with contextlib.suppress(OSError):
+            while time.monotonic() - start < 5:
+                stream.sendall(b"a")
+                time.sleep(0.05)
+        assert 0.4 < time.monotonic() - start < 2
+    with contextlib.closing(served.connect()) as connection:
+        for _ in range(3):  # each request has its own, and a reply may take longer
+            assert send(connection, path="/health")[0] == 200
+            time.sleep(0.3)
+
+
+def test_an_answer_may_take_longer_than_the_head_of_its_request(served, monkeypatch):
+    monkeypatch.setattr(http_side._Handler, "timeout", 0.2)
+    with generate.ONE_AT_A_TIME, contextlib.closing(served.connect()) as connection:
+        connection.request("POST", CHAT, json.dumps(chat("what")), JSON)
+        time.sleep(0.4)
+        generate.ONE_AT_A_TIME.release()
+        try:
+            assert connection.getresponse().status == 200
+        finally:
+            generate.ONE_AT_A_TIME.acquire()
+
+
+class Named(NamedTuple):
+    """What stands for a backend here."""
+
+    names: list[str]
+
+    def models(self, request):
+        return self.names
+
+    def health(self):
+        return {}
+
+    def chat(self, content, request):
+        raise NotImplementedError
+
+    def close(self, seconds):
+        pass
+
+
+@pytest.mark.parametrize("name", ["org/name", "tiny", "a b%2F"])
+def test_a_model_is_found_under_the_path_that_clients_make_of_its_name(name):
+    app = App(Named(["other", name]), created=0)
+    for safe in ("", "/"):
+        path = f"/v1/models/{urllib.parse.quote(name, safe=safe)}"
+        reply = app.handle(HttpRequest("GET", path))
+        assert isinstance(reply, Reply)
+        assert reply.content["id"] == name
+
+
 def test_more_connections_than_may_be_are_turned_away(served):
     app = App(served.backend, created=0)
     with Server("127.0.0.1", 0, app, max_body_bytes=9, max_connections=1) as server:
@@ -286,7 +352,14 @@ def with_url(url):
         (chat("what", policy="fixed:20"), 400, None, "20 px is not a multiple"),
         (chat("  "), 400, None, "has an empty text"),
         (chat("x" * 900), 400, None, "but the cache holds 512"),
-        (chat("x", max_tokens=10**6), 400, None, "but the cache holds 512"),
+        (chat("x", max_tokens=10**6), 400, None, "but the context holds 512 tokens and the prompt"),
+        (
+            chat("a 7" * 20_000),
+            400,
+            None,
+            "60000 characters, of which the first 32768",
+        ),
+        (chat(*["ab", picture(0)] * 3, "c" * 40_000), 400, None, "the text has 40006 characters"),
         (chat("x", top_logprobs=3), 400, "unsupported", "top_logprobs: this server cannot"),
     ],
 )
@@ -300,6 +373,49 @@ def test_bad_input_is_one_typed_error_and_the_server_stays_up(served, body, stat
     assert error["type"] == "invalid_request_error"
     assert served.ask(path="/health")[0] == 200
     assert served.ask(chat("what"))[0] == 200
+
+
+def test_the_field_is_named_that_asks_for_more_than_the_context_holds(served, monkeypatch):
+    def refuse(*_, **__):  # it has come as far as the queue
+        raise shutting_down()
+
+    told = served.ask(chat("what", max_tokens=1))[2]["usage"]
+    left = 512 - told["prompt_tokens"]
+    error = served.ask(chat("what", max_tokens=left + 1))[2]["error"]
+    assert error["param"] == "max_tokens"
+    assert f"Send at most {left}, or" in error["message"]
+    assert served.ask(chat("x" * 900))[2]["error"]["param"] == "messages"
+    monkeypatch.setattr(served.backend.engine, "submit", refuse)
+    assert served.ask(chat("what", max_tokens=left))[2]["error"]["code"] == "shutting_down"
+
+
+def test_of_a_text_that_cannot_fit_no_more_is_made_into_tokens_than_fits(served, monkeypatch):
+    counted = []
+
+    class Counting(type(served.backend.answerer.tokenizer)):
+        def encode_text(self, text):
+            counted.append(len(text))
+            return super().encode_text(text)
+
+        def count_text(self, texts):
+            counted.extend(map(len, texts))
+            return super().count_text(texts)
+
+    monkeypatch.setattr(served.backend.answerer.tokenizer, "__class__", Counting)
+    for body in (chat("a 7" * 60_000), chat(*["a b"] * 2_000, picture(0), "c" * 40_000)):
+        assert served.ask(body)[0] == 400
+    assert 0 < sum(counted) <= 3 * PIECE
+
+
+def test_a_text_is_counted_in_pieces_as_it_is_as_a_whole(served, monkeypatch):
+    """What fits is never refused: a seam adds fewer tokens than are taken off for it."""
+    tokenizer = served.backend.answerer.tokenizer
+    for text in ("the total is 7 " * 40, "\u4f60\u597d" * 60, " " * 300, "total" * 50):
+        whole = len(tokenizer.encode_text(text))
+        for piece in (7, 64):
+            parts = [text[at : at + piece] for at in range(0, len(text), piece)]
+            seams = local.SEAM * (len(parts) - 1)
+            assert sum(tokenizer.count_text(parts)) - seams <= whole
 
 
 @pytest.mark.parametrize(
@@ -349,6 +465,53 @@ def test_a_stopped_server_finishes_what_is_under_way_and_takes_no_more(vlm, limi
         with pytest.raises(OSError):  # noqa: PT011 refused or reset
             served.ask(path="/health")
     assert any("stopping" in line for line in served.log)
+
+
+def test_what_is_cut_off_is_told_so_and_the_server_ends_in_time(vlm, limits):
+    """The lock stands for a program that runs on: nothing can be answered while it is held."""
+    backend = LocalBackend(vlm, name="tiny", rule=PolicyRule("native", False), limits=limits)
+    stop, addresses, bodies = threading.Event(), [], (chat("what"), chat("what", n=2))
+    options = {"host": "127.0.0.1", "port": 0, "limits": limits, "grace": 0.1, "stop": stop}
+    says = {"say": addresses.append, "log": lambda line: None}
+    with (
+        futures.ThreadPoolExecutor(4) as pool,
+        generate.ONE_AT_A_TIME,
+        contextlib.ExitStack() as stack,
+    ):
+        stack.callback(stop.set)
+        ended = pool.submit(run.serve, backend, **options, **says)
+        until(lambda: bool(addresses))
+        served = Served(int(addresses[0].split(":")[2].split("/")[0]), backend, [])
+        asked = [pool.submit(served.ask, body) for body in bodies]
+        streamed = pool.submit(stream_of, served, chat("what", n=3))
+        engine = backend.engine
+        until(lambda: len(engine._taken) + len(engine._waiting) == 3)
+        stop.set()
+        with pytest.raises(RunError, match=r"3 requests were cut off after 0\.1 s"):
+            ended.result(10)
+        errors = [future.result(10)[2]["error"] for future in asked]
+        errors.append(streamed.result(10)[-1]["error"])
+        assert [error["code"] for error in errors] == ["shutting_down"] * 3
+        assert engine._thread.is_alive()
+    engine._thread.join(60)
+    assert not engine._thread.is_alive()
+    assert engine.num_answered == 0
+
+
+@pytest.mark.slow
+def test_a_server_that_ends_while_it_compiles_for_a_client_that_left_ends_with_code_0():
+    """The interpreter aborts in a thread that compiles (SIGABRT); the command leaves before it."""
+    env = {k: v for k, v in os.environ.items() if k != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+    env |= {"PYTHONPATH": os.pathsep.join(sys.path), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "mres_jax.cli._main", "serve", "--port", "0", "--grace", "0"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": env}
+    with subprocess.Popen(command, **pipes) as process:
+        leave(int(process.stdout.readline().split(":")[2].split("/")[0]), chat("x", model=SHIPPED))
+        while " 499 " not in process.stderr.readline():
+            pass
+        time.sleep(1.0)  # by then it compiles
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, process.stderr.read()
 
 
 def test_a_signal_asks_and_a_second_one_insists():

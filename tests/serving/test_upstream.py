@@ -15,7 +15,13 @@ from mres_jax.geometry import Size
 from mres_jax.resolution.policies import parse_policy
 from mres_jax.serving import PolicyRule, UpstreamBackend
 from mres_jax.serving.upstream import Place
-from mres_jax.testing.serving import chat_body as chat, random_picture as picture, send, serving
+from mres_jax.testing.serving import (
+    chat_body as chat,
+    random_picture as picture,
+    send,
+    serving,
+    until,
+)
 
 ANSWER = {
     "id": "1",
@@ -38,8 +44,9 @@ class Upstream(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.status, self.headers, self.reply = 200, {}, json.dumps(ANSWER).encode()
         self.seen = []
-        self.silence = threading.Event()
+        self.silence, self.pause = threading.Event(), threading.Event()  # before and in a reply
         self.silence.set()
+        self.pause.set()
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -60,6 +67,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
+            self.server.pause.wait(20)
 
     def log_message(self, *_):
         pass
@@ -72,6 +80,7 @@ def upstream():
         thread.start()
         yield server
         server.silence.set()
+        server.pause.set()
         server.shutdown()
         thread.join()
 
@@ -183,6 +192,42 @@ def test_a_server_that_is_silent_or_gone_is_told_so(proxy, upstream, vlm, limits
         assert (status, content["error"]["code"]) == (502, "upstream_unreachable")
         assert other.ask(path="/v1/models")[0] == 502
         assert other.ask(path="/health")[0] == 200
+
+
+def test_a_client_that_hangs_up_gives_its_place_back_while_the_server_is_silent(
+    upstream, vlm, limits
+):
+    backend = UpstreamBackend(
+        f"http://127.0.0.1:{upstream.server_port}",
+        spec=vlm.spec,
+        rule=PolicyRule("native", False),
+        limits=limits,
+    )
+    headers = {"Content-Type": "application/json"}
+
+    def ask(body):
+        connection = proxy.connect()
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+        return connection
+
+    with serving(backend, limits=limits) as proxy:
+        upstream.silence.clear()
+        left = [ask(chat("x")), ask(chat("x", stream=True))]
+        until(lambda: len(upstream.seen) == 2)
+        for connection in left:
+            connection.close()
+        until(lambda: backend.room.num_requests == 0, 5)
+        upstream.silence.set()
+        upstream.pause.clear()
+        upstream.headers = {"Content-Type": "text/event-stream"}
+        upstream.reply = b"data: " + json.dumps(PARTS[0]).encode() + b"\n\n"
+        with contextlib.closing(ask(chat("x", stream=True))) as connection:
+            reply = connection.getresponse()
+            assert reply.readline() == upstream.reply[:-1]
+            reply.close()
+        until(lambda: backend.room.num_requests == 0, 5)
+        until(lambda: sum(" 499 " in line for line in proxy.log) == 3)
+    assert backend.num_answered == 0
 
 
 @pytest.mark.parametrize("body", [{"messages": "x"}, chat("x", policy=3)])
