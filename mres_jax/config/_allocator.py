@@ -110,7 +110,7 @@ class AllocatorRun:
         one has its times as its model reads them; pairs behind a server always have them.
       cost: `linear` the mean scale; `token` true visual tokens.
       prompts: questions of a step.
-      allocations: of each question, M.
+      allocations: of each question, M; at least 2, or with `CAPO(unit="rollout")` 2 rollouts.
       rollouts: under each allocation, N.
       updates: optimiser steps of a batch of rollouts; the first is on-policy.
       clips_per_pack: clips that the allocator draws for and learns from at a time, on every rank of
@@ -198,11 +198,7 @@ class AllocatorRun:
             f"prompts={self.prompts} cannot be divided among updates={self.updates}.",
         )
         _check_ranks(self)
-        require(
-            self.allocations * self.rollouts > 1,
-            "AllocatorRun",
-            "one allocation with one rollout has nothing to be compared with: raise allocations.",
-        )
+        _check_compared(self)
         require(
             self.temperature > 0,
             "AllocatorRun",
@@ -240,6 +236,22 @@ def _check_served(run: AllocatorRun) -> None:
         "AllocatorRun",
         f"backbone={run.backbone} needs server.processor: the directory or hub id of the served "
         "model, whose config.json and tokenizer.json tell what its pictures cost.",
+    )
+
+
+def _check_compared(run: AllocatorRun) -> None:
+    """Refuses what is judged against others of its question where there are none."""
+    counts = f"allocations={run.allocations} with rollouts={run.rollouts}"
+    require(
+        run.allocations > 1 or run.capo.unit == "rollout",
+        "AllocatorRun",
+        f"{counts}, but capo.unit={run.capo.unit} judges the accuracy of an allocation against "
+        "that of others of its question. Take allocations=2 or more.",
+    )
+    require(
+        run.allocations * run.rollouts > 1,
+        "AllocatorRun",
+        f"{counts} leaves a rollout with nothing to be compared with. Take allocations=2 or more.",
     )
 
 

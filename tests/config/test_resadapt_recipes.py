@@ -6,6 +6,9 @@ import re
 import pytest
 
 from mres_jax.config import AllocatorRun, from_json, is_server, load_run, to_json
+from mres_jax.errors import ConfigError
+from mres_jax.testing.allocator_runs import tiny_allocator_run
+from mres_jax.training.rl import CAPO
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs" / "resadapt"
 MEMORY_SHARES = ("--gpu-memory-utilization", "XLA_PYTHON_CLIENT_MEM_FRACTION")
@@ -29,6 +32,25 @@ def test_the_paper_recipe_has_the_numbers_of_the_paper():
     assert (run.network.min_scale, run.network.max_scale) == (0.2, 1.8)
     assert run.wire == "pairs"
     assert run.data.max_frames // 2 * (run.data.max_pixels or 0) == 8_192 * 28**2
+
+
+@pytest.mark.parametrize(
+    ("allocations", "rollouts", "unit", "message"),
+    [
+        (1, 4, "allocation", "allocations=1 with rollouts=4, but capo.unit=allocation judges the"),
+        (1, 1, "allocation", "allocations=1 with rollouts=1, but capo.unit=allocation judges the"),
+        (1, 1, "rollout", "allocations=1 with rollouts=1 leaves a rollout with nothing to be"),
+        (1, 4, "rollout", None),
+        (2, 1, "allocation", None),
+    ],
+)
+def test_what_is_judged_has_others_of_its_question_beside_it(allocations, rollouts, unit, message):
+    changes = {"allocations": allocations, "rollouts": rollouts, "capo": CAPO(unit=unit)}
+    if message is None:
+        assert tiny_allocator_run("run", "rows.jsonl", **changes).allocations == allocations
+        return
+    with pytest.raises(ConfigError, match=message):
+        tiny_allocator_run("run", "rows.jsonl", **changes)
 
 
 def test_a_night_on_one_gpu_has_the_tokens_it_says_and_both_shares_of_memory():
