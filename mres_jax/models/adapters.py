@@ -315,8 +315,9 @@ def _read_config(directory: pathlib.Path) -> tuple[float, int]:
     file = directory / CONFIG
     content = read_json(file)
     kind, rank, alpha = (content.get(name) for name in ("peft_type", "r", "lora_alpha"))
-    is_scaled = type(alpha) in (int, float) and math.isfinite(alpha)
-    if kind != "LORA" or type(rank) is not int or rank < 1 or not is_scaled:
+    is_bool = isinstance(alpha, bool)
+    scale = float(alpha) if isinstance(alpha, int | float) and not is_bool else math.nan
+    if kind != "LORA" or type(rank) is not int or rank < 1 or not math.isfinite(scale):
         raise CheckpointError(
             f"{file}: peft_type={kind!r}, r={rank!r}, lora_alpha={alpha!r}; only LoRA with one "
             "rank is read."
@@ -333,7 +334,7 @@ def _read_config(directory: pathlib.Path) -> tuple[float, int]:
             "underneath. Save the adapter with path_initial_model_for_weight_conversion, or merge "
             "it in peft."
         )
-    return alpha / (math.sqrt(rank) if content.get("use_rslora") else rank), rank
+    return scale / (math.sqrt(rank) if content.get("use_rslora") else rank), rank
 
 
 def _read_tensors(directory: pathlib.Path) -> dict[str, np.ndarray]:

@@ -9,7 +9,10 @@ from mres_jax.models.clip.config import ClipConfig
 from mres_jax.models.llama.config import LlamaConfig
 from mres_jax.models.llava.config import ASPECTS, LlavaConfig
 from mres_jax.models.llava.templates import template_for
+from mres_jax.models.pixel_fields import UNUSED, check_pixels
 
+# `config.json` says which squares are made, and how.
+_KNOWN = ("aspect_ratio_setting", "image_grid_pinpoints", *UNUSED)
 LARGEST = 4  # sides of the table that a view may have where the model takes any size
 
 
@@ -19,8 +22,12 @@ def make_spec(
     *,
     preprocessor: Mapping[str, Any] | None = None,
 ) -> ProcessorSpec:
-    """Returns the processor's description; `preprocessor` says no more than the configuration."""
-    del preprocessor
+    """Returns the processor's description; `preprocessor` says no more than the configuration.
+
+    Raises:
+      CheckpointError: a processor that makes other pixels than we do.
+    """
+    check_squares(preprocessor or {})
     vision, side = config.vision_config, config.input_image_size
     spec = clip_spec(
         vision,
@@ -39,6 +46,11 @@ def make_spec(
         accepts=frozenset({"image"}),
         default_policy=square_policy(side, config.image_aspect_ratio),
     )
+
+
+def check_squares(settings: Mapping[str, Any]) -> None:
+    """Raises `CheckpointError` if a processor makes other pixels of a square than we do."""
+    check_pixels(settings, "preprocessor_config.json", resample="bicubic", known=_KNOWN)
 
 
 def square_policy(side: int, image_aspect_ratio: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from mres_jax.data.spec import CanvasRule, ProcessorSpec
 from mres_jax.geometry import Size
 from mres_jax.models.llava.processor import (
+    check_squares,
     clip_spec,
     preprocessor_to_hf as preprocessor_to_hf,
     square_policy,
@@ -24,8 +25,12 @@ def make_spec(
     *,
     preprocessor: Mapping[str, Any] | None = None,
 ) -> ProcessorSpec:
-    """Returns the processor's description; `preprocessor` says no more than the configuration."""
-    del preprocessor
+    """Returns the processor's description; `preprocessor` says no more than the configuration.
+
+    Raises:
+      CheckpointError: a processor that makes other pixels than we do.
+    """
+    check_squares(preprocessor or {})
     vision = config.vision_config
     side, stride = vision.input_image_size, vision.high.stride
     rule = CanvasRule(stride=stride, patches=vision.patches_per_cell, shapes=(Size(side, side),))

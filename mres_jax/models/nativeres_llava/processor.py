@@ -7,14 +7,18 @@ from mres_jax.data.spec import ChatTemplate, PositionTable, ProcessorSpec
 from mres_jax.errors import CheckpointError
 from mres_jax.models.hf_fields import Fields
 from mres_jax.models.nativeres_llava.config import NativeResLlavaConfig
+from mres_jax.models.pixel_fields import UNUSED, check_pixels
 from mres_jax.models.qwen2_vl.config import VisionConfig
 from mres_jax.models.qwen2_vl.processor import (
+    FILE,
+    check_pictures,
     pixel_limits,
     placeholder_ids,
     resize_rule,
 )
 from mres_jax.models.siglip.config import NaflexConfig
 
+_NAFLEX_READ = ("max_num_patches", "resize_rule", *UNUSED)
 # The released code splits `<image>\n` out of the turn: features, then a newline, then the text.
 TEMPLATE = ChatTemplate(
     system="You are a helpful assistant.",
@@ -39,10 +43,20 @@ def make_spec(
       token_id: id of a control token by name.
       preprocessor: contents of `preprocessor_config.json`, whose pixel limits win where it has
         them; None for a model that was made here.
+
+    Raises:
+      CheckpointError: limits that cannot be, or a processor that makes other pixels than we do.
     """
     vision = config.vision_config
     if isinstance(vision, NaflexConfig):
         preprocessor = _naflex_settings(vision, preprocessor)
+    else:
+        check_pictures(
+            preprocessor or {},
+            patch_size=vision.patch_size,
+            temporal_patch_size=vision.temporal_patch_size,
+            merge_size=vision.spatial_merge_size,
+        )
     token_area = vision.stride**2
     smallest, largest = pixel_limits(
         preprocessor or {},
@@ -107,7 +121,9 @@ def _naflex_settings(
     """The settings of SigLIP2's processor, as those of Qwen2-VL's: its budget is in patches."""
     if preprocessor is None:
         return None
-    fields = Fields(preprocessor, "preprocessor_config.json")
+    same = {"patch_size": vision.patch_size}
+    check_pixels(preprocessor, FILE, resample="bilinear", same=same, known=_NAFLEX_READ)
+    fields = Fields(preprocessor, FILE)
     rule = fields.get("resize_rule", "naflex", str)
     most = fields.size("max_num_patches", 256) * vision.patch_size**2
     if most < vision.stride**2:

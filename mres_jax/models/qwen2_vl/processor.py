@@ -7,6 +7,7 @@ from typing import Any, cast, get_args
 from mres_jax.data.spec import ChatTemplate, ProcessorSpec, ResizeRule, VideoSpec
 from mres_jax.errors import CheckpointError
 from mres_jax.models.hf_fields import Fields
+from mres_jax.models.pixel_fields import UNUSED, check_pixels
 from mres_jax.models.qwen2_vl.config import QwenVLConfig
 
 # Pixel limits of the released preprocessor_config.json.
@@ -14,7 +15,15 @@ MIN_PIXELS, MAX_PIXELS = 56 * 56, 28 * 28 * 16_384
 # Of clips: limits of a frame and visual tokens of a clip, as Qwen's own tools cap them.
 MIN_FRAME_TOKENS, MAX_FRAME_TOKENS, MAX_CLIP_TOKENS = 128, 768, 128_000
 CLIP_SHARE = 0.9  # of these tokens that a clip may take
-VIDEO_FILE = "video_preprocessor_config.json"
+FILE, VIDEO_FILE = "preprocessor_config.json", "video_preprocessor_config.json"
+EDGES = ("shortest_edge", "longest_edge")
+# Read here, and where frames are chosen.
+_READ = ("min_pixels", "max_pixels", "resize_rule", *UNUSED)
+_VIDEO_READ = (
+    *("min_pixels", "max_pixels", "cap_pixels_per_frame", "max_video_tokens", *UNUSED),
+    *("fps", "min_frames", "max_frames", "do_sample_frames"),
+    *("patch_size", "temporal_patch_size", "merge_size"),
+)
 _MOST = 2**40  # pixels that a file may ask for
 _MOST_FPS = 1_000.0
 
@@ -47,13 +56,14 @@ def video_spec(settings: Mapping[str, Any], *, token_id: int, stride: int, group
       group: frames that are seen together.
 
     Raises:
-      CheckpointError: a number that cannot be.
+      CheckpointError: a number that cannot be, or other pixels than ours.
     """
     fields = Fields(settings, VIDEO_FILE)
     token_area = stride**2
     smallest, largest = pixel_limits(
         settings, MIN_FRAME_TOKENS * token_area, MAX_FRAME_TOKENS * token_area, fields.where
     )
+    check_frames(settings)
     is_capped = fields.get("cap_pixels_per_frame", True, (bool, type(None))) is not False
     tokens = fields.size("max_video_tokens", MAX_CLIP_TOKENS, most=_MOST)
     return VideoSpec(
@@ -64,6 +74,23 @@ def video_spec(settings: Mapping[str, Any], *, token_id: int, stride: int, group
         multiple=group,
         **frame_rates(fields),
     )
+
+
+def check_frames(settings: Mapping[str, Any]) -> None:
+    """Raises `CheckpointError` if a video processor makes other pixels of a frame than we do."""
+    check_pixels(settings, VIDEO_FILE, resample="bicubic", edges=EDGES, known=_VIDEO_READ)
+
+
+def check_pictures(
+    settings: Mapping[str, Any], *, patch_size: int, temporal_patch_size: int, merge_size: int
+) -> None:
+    """Raises `CheckpointError` if a processor makes other pixels of a picture than we do."""
+    sizes = {
+        "patch_size": patch_size,
+        "temporal_patch_size": temporal_patch_size,
+        "merge_size": merge_size,
+    }
+    check_pixels(settings, FILE, resample="bicubic", edges=EDGES, same=sizes, known=_READ)
 
 
 def frame_rates(fields: Fields) -> dict[str, Any]:
@@ -102,9 +129,18 @@ def make_spec(
       make_video: reads the settings for clips, which differ between generations; takes what
         `video_spec` does.
       position_rule: of the generation; a decoder without M-RoPE counts plainly.
+
+    Raises:
+      CheckpointError: limits that cannot be, or a processor that makes other pixels than we do.
     """
     vision = config.vision_config
     smallest, largest = pixel_limits(preprocessor or {}, *limits)
+    check_pictures(
+        preprocessor or {},
+        patch_size=vision.patch_size,
+        temporal_patch_size=vision.temporal_patch_size,
+        merge_size=vision.spatial_merge_size,
+    )
     return ProcessorSpec(
         patch_size=vision.patch_size,
         merge_size=vision.spatial_merge_size,
@@ -146,7 +182,7 @@ def pixel_limits(
     preprocessor: Mapping[str, Any],
     smallest: int,
     largest: int,
-    where: str = "preprocessor_config.json",
+    where: str = FILE,
 ) -> tuple[int, int]:
     """Smallest and largest view, pixels: `min_pixels`/`max_pixels`, or `size` with its edges.
 
@@ -167,7 +203,5 @@ def resize_rule(preprocessor: Mapping[str, Any], default: ResizeRule) -> ResizeR
     rule = preprocessor.get("resize_rule", default)
     rules = get_args(ResizeRule)
     if rule not in rules:
-        raise CheckpointError(
-            f"preprocessor_config.json: resize_rule is {rule!r}; have {', '.join(rules)}."
-        )
+        raise CheckpointError(f"{FILE}: resize_rule is {rule!r}; have {', '.join(rules)}.")
     return cast(ResizeRule, rule)

@@ -65,6 +65,7 @@ def video_spec(settings: Mapping[str, Any], *, token_id: int, stride: int, group
     smallest, largest = qwen2_vl.pixel_limits(
         settings, MIN_CLIP_PIXELS, MAX_CLIP_PIXELS, fields.where
     )
+    qwen2_vl.check_frames(settings)
     is_capped = fields.get("cap_pixels_per_frame", False, (bool, type(None))) is True
     tokens = fields.size("max_video_tokens", MAX_FRAME_TOKENS, most=_MOST)
     return VideoSpec(

@@ -14,6 +14,7 @@ from mres_jax.data.splits import LARGEST
 from mres_jax.data.video.sampling import MAX_FPS
 from mres_jax.errors import CheckpointError
 from mres_jax.models.hf_fields import Fields
+from mres_jax.models.pixel_fields import UNUSED, check_pixels
 from mres_jax.models.smolvlm.config import SmolVLMConfig
 
 SQUARES = 4  # a side of the longest picture, in released processors
@@ -21,6 +22,8 @@ AROUND, WHOLE = "<fake_token_around_image>", "<global-img>"
 TILE = "<row_{row}_col_{column}>"
 END = "<end_of_utterance>"
 FILE = "preprocessor_config.json"
+_READ = ("max_image_size", "do_image_splitting", "video_sampling", *UNUSED)
+_CLIP_READ = ("fps", "num_frames", "do_sample_frames")
 
 FPS, MAX_FRAMES, MIN_FRAMES = 1.0, 64, 2  # of clips; a clip has two frames or more here
 
@@ -64,12 +67,20 @@ def make_spec(
 
     Raises:
       CheckpointError: a vocabulary without the tokens that the prompt is made of, or a processor
-        that makes other squares than the tower takes.
+        that makes other squares than the tower takes or other pixels than we do.
     """
     vision = config.vision_config
     shown = vision.table_side * vision.patch_size
     fields = Fields(preprocessor or {}, FILE)
     rule, default_policy = _rule(config, token_id, fields)
+    for each in (fields, fields.child("video_processor")):
+        check_pixels(
+            each.content,
+            each.where,
+            resample="lanczos",
+            edges=("longest_edge",),
+            known=(*_READ, *_CLIP_READ),
+        )
     placeholders = [config.image_token_id, *(token_id(name) for name in (AROUND, WHOLE))]
     numbers = range(1, rule.most + 1)
     tiles = [token_id(TILE.format(row=row, column=column)) for row in numbers for column in numbers]
