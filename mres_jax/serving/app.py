@@ -75,7 +75,7 @@ class Backend(Protocol):
         """Returns numbers of what is going on."""
         ...
 
-    def close(self, seconds: float) -> None:
+    def close(self, seconds: float = 0.0) -> None:
         """Refuses what is still under way, and waits so long at most for its end."""
         ...
 

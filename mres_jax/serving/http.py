@@ -137,7 +137,7 @@ class _Reads(io.RawIOBase):
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "mres", ""
-    timeout = SILENCE
+    timeout: float = SILENCE  # pyright: ignore[reportIncompatibleVariableOverride]
     disable_nagle_algorithm = True
     server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
 

@@ -68,7 +68,7 @@ class LocalBackend:
             "rounds": self.engine.num_rounds,
         }
 
-    def close(self, seconds: float) -> None:
+    def close(self, seconds: float = 0.0) -> None:
         """Refuses what is still under way; waits so long at most for the thread that answers."""
         self.engine.end(seconds)
 

@@ -117,7 +117,7 @@ class UpstreamBackend:
             "answered": self.num_answered,
         }
 
-    def close(self, seconds: float) -> None:
+    def close(self, seconds: float = 0.0) -> None:
         """Does nothing: each request is on its own."""
 
     def chat(self, content: dict[str, Any], request: HttpRequest) -> Reply | Events:
@@ -189,9 +189,8 @@ class UpstreamBackend:
         kind = http.client.HTTPSConnection if self.place.secure else http.client.HTTPConnection
         connection = kind(self.place.host, self.place.port, timeout=self.timeout)
         stack.callback(connection.close)
-        connection.response_class = functools.partial(
-            _Watched, is_gone=request.is_gone, timeout=self.timeout
-        )
+        watched: Any = functools.partial(_Watched, is_gone=request.is_gone, timeout=self.timeout)
+        connection.response_class = watched
         headers = {"Content-Type": "application/json", "Connection": "close"}
         headers |= {k: v for k, v in request.headers.items() if k in PASSED_ON}
         body = None if content is None else json.dumps(content).encode()

@@ -51,7 +51,7 @@ def by_server(vlm, documents):
             assert isinstance(reply, Reply)
             texts.append(reply.content["choices"][0]["message"]["content"])
     finally:
-        backend.close(10.0)
+        backend.close()
     return texts
 
 

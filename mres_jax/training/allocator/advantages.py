@@ -68,9 +68,9 @@ def judge(groups: Sequence[Group], costs: Costs, run: AllocatorRun) -> Judged:
         backbone = np.asarray(grpo_advantages(_flat(totals))).reshape(totals.shape)
     all_right, all_wrong = right.all(axis=(1, 2)), ~right.any(axis=(1, 2))
     varies = np.asarray(has_variance(_flat(accuracy))) | ~(all_right | all_wrong)
-    teaches = backbone.any(axis=(1, 2))
+    teaches = (backbone != 0).any(axis=(1, 2))
     kept = varies | (not run.drop_agreeing)
-    kept_backbone = (teaches | (not run.drop_agreeing)) & (settings is not None)
+    kept_backbone = np.logical_and(teaches | (not run.drop_agreeing), settings is not None)
     counts = {
         "groups": len(groups),
         "groups_all_right": int((~varies & all_right).sum()),
