@@ -46,11 +46,12 @@ class Place(NamedTuple):
     directory: os.PathLike[str]
 
 
-def find_model(model: str | None) -> Place:
+def find_model(model: str | None, *, weights: bool = True) -> Place:
     """Returns the place of a model, without loading it.
 
     Args:
       model: a directory or a hub id; None takes the shipped one.
+      weights: whether these are wanted; of the hub they are not fetched without.
 
     Raises:
       ConfigError: an address of a server.
@@ -63,7 +64,7 @@ def find_model(model: str | None) -> Place:
         )
     from mres_jax.models.registry import detect, resolve
 
-    directory = resolve(model)
+    directory = resolve(model, weights=weights)
     detect(directory)
     return Place(model or "mres-tiny", directory)
 

@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     if args.save:
         check_directory(args.save)  # before the work
     images = [decode_image(path) for path in args.images]
-    spec = load_processor(find_model(args.model).directory).spec
+    spec = load_processor(find_model(args.model, weights=False).directory).spec
     check_policy(policy, spec)
     look = Allocators().open(args.weights).look(policy, images, args.question, spec)
     sizes = [Size(*image.shape[:2]) for image in images]

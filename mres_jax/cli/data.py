@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         return convert(args)
     if args.action == "prepare" and args.target:
         _check_target(args)
-    place = find_model(args.model)
+    place = find_model(args.model, weights=False)
     processor = load_processor(place.directory)
     policies = _policies(args, processor.spec)
     progress(f"reading {args.source} for {place.name}")

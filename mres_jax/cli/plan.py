@@ -53,7 +53,7 @@ def _plan_run(loaded: Run, topology: "Topology", args: argparse.Namespace) -> in
 
 
 def _plan_allocator(loaded: AllocatorRun, topology: "Topology", args: argparse.Namespace) -> int:
-    from mres_jax.models.registry import load_config, resolve
+    from mres_jax.models.registry import load_config
     from mres_jax.training.planning.allocator import FRAME, plan_allocator
     from mres_jax.training.planning.plan import PHASES
 
@@ -67,7 +67,7 @@ def _plan_allocator(loaded: AllocatorRun, topology: "Topology", args: argparse.N
     plan = plan_allocator(
         loaded,
         topology,
-        load_config(resolve(loaded.backbone, weights=False)),
+        load_config(loaded.backbone),
         frame=_size(args.frame) if args.frame else FRAME,
         scale=args.scale,
         phases=args.phase or PHASES,

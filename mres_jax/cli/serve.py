@@ -52,7 +52,7 @@ def _upstream(args: argparse.Namespace, limits: Limits) -> tuple[str, UpstreamBa
         )
     backend = UpstreamBackend(
         args.upstream,
-        spec=load_processor(find_model(args.model).directory).spec,
+        spec=load_processor(find_model(args.model, weights=False).directory).spec,
         rule=PolicyRule(args.policy or "native", args.allow_policy),
         limits=limits,
         hosts=args.allow_host,

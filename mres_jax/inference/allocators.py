@@ -17,7 +17,7 @@ from mres_jax.errors import CheckpointError
 from mres_jax.geometry import Extent, View
 from mres_jax.inference.eyes import Eyes
 from mres_jax.inference.generate import ONE_AT_A_TIME
-from mres_jax.models.registry import load_model, resolve
+from mres_jax.models.registry import load_model
 from mres_jax.protocols import Item, extent_of, frames_of
 from mres_jax.resolution.allocator.budget import Allocation
 from mres_jax.resolution.allocator.features import ClipFeatures, pack_features
@@ -141,7 +141,7 @@ def open_eyes(name: str) -> Eyes:
     Raises:
       CheckpointError: no model of that name.
     """
-    loaded = load_model(resolve(name))
+    loaded = load_model(name)
     return Eyes(name, loaded.model, loaded.spec, loaded.tokenizer)
 
 

@@ -11,6 +11,7 @@ from mres_jax.data.tokenizer import FILE as TOKENIZER, Tokenizer
 from mres_jax.errors import CheckpointError
 from mres_jax.models._detect import Kind, checkpoint_directory, detect
 from mres_jax.models._families import Family, family_in
+from mres_jax.models._hub import resolve
 from mres_jax.models.checkpoint_io import read_assets
 from mres_jax.models.files import check_local, parse_json, read_json, read_small
 from mres_jax.models.hf_fields import Fields
@@ -59,28 +60,29 @@ class Description(NamedTuple):
     assets: Mapping[str, bytes]
 
 
-def load_processor(directory: str | os.PathLike[str]) -> Processor:
+def load_processor(model: str | os.PathLike[str] | None) -> Processor:
     """Loads what the host side needs of a model, without its weights.
 
     Args:
-      directory: as for `load_model`.
+      model: as for `load_model`; of the hub its weights are not fetched.
 
     Raises:
-      CheckpointError: a wrong directory, or one without a tokenizer.
+      CheckpointError: no such model, a wrong directory, or one without a tokenizer.
     """
-    *_, description = describe(directory)
+    *_, description = describe(resolve(model, weights=False))
     return Processor(description.spec, description.tokenizer)
 
 
-def load_config(directory: str | os.PathLike[str]) -> Any:
+def load_config(model: str | os.PathLike[str] | None) -> Any:
     """Loads the configuration of a model; neither weights nor a tokenizer have to be there.
 
     Args:
-      directory: as for `load_model`.
+      model: as for `load_model`; of the hub its weights are not fetched.
 
     Raises:
-      CheckpointError: a wrong directory, or a `config.json` that cannot be used.
+      CheckpointError: no such model, a wrong directory, or a `config.json` that cannot be used.
     """
+    directory = resolve(model, weights=False)
     if detect(directory) == "orbax":
         place = checkpoint_directory(directory)
         content = read_manifest(place).config

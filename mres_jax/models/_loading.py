@@ -18,6 +18,7 @@ from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.models._description import describe
 from mres_jax.models._families import Family, family_of
+from mres_jax.models._hub import resolve
 from mres_jax.models.checkpoint_io import open_checkpoint, read_checkpoint, stored_arrays
 from mres_jax.models.key_table import Parameters, variables
 from mres_jax.models.unread import Unread
@@ -61,29 +62,31 @@ class LoadedModel:
 
 
 def load_model(
-    directory: str | os.PathLike[str],
+    model: str | os.PathLike[str] | None,
     *,
     dtype: DTypeLike = jnp.float32,
     param_dtype: DTypeLike | Literal["stored"] | None = None,
     mesh: jax.sharding.Mesh | None = None,
     sharding: ShardingRule | None = None,
 ) -> LoadedModel:
-    """Loads a model from either kind of directory.
+    """Loads a model by its name, or from either kind of directory.
 
     Args:
-      directory: Hugging Face directory, checkpoint of ours, or a run's directory.
+      model: Hugging Face directory, checkpoint of ours, a run's directory, a hub id
+        `org/name[@revision]`, or `mres-tiny`, which None takes too.
       dtype: computations run in it.
       param_dtype: parameters are kept in it; None takes `dtype`, `stored` the directory's own.
       mesh: devices to spread the parameters over, each along its largest divisible axis.
       sharding: a rule of one's own for that, from dotted path and shape.
 
     Raises:
-      CheckpointError: a wrong directory, damaged files, keys or sizes that do not match.
+      CheckpointError: no such model, a wrong directory, damaged files, keys or sizes that do not
+        match.
     """
     if mesh is not None and sharding is None:
         sharding = fully_sharded(mesh)
     param_dtype = dtype if param_dtype is None else param_dtype
-    return _load(directory, dtype, param_dtype, sharding)
+    return _load(resolve(model), dtype, param_dtype, sharding)
 
 
 def open_model(directory: str | os.PathLike[str]) -> LoadedModel:

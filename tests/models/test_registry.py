@@ -212,6 +212,19 @@ def test_the_host_side_is_loaded_without_weights(loaded, exported, tmp_path):
     (tmp_path / "away").rename(exported / "model.safetensors")
 
 
+@pytest.mark.parametrize("load", ["load_model", "load_processor", "load_config"])
+def test_what_loads_takes_the_names_that_model_takes(load, exported, monkeypatch):
+    """A hub id, whose weights are fetched where they are wanted, and the shipped model."""
+    hub = Hub(monkeypatch, snapshot=exported)
+    getattr(registry, load)("org/name")
+    ((repo, kwargs),) = hub.asked
+    assert repo == "org/name"
+    assert ("*.safetensors" in kwargs["allow_patterns"]) == (load == "load_model")
+    getattr(registry, load)("mres-tiny")
+    with pytest.raises(CheckpointError, match="no such model: no such directory, and not a hub id"):
+        getattr(registry, load)("no such model")
+
+
 def test_conversion_keeps_the_stored_type(loaded, tmp_path):
     registry.export_hf(loaded, tmp_path / "half", dtype=jnp.bfloat16)
     assert json.loads((tmp_path / "half/config.json").read_text())["torch_dtype"] == "bfloat16"
@@ -501,7 +514,7 @@ class Hub:
         self.asked.append((repo, kwargs))
         if isinstance(self.snapshot, Exception):
             raise self.snapshot
-        return "/cache/snapshot"
+        return self.snapshot or "/cache/snapshot"
 
 
 def test_a_hub_id_is_fetched_at_one_commit_and_without_code(monkeypatch):

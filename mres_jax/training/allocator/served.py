@@ -18,7 +18,7 @@ from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.errors import ConfigError
 from mres_jax.inference.patience import Patience
 from mres_jax.inference.remote import RemoteAnswerer
-from mres_jax.models.registry import Processor, load_processor, resolve
+from mres_jax.models.registry import Processor, load_processor
 from mres_jax.training.metrics import append_rows, keep_rows
 
 REPLIES = "replies.jsonl"
@@ -90,7 +90,7 @@ def load_served(run: AllocatorRun) -> Processor:
       CheckpointError: no such model, or one without tokenizer.
       ConfigError: a clip cannot be sent to it as the run wants.
     """
-    spec, tokenizer = load_processor(resolve(run.server.processor, weights=False))
+    spec, tokenizer = load_processor(run.server.processor)
     if run.wire == "pairs" and spec.template.parts_frames:
         raise ConfigError(
             f"run: wire=pairs, but {run.server.processor} writes the time of every pair itself, "
