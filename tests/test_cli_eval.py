@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from mres_jax.cli import main
-from mres_jax.config import EvalRun, from_json
+from mres_jax.config import EvalRun, Generated, from_json
+from mres_jax.errors import ConfigError
 from mres_jax.resolution.policies import POLICIES
-from mres_jax.testing import Received, serve_script
+from mres_jax.testing import Received, Reply, serve_script
 
 RUN_FILE = """
 from mres_jax.config import EvalRun, Generated, QuestionFile
@@ -76,6 +77,38 @@ def test_a_run_file_is_crossed_asked_resumed_and_reported(questions, tmp_path, c
     assert main(["report", str(out), "-o", str(page), "--against", "budget:16"]) == 0
     assert "3 lost" in (page / "index.html").read_text()
     assert capsys.readouterr().out.endswith("in a browser\n")
+
+
+def test_tokens_of_a_server_are_counted_by_the_processor_that_is_named(questions, tmp_path, capsys):
+    """Told as `mres serve` does, by squares of 16 px; under Qwen2-VL's rule it is refused."""
+
+    def saw(received: Received) -> Reply:
+        tokens = sum(image.shape[0] * image.shape[1] // 16**2 for image in received.images)
+        return Reply(text="large", visual_tokens=tokens, prompt_tokens=tokens + 25)
+
+    with serve_script(saw) as server:
+        words = ["eval", str(questions), "-m", server.address, "-p", "budget:16", "--limit", "2"]
+        assert main([*words, "-o", str(tmp_path / "a")]) == 1
+        err = capsys.readouterr().err
+        assert "note: server" in err
+        assert "visual tokens are counted by Qwen2-VL's rule, 28 px a side of each" in err
+        assert "and 9 were counted here, 28 px a side of each" in err
+        assert main([*words, "-o", str(tmp_path / "b"), "--processor", "mres-tiny"]) == 0
+    assert "Qwen2-VL" not in capsys.readouterr().err
+    (arm,) = json.loads((tmp_path / "b/summary.json").read_text())["arms"]
+    facts = arm["identity"]["model"]["processor"]
+    assert (facts["stride"], facts["template_sha256"] is None) == (16, False)
+    samples = (tmp_path / "b/scripted/q/budget-16-seed0/samples.jsonl").read_text().splitlines()
+    assert {json.loads(line)["visual_tokens"] for line in samples} == {16}
+
+
+def test_processors_are_of_servers_in_a_run_file():
+    kwargs = {"name": "x", "out": "y", "tasks": (Generated(),)}
+    models = {"here": "mres-tiny", "served": "http://h:1/v1#m"}
+    EvalRun(**kwargs, models=models, processors={"served": "org/name"})
+    for name in ("here", "sreved"):
+        with pytest.raises(ConfigError, match=rf"processors: '{name}' is no server's name\..*Have"):
+            EvalRun(**kwargs, models=models, processors={name: "org/name"})
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ def resolution(task, out, *words: str) -> int:
 def test_a_sweep_prints_its_table_and_writes_the_file_that_the_policy_takes(tmp_path, capsys):
     task = write_task(tmp_path / "pale", contrast=60)
     assert resolution(task, tmp_path / "out") == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "visual tokens are counted by Qwen2-VL's rule, 28 px a side of each" in err
     assert "pale: means of 4 rows" in out
     assert "sweep: budget:64, 100% of resamplings" in out
     assert "0.29 of the largest's, score 1.000 for 1.000" in out

@@ -50,6 +50,45 @@ def test_a_zoom_that_found_nothing_says_so(picture, capsys):
     assert "no window: no box and no point in 'there'; the whole picture was taken" in captured.err
 
 
+def test_the_processor_of_the_served_model_counts_what_it_sees(picture, capsys):
+    """A token of `mres-tiny` has 16 px a side: 300 x 400 px in at most 60 are 96 x 128 px."""
+    words = ["-p", "budget:60", "--json", "--processor", "mres-tiny"]
+    count = {"tokens": 77}
+    with serve_script(lambda r: Reply(text="B", prompt_tokens=count["tokens"])) as server:
+        ask = ["ask", picture, "-q", "Read the total.", "-m", server.address, *words]
+        assert main(ask) == 1
+        wrong = "it counts 77 prompt tokens, we 72: 48 visual ones of 1 pictures, 24 of text"
+        assert wrong in capsys.readouterr().err
+        count["tokens"] = 72
+        assert main(ask) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert (row["views"][0]["size_px"], row["visual_tokens"]) == ([96, 128], 48)
+    assert row["text_tokens"] == 24
+    assert row["retention_ratio"] == pytest.approx(48 / (19 * 25), abs=1e-6)
+    assert "note" not in row
+
+
+def test_counts_of_a_server_whose_model_nobody_named_carry_a_note(picture, capsys):
+    with serve_script(lambda received: "B") as server:
+        assert main(["ask", picture, "-q", "What?", "-m", server.address, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "28 px a side of each, and the server does not tell its own" in json.loads(out)["note"]
+    assert "note: visual tokens and retention ratio are counted by" in err
+
+
+@pytest.mark.parametrize("words", [["ask"], ["eval", "generated", "-o", "x"], ["resolution"]])
+def test_a_processor_is_of_servers(words, picture, tmp_path, capsys):
+    more = {"ask": [picture, "-q", "x"], "resolution": ["--task", str(tmp_path)], "eval": []}
+    row = {"images": ["a.png"], "question": "x", "answer": "y"}
+    lines = [json.dumps(row | {"id": f"{i}"}) for i in range(9)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    assert main([*words, *more[words[0]], "--processor", "mres-tiny"]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.startswith(f"mres: {words[0]}: --processor mres-tiny is of the model behind")
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("policy", "message"),
     [

@@ -22,6 +22,10 @@ MODEL_HELP = (
     "mres-tiny, which reads generated documents only"
 )
 WEIGHTS_HELP = "int8: kernels of linear layers in eight bits; default: as they are"
+PROCESSOR_HELP = (
+    "model behind the server that -m names, a directory, a hub id or mres-tiny, whose processor "
+    "counts its tokens; its weights are not read; default: 28 px a side, as Qwen2-VL"
+)
 SERVED_HELP = f"{MODEL_HELP}; or the address of a server, http://host:port/v1#name"
 _WITH_RUN_FILE = ("train", "eval", "plan")  # commands whose fields can be overridden
 _OVERRIDE = re.compile(r"(--)?[A-Za-z_][\w-]*(\.[^=\s]+)*=.*", re.DOTALL)
@@ -113,6 +117,7 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
     )
     add("-q", "--question", required=True, metavar="TEXT", help="what to ask")
     add("-m", "--model", metavar="M", help=SERVED_HELP)
+    add("--processor", metavar="M", help=PROCESSOR_HELP)
     add(
         "-p",
         "--policy",
@@ -191,6 +196,7 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     add("--print-config", action="store_true", help="print the resolved run as JSON and stop")
     add("--smoke", action="store_true", help="a run file's own short form")
     add("-m", "--model", action="append", metavar="M", help=f"{SERVED_HELP}; may be repeated")
+    add("--processor", metavar="M", help=PROCESSOR_HELP)
     add(
         "-p",
         "--policy",
@@ -402,6 +408,7 @@ def _add_resolution(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--task", required=True, metavar="DIR", help="folder with rows.jsonl and its pictures")
     add("-m", "--model", metavar="M", help=SERVED_HELP)
+    add("--processor", metavar="M", help=PROCESSOR_HELP)
     add(
         "-p",
         "--candidate",

@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 from importlib import metadata
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mres_jax.config import is_server
 from mres_jax.errors import ConfigError
@@ -69,20 +69,55 @@ def find_model(model: str | None, *, weights: bool = True) -> Place:
     return Place(model or "mres-tiny", directory)
 
 
-def open_server(address: str, *, logprobs: bool = False) -> "RemoteAnswerer":
+def open_server(
+    address: str, *, processor: str | None = None, logprobs: bool = False
+) -> "RemoteAnswerer":
     """Returns what asks a server; its key is read from the environment: OPENAI_API_KEY.
 
     Args:
       address: `http://host:port/v1#name`.
+      processor: the model behind it, as for `find_model`; its weights are not read. The policy is
+        then its own, and a server that counts other tokens is refused. None counts visual tokens by
+        Qwen2-VL's rule.
       logprobs: ask for log-probabilities, and refuse a server that has none.
 
     Raises:
       ConfigError: it is no address.
+      CheckpointError: no such model.
     """
     from mres_jax.inference.remote import RemoteAnswerer
 
+    known: dict[str, Any] = {}
+    if processor is not None:
+        from mres_jax.models.registry import describe
+
+        *_, described = describe(find_model(processor, weights=False).directory)
+        policy = described.policy or described.spec.default_policy
+        known = {"spec": described.spec, "tokenizer": described.tokenizer, "policy": policy}
     key = os.environ.get("OPENAI_API_KEY")
-    return RemoteAnswerer(address, logprobs=logprobs, api_key=key)
+    return RemoteAnswerer(address, logprobs=logprobs, api_key=key, **known)
+
+
+def refuse_processor(command: str, processor: str | None) -> None:
+    """Refuses `--processor` where no server is asked.
+
+    Raises:
+      ConfigError: it is given.
+    """
+    if processor is not None:
+        raise ConfigError(
+            f"{command}: --processor {processor} is of the model behind a server, and -m names "
+            "none; a model here has its own processor. Leave it out."
+        )
+
+
+def say_guessed(server: "RemoteAnswerer") -> None:
+    """Says by what rule visual tokens of a server are counted, where nobody named its model."""
+    if server.is_guessed:
+        progress(
+            f"note: server {server.server.url}: visual tokens are counted by Qwen2-VL's rule, "
+            f"{server.spec.stride} px a side of each; --processor names the model that it serves"
+        )
 
 
 def open_model(

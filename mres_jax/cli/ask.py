@@ -12,6 +12,7 @@ from mres_jax.cli._report import (
     open_model,
     open_server,
     progress,
+    refuse_processor,
     versions,
 )
 from mres_jax.cli._table import print_table
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         check_directory(args.save)  # before minutes of work
     pictures = {path: decode_image(path) for path in args.images if not is_clip(path)}
     FrameSampling.of(None, fps=args.fps, max_frames=args.max_frames)  # refuses early
-    asked = _open(args.model, args.dtype, args.weights)
+    asked = _open(args)
     images = [
         pictures[path] if path in pictures else _read_clip(path, asked.spec, args)
         for path in args.images
@@ -90,13 +91,15 @@ class Asked(NamedTuple):
         return self.answerer.spec
 
 
-def _open(model: str | None, dtype: str | None, weights: str | None) -> Asked:
+def _open(args: argparse.Namespace) -> Asked:
+    model, weights = args.model, args.weights
     if is_server(model):
-        assert model is not None
         if weights is not None:
             raise ConfigError(f"ask: --weights {weights} is of models here; {model} is a server.")
-        return Asked(model, open_server(model), lambda question, answer: None)
-    vlm = open_model(find_model(model), dtype=dtype, weights=weights)
+        server = open_server(model, processor=args.processor)
+        return Asked(model, server, lambda question, answer: None)
+    refuse_processor("ask", args.processor)
+    vlm = open_model(find_model(model), dtype=args.dtype, weights=weights)
     domain = Domain.of(vlm.facts)
 
     def note(question: str, answer: Answer) -> str | None:

@@ -10,6 +10,8 @@ from mres_jax.cli._report import (
     open_model,
     open_server,
     progress,
+    refuse_processor,
+    say_guessed,
     versions,
 )
 from mres_jax.cli._table import print_table
@@ -29,7 +31,8 @@ from mres_jax.errors import ConfigError
 if TYPE_CHECKING:
     from mres_jax.evaluation.arms import ArmResult, Entrant
 
-_OF_TASKS = ("model", "policy", "seed", "metric", "images")  # nothing in a run file is called so
+# nothing in a run file is called so
+_OF_TASKS = ("model", "processor", "policy", "seed", "metric", "images")
 _OF_QUESTIONS = ("metric", "images")  # of a file: other tasks have their own
 _OF_BOTH = ("out", "limit", "max_new_tokens", "weights")
 _FILES = ("hrbench4k", "hrbench8k")  # benchmarks that are one file; others are folders
@@ -81,11 +84,16 @@ def _described(args: argparse.Namespace) -> EvalRun:
                     f"eval: --{name} goes with a file of questions; {args.file} has its own. Leave "
                     "it out."
                 )
+    models = _named(args.model or ["mres-tiny"])
+    served = [name for name, source in models.items() if is_server(source)]
+    if not served:
+        refuse_processor("eval", args.processor)
     return EvalRun(
         name=pathlib.Path(args.out).absolute().name,
         out=args.out,
         tasks=(task,),
-        models=_named(args.model or ["mres-tiny"]),
+        models=models,
+        processors={name: args.processor for name in served} if args.processor else {},
         policies=tuple(args.policy or ()),
         seeds=(0 if args.seed is None else args.seed,),
         max_new_tokens=32 if args.max_new_tokens is None else args.max_new_tokens,
@@ -137,12 +145,13 @@ def _entrant(name: str, source: str, run: EvalRun) -> "Entrant":
     from mres_jax.evaluation.arms import Contestant, Entrant
 
     if is_server(source):
-        server = open_server(source)
-        return Entrant(
-            spec=server.spec,
-            policy=server.policy,
-            open=lambda: Contestant.of_server(name, server),
-        )
+        server = open_server(source, processor=run.processors.get(name))
+
+        def ask() -> Contestant:
+            say_guessed(server)
+            return Contestant.of_server(name, server)
+
+        return Entrant(spec=server.spec, policy=server.policy, open=ask)
     from mres_jax.models.registry import describe
 
     place = find_model(source)

@@ -5,7 +5,14 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mres_jax.cli._report import find_model, open_model, open_server, progress
+from mres_jax.cli._report import (
+    find_model,
+    open_model,
+    open_server,
+    progress,
+    refuse_processor,
+    say_guessed,
+)
 from mres_jax.cli._table import print_table
 from mres_jax.config import is_server
 from mres_jax.data.rows import Task, read_task
@@ -62,8 +69,10 @@ def run(args: argparse.Namespace) -> int:
             f"resolution: task {task.name} has rows without an answer, so a sweep cannot choose. "
             "Give answers, --reference tasks that have them, or --calibration."
         )
-    name, answerer = _open(args.model)
+    name, answerer = _open(args.model, args.processor)
     candidates = _candidates(args.candidate, answerer)
+    if isinstance(answerer, RemoteAnswerer):
+        say_guessed(answerer)
     result = _find_out(args, answerer, candidates, task, references, formula)
     result.facts.update(task=task.name, model=name)
     paths = _write(args.out, result)
@@ -75,10 +84,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _open(model: str | None) -> tuple[str, LocalAnswerer | RemoteAnswerer]:
+def _open(model: str | None, processor: str | None) -> tuple[str, LocalAnswerer | RemoteAnswerer]:
     if is_server(model):
         assert model is not None
-        return model, open_server(model, logprobs=True)
+        return model, open_server(model, processor=processor, logprobs=True)
+    refuse_processor("resolution", processor)
     place = find_model(model)
     return place.name, open_model(place).answerer
 

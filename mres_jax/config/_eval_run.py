@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from mres_jax.config._checks import require
+from mres_jax.config._server import is_server
 from mres_jax.config._values import did_you_mean
 
 BENCHMARKS = (
@@ -78,6 +79,8 @@ class EvalRun:
       out: directory of its results.
       tasks: `Generated`, `QuestionFile` and `Benchmark`; their names, or labels, differ.
       models: name in results -> directory, hub id or address of a server.
+      processors: name of a server among them -> directory or hub id of the model behind it, whose
+        processor counts its tokens. Others are counted by Qwen2-VL's rule, 28 px a side.
       policies: strings; `{budget}` in one stands for each of `budgets` in turn, and `no picture`
         asks without the pictures. Empty: what each model was trained with.
       budgets: that policies with `{budget}` are crossed with, visual tokens or whatever the policy
@@ -101,6 +104,7 @@ class EvalRun:
     models: Mapping[str, str] = dataclasses.field(
         default_factory=lambda: {"mres-tiny": "mres-tiny"}
     )
+    processors: Mapping[str, str] = dataclasses.field(default_factory=dict)
     policies: tuple[str, ...] = ()
     budgets: tuple[int, ...] = ()
     seeds: tuple[int, ...] = (0,)
@@ -127,6 +131,10 @@ class EvalRun:
                 require(ok, "EvalRun", f"{kind}: {name!r} is no name; use letters, digits, .+-_")
                 two = f"{kind}: two are called {name!r}; tell them apart by name= ("
                 require(given.count(name) == 1, "EvalRun", f"{two}of a Benchmark label=).")
+        for name in self.processors:
+            served = [other for other, source in self.models.items() if is_server(source)]
+            have = f"{did_you_mean(name, served)} Have {', '.join(served) or 'no server'}."
+            require(name in served, "EvalRun", f"processors: {name!r} is no server's name.{have}")
         self._check_numbers()
         self._check_crossing()
 

@@ -26,6 +26,10 @@ from mres_jax.resolution.policy import Policy, stills
 from mres_jax.resolution.zoom.passes import answer_in_passes
 
 TOP_LOGPROBS = 20  # the most that OpenAI's own server tells
+GUESSED = (
+    "visual tokens and retention ratio are counted by Qwen2-VL's rule, 28 px a side of each, and "
+    "the server does not tell its own; --processor names the model that it serves"
+)
 
 
 class NoLogprobsError(RunError):
@@ -82,8 +86,9 @@ class RemoteAnswerer:
 
     Every view is cut and resized here and sent as it is, so the policy decides the pixels; whether
     the server resizes them once more is for its operator to know, unless a tokenizer is given: then
-    what it counts is compared. Visual tokens are counted by `spec`. Generated ids are not told, so
-    `Answer.token_ids` is empty.
+    what it counts is compared, and so are the visual tokens that `mres serve` tells. Visual tokens
+    are counted by `spec`; where none was given and nobody tells, a note of the answer says so.
+    Generated ids are not told, so `Answer.token_ids` is empty.
     """
 
     def __init__(
@@ -130,7 +135,7 @@ class RemoteAnswerer:
         self.server = Server(
             url, api_key=api_key, timeout=timeout, retries=retries, patience=patience
         )
-        self.policy, self.spec = policy, spec or remote_spec()
+        self.policy, self.spec, self.is_guessed = policy, spec or remote_spec(), spec is None
         self.logprobs, self.concurrency = logprobs, concurrency
         self.tokenizer, self.fields, self.replies = tokenizer, dict(fields or {}), replies
 
@@ -148,7 +153,7 @@ class RemoteAnswerer:
           MresError: a policy that does not exist or cannot be; names the request.
           NoLogprobsError: the server tells no log-probabilities, though they were asked for.
           RunError: the server cannot be reached, refuses or answers nonsense, after all tries; it
-            counts other tokens than the tokenizer.
+            counts other tokens than the tokenizer, or tells other visual tokens than `spec`.
         """
         if n < 1:
             raise ValueError(f"answer: n={n} must be at least 1.")
@@ -209,13 +214,29 @@ class RemoteAnswerer:
             raise RunError(
                 f"server {self.server.url}: request {request.id!r}: {given} choices for n={n}."
             )
-        facts = _Facts(request, tuple(views), extents, ms, _usage(reply))
+        told = _told(reply)
+        note = GUESSED if self.is_guessed and views and told is None else ""
+        facts = _Facts(request, tuple(views), extents, ms, _usage(reply), note)
+        if told is not None:
+            self._check_told(facts, told)
         if self.tokenizer is not None:
             self._compare(facts, self.tokenizer)
         answers = [self._to_answer(choice, facts, n) for choice in choices]
         if self.replies is not None and not known:
             self.replies.add(body, reply)
         return answers
+
+    def _check_told(self, facts: "_Facts", told: int) -> None:
+        """Refuses a server that tells other visual tokens than were counted here."""
+        ours, seen = visual_tokens(facts.views, self.spec), len(facts.views)
+        if told != ours:
+            raise RunError(
+                f"server {self.server.url}: request {facts.request.id!r}: it saw {told} visual "
+                f"tokens in {seen} picture{'' if seen == 1 else 's'}, and {ours} were counted "
+                f"here, {self.spec.stride} px a side of each. Either it serves another model than "
+                "was counted for: --processor names it. Or it resizes pictures: have it leave them "
+                "as they are (mres serve: --policy native)."
+            )
 
     def _compare(self, facts: "_Facts", tokenizer: Tokenizer) -> None:
         """Refuses a server that saw something else than was sent."""
@@ -276,6 +297,7 @@ class RemoteAnswerer:
                 flops=0.0,
                 ms=facts.ms,
             ),
+            note=facts.note,
         )
 
 
@@ -287,6 +309,7 @@ class _Facts(NamedTuple):
     extents: list[Extent]
     ms: Mapping[str, float]
     usage: tuple[int, int]  # tokens of the prompt and of all completions
+    note: str
 
 
 def entropy_bound(token: Mapping[str, Any]) -> float | None:
@@ -323,3 +346,10 @@ def _usage(reply: Mapping[str, Any]) -> tuple[int, int]:
     counts = (usage.get(name) for name in ("prompt_tokens", "completion_tokens"))
     prompt, completion = (count if isinstance(count, int) else 0 for count in counts)
     return prompt, completion
+
+
+def _told(reply: Mapping[str, Any]) -> int | None:
+    """Visual tokens of the prompt, which `mres serve` tells and others do not."""
+    cost = reply.get("mres")
+    told = cost.get("visual_tokens") if isinstance(cost, Mapping) else None
+    return told if isinstance(told, int) else None

@@ -52,6 +52,7 @@ class Reply:
       seconds: it waits before.
       headers: sent with it.
       prompt_tokens: counted; None sends no usage.
+      visual_tokens: told as `mres serve` tells them; None sends nothing of it.
     """
 
     text: str = ""
@@ -62,6 +63,7 @@ class Reply:
     seconds: float = 0.0
     headers: tuple[tuple[str, str], ...] = ()
     prompt_tokens: int | None = 1_000
+    visual_tokens: int | None = None
 
 
 class ChatServer:
@@ -163,6 +165,7 @@ def _completion(reply: Reply, body: dict[str, Any]) -> dict[str, Any]:
             {"token": f"t{i}", "logprob": math.log(p)} for i, p in enumerate(reply.probabilities)
         ]
         choice["logprobs"] = {"content": [{**top[0], "top_logprobs": top}]}
+    told = reply.visual_tokens
     usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": len(texts)}
     return {
         "object": "chat.completion",
@@ -172,6 +175,7 @@ def _completion(reply: Reply, body: dict[str, Any]) -> dict[str, Any]:
             for i, text in enumerate(texts)
         ],
         **({} if reply.prompt_tokens is None else {"usage": usage}),
+        **({} if told is None else {"mres": {"visual_tokens": told}}),
     }
 
 

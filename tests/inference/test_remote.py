@@ -123,6 +123,30 @@ def test_answers_come_in_the_order_of_the_requests_with_few_of_them_under_way_at
     assert 1 < server.most_at_once <= 3
 
 
+def test_a_server_that_tells_other_visual_tokens_is_refused_and_the_same_are_confirmed():
+    """`mres serve` tells what it saw; a picture of 90 x 160 px is 18 tokens of 28 px a side."""
+    (((got,),), _) = answer(lambda r: Reply(text="B", visual_tokens=18, prompt_tokens=30))
+    assert (got.cost.visual_tokens, got.cost.text_tokens, got.note) == (18, 12, "")
+    told = (
+        r"request 'a': it saw 50 visual tokens in 1 picture, and 18 were counted here, 28 px a side"
+        r" of each\. .*--processor names it\..*mres serve: --policy native"
+    )
+    with pytest.raises(RunError, match=told):
+        answer(lambda r: Reply(text="B", visual_tokens=50))
+
+
+def test_counts_by_a_rule_that_nobody_confirms_are_noted():
+    guessed, spec = "Qwen2-VL's rule, 28 px a side of each", remote_spec()
+    (((got,),), _) = answer(lambda r: "B")
+    assert guessed in got.note
+    (((zoomed,),), _) = answer(lambda r: "there", request(policy="zoom,coarse=9"))
+    assert zoomed.note.startswith("no window: ")
+    assert zoomed.note.count(guessed) == 1
+    for options, asked in (({"spec": spec}, request()), ({}, request(images=[]))):
+        (((got,),), _) = answer(lambda r: "B", asked, **options)
+        assert not got.note
+
+
 def test_entropies_are_flagged_as_bounds_and_come_from_what_was_told():
     (((got,),), _) = answer(lambda r: Reply(text="B", probabilities=(0.5, 0.25)))
     assert got.logprobs == [pytest.approx(math.log(0.5))]

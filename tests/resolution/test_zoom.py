@@ -258,7 +258,7 @@ def test_both_passes_send_exactly_their_pixels_and_map_the_answer_back():
     with serve_script(lambda r: "(800, 900)" if "centre" in r.text else "(500, 250)") as server:
         policy = "zoom,window=256,coarse=100"
         request = Request(id="a", images=[image], question="Where is Save?", policy=policy)
-        ((answer,),) = RemoteAnswerer(server.address).answer([request])
+        ((answer,),) = RemoteAnswerer(server.address, spec=remote_spec()).answer([request])
     first, second = server.received
     assert "Where is Save?" in first.text
     assert "from 0 to 1000" in first.text

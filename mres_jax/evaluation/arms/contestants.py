@@ -55,9 +55,11 @@ class Contestant:
 
     @classmethod
     def of_server(cls, name: str, answerer: RemoteAnswerer) -> "Contestant":
-        """A server; its weights and its template are its own."""
+        """A server; its weights are its own, and its template where nobody named its model."""
         address = f"{answerer.server.url}#{answerer.model}"
-        facts = processor_facts(answerer.spec) | {"template_sha256": None}
+        facts = processor_facts(answerer.spec)
+        if answerer.tokenizer is None:
+            facts["template_sha256"] = None
         identity = {"address": address, "processor": facts}
         return cls(
             name=name, source=address, answerer=answerer, spec=answerer.spec, identity=identity

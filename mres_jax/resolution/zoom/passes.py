@@ -250,8 +250,9 @@ def _joined(found: Found, alternatives: Sequence[Answer], zoom: Zoom) -> Answer:
     passes = (*found.passes, *alternatives)
     cost = functools.reduce(lambda a, b: a + b, (answer.cost for answer in passes))
     lost = zoom.compat == "release" and not found.boxes
+    note = "; ".join(text for text in (found.note, best.note) if text)
     return dataclasses.replace(
-        best, cost=cost, passes=passes, note=found.note, **({"text": ""} if lost else {})
+        best, cost=cost, passes=passes, note=note, **({"text": ""} if lost else {})
     )
 
 
