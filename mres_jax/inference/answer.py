@@ -10,7 +10,7 @@ from mres_jax.data.assemble import assemble, measure
 from mres_jax.data.packing import PackPlan, check_fits
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
-from mres_jax.data.types import Example, Rung
+from mres_jax.data.types import Example, ExampleSize, Rung
 from mres_jax.errors import MresError, PolicyError
 from mres_jax.geometry import Extent, View
 from mres_jax.inference import cost
@@ -19,6 +19,7 @@ from mres_jax.inference.generate import ROWS, Generator
 from mres_jax.inference.ladder import Ladders, default_ladders
 from mres_jax.inference.pointing import places_text, relevance_map
 from mres_jax.inference.prepared import (
+    Packed,
     Prepared,
     messages_of,
     pack_prepared,
@@ -28,6 +29,7 @@ from mres_jax.inference.prepared import (
 from mres_jax.inference.reduction import TokenReduction
 from mres_jax.inference.text_stream import TextStream
 from mres_jax.inference.turns import Asked, Completion
+from mres_jax.inference.windows import groups_of, windows
 from mres_jax.protocols import Answer, Request, Sampling, extent_of
 from mres_jax.resolution.allocator.policy import AllocatorPolicy
 from mres_jax.resolution.cost import retention_ratio
@@ -35,8 +37,6 @@ from mres_jax.resolution.policies import check_extents, check_policy, parse_poli
 from mres_jax.resolution.policy import Policy
 from mres_jax.resolution.zoom.passes import answer_in_passes
 from mres_jax.resolution.zoom.policies import Zoom
-
-WINDOW = 256  # requests whose pictures are held at a time, and from which packs are filled
 
 
 @runtime_checkable
@@ -205,17 +205,16 @@ class LocalAnswerer:
     ) -> Iterator[tuple[int, list[Prepared]]]:
         """Prompts of some requests at a time, with the place of the first; all policies first."""
         policies = self._policies(requests)
-        for at in range(0, len(requests), WINDOW):
-            prompts = []
-            for request in requests[at : at + WINDOW]:
-                try:
-                    policy = policies[request.policy or self.policy]
-                    prompts.append(self._prepare(request, policy, sampling))
-                except MresError as error:
-                    if len(requests) == 1:
-                        raise
-                    raise type(error)(f"request {request.id!r}: {error}") from None
-            yield at, prompts
+
+        def prepare(request: Request) -> Prepared:
+            try:
+                return self._prepare(request, policies[request.policy or self.policy], sampling)
+            except MresError as error:
+                if len(requests) == 1:
+                    raise
+                raise type(error)(f"request {request.id!r}: {error}") from None
+
+        return windows(requests, prepare, at_once=self.generator.at_once)
 
     def check(self, request: Request, max_new_tokens: int) -> int:
         """Returns the tokens of a prompt without making it: pictures are not resized.
@@ -225,6 +224,17 @@ class LocalAnswerer:
         Raises:
           MresError: what `answer` would raise for this request.
           PolicyError: also for `zoom`, whose prompts follow from an answer.
+        """
+        size = self.size(request)
+        self.generator.check_length(request.id, size.num_tokens, max_new_tokens)
+        check_fits([size], self.ladders.largest(size))
+        return size.num_tokens
+
+    def size(self, request: Request) -> ExampleSize:
+        """Returns what the prompt of a request takes of a pack; nothing is made, as in `check`.
+
+        Raises:
+          MresError: as `check`, but for what is too long.
         """
         policy = self._policies([request])[request.policy or self.policy]
         sizes = [extent_of(item) for item in request.images]
@@ -236,10 +246,7 @@ class LocalAnswerer:
             views = self.allocators.open(policy.weights).most(policy, sizes, self.spec)
         views, kept = _renumbered(views)
         messages = messages_of(request, kept)
-        size = measure(views, messages, self.spec, self.tokenizer, generation_prompt=True)
-        self.generator.check_length(request.id, size.num_tokens, max_new_tokens)
-        check_fits([size], self.ladders.largest(size))
-        return size.num_tokens
+        return measure(views, messages, self.spec, self.tokenizer, generation_prompt=True)
 
     def prompt(self, request: Request) -> Example:
         """Returns the prompt of a request as `answer` makes it: what a learner goes on from.
@@ -312,18 +319,32 @@ class LocalAnswerer:
     ) -> list[list[Answer]]:
         answers: list[list[Answer]] = [[] for _ in prompts]
         plans = self.ladders.plan([prompt.example.size for prompt in prompts])
-        for rung, some in _groups(plans, prompts, self.generator.at_once):
-            packs = [_Packed(plan, prompts, rung) for plan in some]
-            watched = [self._watched(pack, n, sampling, listen) for pack in packs]
-            completions, ms = self.generator.generate_together(
-                [asked for asked, _ in watched], rung=rung, sampling=sampling, n=n, seed=seed
-            )
-            for pack, (_, texts), found in zip(packs, watched, completions, strict=True):
-                self._read(pack, texts, found, ms, listen, answers)
+        for rung, some in groups_of(plans, prompts, self.generator.at_once):
+            self._answer_group(some, prompts, rung, n, sampling, seed, listen, answers)
         return answers
 
+    def _answer_group(
+        self,
+        plans: Sequence[PackPlan],
+        prompts: Sequence[Prepared],
+        rung: Rung,
+        n: int,
+        sampling: Sampling,
+        seed: int,
+        listen: Listener | None,
+        answers: list[list[Answer]],
+    ) -> None:
+        """Puts the answers of packs that take as long as one in their places; the packs go."""
+        packs = [Packed(plan, prompts, rung) for plan in plans]
+        watched = [self._watched(pack, n, sampling, listen) for pack in packs]
+        completions, ms = self.generator.generate_together(
+            [asked for asked, _ in watched], rung=rung, sampling=sampling, n=n, seed=seed
+        )
+        for pack, (_, texts), found in zip(packs, watched, completions, strict=True):
+            self._read(pack, texts, found, ms, listen, answers)
+
     def _watched(
-        self, pack: "_Packed", n: int, sampling: Sampling, listen: Listener | None
+        self, pack: Packed, n: int, sampling: Sampling, listen: Listener | None
     ) -> tuple[Asked, dict[tuple[int, int], TextStream]]:
         """A pack as it is asked, and the texts of its answers by prompt and number."""
         opening = self.spec.template.answer_open
@@ -344,7 +365,7 @@ class LocalAnswerer:
 
     def _read(
         self,
-        pack: "_Packed",
+        pack: Packed,
         texts: Mapping[tuple[int, int], TextStream],
         completions: Sequence[Sequence[Completion]],
         ms: Mapping[str, float],
@@ -372,27 +393,6 @@ class LocalAnswerer:
                     reduction=self.reduction,
                 )
             )
-
-
-class _Packed:
-    """Some prompts of a window in one pack."""
-
-    def __init__(self, plan: PackPlan, prompts: Sequence[Prepared], rung: Rung):
-        self.indices, self.prompts = plan.indices, [prompts[i] for i in plan.indices]
-        self.pack, self.host_ms = pack_prepared(self.prompts, rung)
-
-
-def _groups(
-    plans: Sequence[PackPlan], prompts: Sequence[Prepared], most: int
-) -> Iterator[tuple[Rung, list[PackPlan]]]:
-    """Packs of one rung, so many at a time."""
-    by_rung: dict[Rung, list[PackPlan]] = {}
-    for plan in plans:
-        rung = rung_of([prompts[i] for i in plan.indices], plan.rung)
-        by_rung.setdefault(rung, []).append(plan)
-    for rung, same in by_rung.items():
-        for at in range(0, len(same), most):
-            yield rung, same[at : at + most]
 
 
 def _check_one_view(prompt: Prepared) -> None:

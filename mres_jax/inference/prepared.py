@@ -7,7 +7,7 @@ from typing import Any
 
 from mres_jax.data.canvases import narrowed
 from mres_jax.data.conversations import Message, prompt_messages
-from mres_jax.data.packing import pack
+from mres_jax.data.packing import PackPlan, pack
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.types import Example, Pack, Rung
 from mres_jax.inference import cost
@@ -35,6 +35,14 @@ class Prepared:
     host_ms: float
     look_ms: float
     look_flops: float
+
+
+class Packed:
+    """Some prompts of a window in one pack."""
+
+    def __init__(self, plan: PackPlan, prompts: Sequence[Prepared], rung: Rung):
+        self.indices, self.prompts = plan.indices, [prompts[i] for i in plan.indices]
+        self.pack, self.host_ms = pack_prepared(self.prompts, rung)
 
 
 def rung_of(prompts: Sequence[Prepared], rung: Rung) -> Rung:

@@ -3,6 +3,7 @@
 Axes: p packed patches, t packed positions, V vocabulary.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -17,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mres_jax.data.types import Pack
 from mres_jax.models.vlm import PackedVLM
-from mres_jax.nn import gather, state_shardings
+from mres_jax.nn import gather, on_ranks, state_shardings
 from mres_jax.training import meshes
 from mres_jax.training.losses import PatchHeads, next_token_sums
 
@@ -33,6 +34,21 @@ class Batch(Protocol):
     def loss_mask(self) -> Any:
         """True where something is to be learnt."""
         ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Deferred:
+    """A pack that is made when its turn comes, and dropped behind it: a `Batch`.
+
+    Attributes:
+      loss_mask: of the pack.
+      kind: packs of one kind have arrays of one shape.
+      make: returns the pack.
+    """
+
+    loss_mask: Bool[np.ndarray, " t"]
+    kind: Any
+    make: Callable[[], Batch]
 
 
 class Share(NamedTuple):
@@ -61,16 +77,16 @@ def shares(packs: Sequence[Batch], average: Average = "token") -> list[Share]:
 
 
 def shares_of_groups(
-    groups: Sequence[tuple[Batch, Bool[Array, " r"]]], count: int, average: Average
+    groups: Sequence[tuple[Bool[Array, "r ..."], Bool[Array, " r"]]], count: int, average: Average
 ) -> list[Share]:
     """The same for packs that are spread over ranks, whose tokens no process can count alone.
 
     Args:
-      groups: packs on a leading axis, and which of them are real.
+      groups: loss masks of packs on a leading axis, and which of the packs are real.
       count: of the real packs of the step.
       average: as above.
     """
-    counts = [jnp.sum(pack.loss_mask, axis=range(1, pack.loss_mask.ndim)) for pack, _ in groups]
+    counts = [jnp.sum(mask, axis=range(1, mask.ndim)) for mask, _ in groups]
     return [
         Share(
             jnp.broadcast_to(1 / jnp.maximum(total, 1).astype(jnp.float32), real.shape),
@@ -237,22 +253,42 @@ class Step:
     ) -> tuple[TrainState, Metrics]:
         """Returns the state after the step, and its metrics; `state` must not be used again.
 
-        Over a mesh packs of one of `kinds` are computed together, see `meshes.spread`.
+        Over a mesh packs of one of `kinds` are computed together, see `meshes.grouped`. A group is
+        on the devices while it is computed; meanwhile the next one is made, where it is `Deferred`.
         """
         packs = [packs] if isinstance(packs, Batch) else packs
-        if self.mesh is None:
-            groups = list(zip(packs, shares(packs, self.average), strict=True))
-        else:
-            spread = meshes.spread(packs, self.mesh, kinds)
-            parts = self._weigh(spread, count=len(packs))
-            groups = [(pack, part) for (pack, _), part in zip(spread, parts, strict=True)]
+        groups, parts = self._shared_out(packs, kinds)
         if len(groups) == 1:
-            return self._whole(state, *groups[0])
+            return self._whole(state, self._on_devices(_made(groups[0])), parts[0])
         total, metrics = self._zeros(state.params), []
-        for pack, share in groups:
+        for group, share in zip(groups, parts, strict=True):
+            made = _made(group)
+            jax.block_until_ready(metrics)  # until the one before is computed
+            pack = self._on_devices(made)
             total, added = self._add(total, state.params, state.frozen, pack, share)
             metrics.append(added)
+            del made, pack  # before the next one is made
         return self._finish(state, total, metrics)
+
+    def _shared_out(
+        self, packs: Sequence[Batch], kinds: Sequence[Any] | None
+    ) -> tuple[list[list[Batch]], list[Share]]:
+        """Packs that are computed at a time, and what they count for."""
+        if self.mesh is None:
+            return [[pack] for pack in packs], shares(packs, self.average)
+        groups = meshes.grouped(packs, self.mesh, kinds or [_kind_of(pack) for pack in packs])
+        masks = [
+            (
+                on_ranks([np.asarray(pack.loss_mask) for pack in group], self.mesh),
+                on_ranks([np.bool_(True)] * len(group), self.mesh),
+            )
+            for group in groups
+        ]
+        return groups, self._weigh(masks, count=len(packs))
+
+    def _on_devices(self, packs: Sequence[Batch]) -> Batch:
+        """One pack for each rank of the mesh; without one the pack alone, which `jit` places."""
+        return packs[0] if self.mesh is None else on_ranks(packs, self.mesh)
 
     def lower(
         self, state: TrainState, pack: Batch, share: Share, *, is_whole: bool = True
@@ -326,6 +362,15 @@ class Step:
         names = dict.fromkeys(name for part in parts for name in part)
         sums: Any = {name: sum(part[name] for part in parts if name in part) for name in names}
         return self.update(state, total, sums)
+
+
+def _made(packs: Sequence[Batch]) -> list[Batch]:
+    return [pack.make() if isinstance(pack, Deferred) else pack for pack in packs]
+
+
+def _kind_of(pack: Batch) -> Any:
+    """What packs must have in common to be computed together: their shapes."""
+    return pack.kind if isinstance(pack, Deferred) else str(jax.tree.map(np.shape, pack))
 
 
 def _cast(state: Any, dtype: DTypeLike) -> Any:

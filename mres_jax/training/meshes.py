@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import jax
-import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 
 from mres_jax.config import MeshConfig
 from mres_jax.errors import ConfigError
 from mres_jax.models.weights import ShardingRule
-from mres_jax.nn import each_pack, num_ranks, on_ranks, param_spec
+from mres_jax.nn import each_pack, num_ranks, param_spec
 
 Batch = TypeVar("Batch")
 
@@ -184,35 +183,22 @@ def slowest_and_mean(costs: Sequence[int], kinds: Sequence[Any], ranks: int) -> 
     return float(sum(map(max, groups.values()))), sum(costs) / ranks
 
 
-def _shape_of(pack: Any) -> str:
-    """What a compiled step knows of a pack."""
-    return str(jax.tree.map(np.shape, pack))
+def grouped(packs: Sequence[Batch], mesh: Mesh, kinds: Sequence[Any]) -> list[list[Batch]]:
+    """Returns the packs of a step in groups of up to one per rank, in the order of their ranks.
 
-
-def spread(
-    packs: Sequence[Batch], mesh: Mesh, kinds: Sequence[Any] | None = None
-) -> list[tuple[Batch, jax.Array]]:
-    """Returns the packs of a step in groups, one per rank on a leading axis over the ranks.
-
-    What is left of a kind is filled up with packs without contents. With each group comes which of
-    its packs are real. Of packs on ranks of other processes the contents do not matter.
+    What is left of a kind is a smaller group. Of packs on ranks of other processes the contents do
+    not matter.
 
     Args:
       packs: of one step.
       mesh: of the ranks.
-      kinds: of the packs, by which those who read them shared them out; None takes their shapes.
+      kinds: of the packs, by which those who read them shared them out.
     """
-    ranks = rank_count(mesh)
-    slots = places([_shape_of(pack) for pack in packs] if kinds is None else kinds, ranks)
+    slots = places(kinds, rank_count(mesh))
     groups: list[list[Batch]] = [[] for _ in range(1 + max(slots)[0])]
-    for pack, (group, _) in zip(packs, slots, strict=True):  # in the order of their ranks
+    for pack, (group, _) in zip(packs, slots, strict=True):
         groups[group].append(pack)
-
-    found = []
-    for group in groups:
-        real: list[Any] = [np.bool_(True)] * len(group)
-        found.append((on_ranks(group, mesh), on_ranks(real, mesh)))
-    return found
+    return groups
 
 
 def over_packs(loss: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import io
 import pathlib
+import weakref
 from concurrent import futures
 
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 from PIL import Image
 
 import mres_jax
-import mres_jax.inference.answer as answer_module
 from mres_jax.data.types import ExampleSize, Rung
 from mres_jax.errors import (
     BadImageError,
@@ -22,6 +22,7 @@ from mres_jax.errors import (
     PromptError,
 )
 from mres_jax.geometry import Size
+from mres_jax.inference import windows
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.handle import VLM, to_pixels
 from mres_jax.inference.ladder import Ladders, default_ladders
@@ -55,10 +56,43 @@ def answerer(makers):
 
 
 def test_the_one_at_fault_is_named_also_where_it_is_alone_in_its_window(answerer, monkeypatch):
-    monkeypatch.setattr(answer_module, "WINDOW", 2)
+    monkeypatch.setattr(windows, "MOST", 2)
     large = request(6, images=[picture(0, 40, 40)] * 9, policy="native")
     with pytest.raises(PackingError, match=r"^request 'question-6': "):
         answerer.answer([request(0), request(3), large], sampling=SHORT)
+
+
+def test_a_window_holds_so_many_bytes_and_is_gone_before_the_next_one(answerer, monkeypatch):
+    """Whose packs one after the other are answered, and whose are answered two at a time."""
+    prompts, most = [], []
+
+    def prepare(asked):
+        made = plain(asked)
+        prompts.append(weakref.ref(made))
+        most.append(sum(prompt() is not None for prompt in prompts))
+        return made
+
+    monkeypatch.setattr(windows, "MOST_BYTES", 1)
+    asked = [request(i) for i in (1, 2, 4, 5, 7)]  # pictures are bytes, texts are none
+    policies = answerer._policies(asked)
+
+    def plain(request):
+        return answerer._prepare(request, policies[request.policy or answerer.policy], SHORT)
+
+    for at_once, sizes in ((1, [1] * 5), (2, [2, 2, 1])):
+        most.clear()
+        found = [(at, len(some)) for at, some in windows.windows(asked, prepare, at_once=at_once)]
+        assert found == list(zip(np.cumsum([0, *sizes[:-1]]).tolist(), sizes, strict=True))
+        assert max(most) == at_once
+
+
+def test_answers_do_not_depend_on_how_many_are_held_at_a_time(answerer, monkeypatch):
+    requests = [request(i) for i in range(5)]
+    whole = answerer.answer(requests, sampling=SHORT)
+    monkeypatch.setattr(windows, "MOST_BYTES", 1)
+    for (ours,), (theirs,) in zip(answerer.answer(requests, sampling=SHORT), whole, strict=True):
+        assert ours.token_ids == theirs.token_ids
+        assert ours.cost.visual_tokens == theirs.cost.visual_tokens
 
 
 def test_answers_come_in_order_and_do_not_depend_on_what_is_asked_beside(answerer):

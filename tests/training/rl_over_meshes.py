@@ -33,6 +33,7 @@ from mres_jax.testing.runs import rows_without_clocks
 from mres_jax.training.allocator import loop, parts as rl_parts
 from mres_jax.training.allocator.draws import pack_clips
 from mres_jax.training.allocator.learner import Decisions
+from mres_jax.training.learner import Deferred
 
 Updates = list[tuple[str, list[Any]]]  # who learns, and from what
 EVEN = "def pay(answer, row): return float(answer.token_ids[0] % 2 == 0)"  # tells answers apart
@@ -58,13 +59,18 @@ def draw_updates(run) -> Updates:
     return updates
 
 
+def made(batches: Sequence[Any]) -> list[Any]:
+    """Packs of an update, whether they were made yet or not."""
+    return [batch.make() if isinstance(batch, Deferred) else batch for batch in batches]
+
+
 def record_updates(run, parts) -> Updates:
     """What both learn from in a run on one device."""
     updates: Updates = []
 
     def note(_: rl_parts.Learning, batches: Sequence[Any]) -> None:
         kind = "allocator" if isinstance(batches[0], Decisions) else "backbone"
-        updates.append((kind, list(batches)))
+        updates.append((kind, made(batches)))
 
     with watching(note):
         loop.train_allocator(run, parts=parts, log=lambda line: None)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 from over_meshes import check_spread, set_up_devices
-from rl_over_meshes import learning_both, watching
+from rl_over_meshes import learning_both, made, watching
 
 from mres_jax.config import AllocatorRun, MeshConfig
 from mres_jax.testing.runs import rows_without_clocks
@@ -36,7 +36,7 @@ def run_once(
     found: dict[str, list] = {"tokens": [], "logprobs": [], "off": []}
 
     def note(learning: rl_parts.Learning, batches: Sequence[Any]) -> None:
-        for batch in batches:
+        for batch in made(batches):
             mask = np.asarray(batch.loss_mask)
             drawn = np.asarray(batch.sampled_logprobs)[mask]
             ratios = np.exp(np.asarray(_logprobs(learning.module, batch))[mask] - drawn)
@@ -45,9 +45,9 @@ def run_once(
             found["logprobs"] += drawn.tolist()
             found["off"].append(float(np.abs(ratios - 1).max(initial=0.0)))
         if mesh.size > 1:
-            made = meshes.make_mesh(mesh)
-            assert made is not None
-            check_spread(learning.state, made)
+            here = meshes.make_mesh(mesh)
+            assert here is not None
+            check_spread(learning.state, here)
 
     with watching(note):
         loop.train_allocator(run, parts=parts, log=lambda line: None)

@@ -1,5 +1,6 @@
 """A step: the same gradient however its tokens are cut up, and nothing touched beside it."""
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -12,6 +13,7 @@ import pytest
 from flax import nnx
 
 from mres_jax import testing
+from mres_jax.config import MeshConfig
 from mres_jax.data.assemble import assemble
 from mres_jax.data.conversations import prompt_messages
 from mres_jax.data.packing import pack
@@ -21,7 +23,8 @@ from mres_jax.models.nativeres_llava.config import NativeResLlavaConfig
 from mres_jax.models.nativeres_llava.model import NativeResLlava
 from mres_jax.models.nativeres_llava.processor import make_spec
 from mres_jax.resolution.policies import parse_policy
-from mres_jax.training.learner import Learner, Share, Step, init_state, shares
+from mres_jax.training import meshes
+from mres_jax.training.learner import Deferred, Learner, Share, Step, init_state, shares
 from mres_jax.training.losses import next_token_sums
 
 TOKENIZER = testing.tiny_tokenizer()
@@ -119,6 +122,47 @@ def test_a_pack_without_a_loss_token_has_no_gradient():
     _, metrics, gradient = take_step(Toy(), silent)
     assert metrics["loss"] == 0
     assert not any(leaf.any() for leaf in jax.tree.leaves(gradient))
+
+
+@pytest.mark.parametrize("mesh", [None, meshes.mesh_of(MeshConfig(), jax.devices()[:1])])
+def test_packs_that_are_made_when_their_turn_comes_teach_the_same(mesh, monkeypatch):
+    """Each is made while the one before is computed, and only then placed."""
+    packs = [toy_pack(8, loss_tokens=n, seed=n) for n in (3, 5, 8)]
+    graphdef, state = init_state(Toy(), OPTIMIZER)
+    step, events = Step(graphdef, OPTIMIZER, mesh=mesh), []
+
+    def later(i):
+        def make():
+            events.append(f"make {i}")
+            return packs[i]
+
+        return Deferred(loss_mask=packs[i].loss_mask, kind="toy", make=make)
+
+    add, place = step._add, step._on_devices
+    monkeypatch.setattr(step, "_add", lambda *given: (events.append("add"), add(*given))[1])
+    monkeypatch.setattr(step, "_on_devices", lambda x: (events.append("place"), place(x))[1])
+    with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
+        found = step(jax.tree.map(jnp.copy, state), [later(i) for i in range(3)])
+        assert events == [e for i in range(3) for e in (f"make {i}", "place", "add")]
+        assert_same(found, step(state, packs))
+
+
+def test_packs_of_a_step_are_on_the_devices_of_a_mesh_one_group_at_a_time(monkeypatch):
+    mesh = meshes.mesh_of(MeshConfig(), jax.devices()[:1])
+    packs = [toy_pack(1_237, loss_tokens=n, seed=n) for n in (3, 5, 8)]
+    graphdef, state = init_state(Toy(), OPTIMIZER)
+    step, placed = Step(graphdef, OPTIMIZER, mesh=mesh), []
+
+    def watched(*given):
+        shapes = [x.shape for x in jax.live_arrays() if x.dtype == np.int32]
+        placed.append(shapes.count((1, 1_237)))
+        return add(*given)
+
+    add = step._add
+    monkeypatch.setattr(step, "_add", watched)
+    with jax.set_mesh(mesh):
+        step(state, packs)
+    assert placed == [2, 2, 2]  # tokens and targets of the pack that is computed
 
 
 def test_a_step_compiles_once_per_length_also_on_its_own_state():

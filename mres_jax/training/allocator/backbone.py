@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mres_jax.data.assemble import with_answer
 from mres_jax.data.packing import check_fits, pack
-from mres_jax.data.types import Example, Pack
+from mres_jax.data.types import Example, ExampleSize, Kind, Pack, Rung
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.sampling import (
     Knobs,
@@ -28,9 +28,9 @@ from mres_jax.inference.sampling import (
 )
 from mres_jax.models.vlm import PackedVLM
 from mres_jax.nn import any_pack
-from mres_jax.protocols import Sampling
+from mres_jax.protocols import Answer, Request, Sampling
 from mres_jax.training.allocator.rollouts import Group
-from mres_jax.training.learner import Metrics, Share
+from mres_jax.training.learner import Deferred, Metrics, Share
 from mres_jax.training.rl import PPO, ppo_objective
 
 
@@ -108,10 +108,26 @@ def sampled_logprobs(
     return token_logprobs(processed, targets)[0]
 
 
+class Rollout(NamedTuple):
+    """One answer that is learnt from.
+
+    Attributes:
+      request: what was asked.
+      answer: what was said.
+      advantage: of it.
+    """
+
+    request: Request
+    answer: Answer
+    advantage: float
+
+
 def pack_rollouts(
     groups: Sequence[Group], advantages: Sequence[np.ndarray], answerer: LocalAnswerer
-) -> list[TokenDecisions]:
-    """Returns the rollouts of some questions in packs of the answerer's ladder.
+) -> list[Deferred]:
+    """Returns the rollouts of some questions in packs of the answerer's ladder, yet to be made.
+
+    Pixels are resized when a pack is made: a rollout of 64 frames of 720p is 108 MB of patches.
 
     Args:
       groups: the questions.
@@ -121,26 +137,55 @@ def pack_rollouts(
     Raises:
       PackingError: a rollout is larger than the top rung.
     """
-    examples: list[Example] = []
-    columns: list[tuple[np.ndarray, np.ndarray]] = []
+    rollouts: list[Rollout] = []
+    sizes: list[ExampleSize] = []
     for group, earned in zip(groups, advantages, strict=True):
         for each, some in zip(group.tries, earned, strict=True):
-            prompt = answerer.prompt(each.request)
+            prompt = answerer.size(each.request)
             for answer, advantage in zip(each.answers, some, strict=True):
-                example = with_answer(prompt, answer.token_ids)
-                examples.append(example)
-                columns.append(_columns(example, answer.logprobs, float(advantage)))
-    ladders, sizes = answerer.ladders, [example.size for example in examples]
+                rollouts.append(Rollout(each.request, answer, float(advantage)))
+                length = prompt.num_tokens + len(answer.token_ids)
+                sizes.append(prompt._replace(num_tokens=length))
+    ladders, packs = answerer.ladders, []
     for size in sizes:
         check_fits([size], ladders.largest(size))
-    batches = []
     for plan in ladders.plan(sizes):
-        packed = pack([examples[i] for i in plan.indices], plan.rung)
-        filled = [
-            _filled([columns[i][k] for i in plan.indices], plan.rung.max_tokens) for k in (0, 1)
-        ]
-        batches.append(TokenDecisions(packed, *filled))
-    return batches
+        some = [rollouts[i] for i in plan.indices]
+        lengths = [sizes[i].num_tokens for i in plan.indices]
+        has_clip = any(view.frames for rollout in some for view in rollout.request.views)
+        packs.append(
+            Deferred(
+                loss_mask=_mask(some, lengths, plan.rung.max_tokens),
+                kind=Kind(plan.rung, has_clip),
+                make=functools.partial(_make_pack, some, plan.rung, answerer),
+            )
+        )
+    return packs
+
+
+def _make_pack(rollouts: Sequence[Rollout], rung: Rung, answerer: LocalAnswerer) -> TokenDecisions:
+    prompts: dict[str, Example] = {}
+    examples: list[Example] = []
+    columns: list[tuple[np.ndarray, np.ndarray]] = []
+    for request, answer, advantage in rollouts:
+        if request.id not in prompts:
+            prompts[request.id] = answerer.prompt(request)
+        examples.append(with_answer(prompts[request.id], answer.token_ids))
+        columns.append(_columns(examples[-1], answer.logprobs, advantage))
+    filled = [_filled([each[k] for each in columns], rung.max_tokens) for k in (0, 1)]
+    return TokenDecisions(pack(examples, rung), *filled)
+
+
+def _mask(
+    rollouts: Sequence[Rollout], lengths: Sequence[int], width: int
+) -> Bool[np.ndarray, " t"]:
+    """The loss mask that the pack will have: at each position whether the next token was drawn."""
+    mask, start = np.zeros(width, bool), 0
+    for rollout, length in zip(rollouts, lengths, strict=True):
+        end = start + length
+        mask[end - len(rollout.answer.token_ids) - 1 : end - 1] = True
+        start = end
+    return mask
 
 
 def _columns(

@@ -73,8 +73,8 @@ def test_a_backbone_that_only_skips_ends_the_run_by_its_own_name(make_run, parts
     plain, said = loop.pack_rollouts, []
 
     def spoilt(*args):
-        packs = plain(*args)
-        return [pack._replace(advantages=pack.advantages * np.nan) for pack in packs]
+        made = [deferred.make() for deferred in plain(*args)]
+        return [pack._replace(advantages=pack.advantages * np.nan) for pack in made]
 
     monkeypatch.setattr(loop, "pack_rollouts", spoilt)
     changes = {"updates": 2, "max_skipped": 3, "drop_agreeing": False}

@@ -58,8 +58,9 @@ def off(found, sampled, mask):
     return float(np.abs(np.exp(np.asarray(found) - sampled) - 1)[mask].max())
 
 
-def test_the_ratio_of_allocator_and_backbone_begins_at_1(sampled, parts):
+def test_the_ratio_of_allocator_and_backbone_begins_at_1(sampled, parts, monkeypatch):
     run, features, allocator, drawn, groups, answerer = sampled
+    prompt = answerer.prompt
     # the second clip alone, in buffers of another length than it was drawn in
     clips = pack_clips(features[1:], max_clips=3)
     width = len(clips.segment_ids)
@@ -74,7 +75,13 @@ def test_the_ratio_of_allocator_and_backbone_begins_at_1(sampled, parts):
     assert off(found, logprobs, mask) < TOLERANCE
     assert off(np.asarray(found) + 2e-4, logprobs, mask) > TOLERANCE  # the test can fail
 
-    (tokens,) = pack_rollouts(groups, [np.ones((4, 1))] * 2, answerer)
+    made = []
+    monkeypatch.setattr(answerer, "prompt", lambda asked: made.append(asked.id) or prompt(asked))
+    (deferred,) = pack_rollouts(groups, [np.ones((4, 1))] * 2, answerer)
+    assert not made  # no pixel is touched before the turn of the pack
+    tokens = deferred.make()
+    assert sorted(made) == [t.request.id for g in groups for t in g.tries]
+    np.testing.assert_array_equal(tokens.loss_mask, deferred.loss_mask)
     assert tokens.loss_mask.sum() == sum(
         len(answer.token_ids) for g in groups for t in g.tries for answer in t.answers
     )

@@ -1,0 +1,57 @@
+"""Which requests are held at a time, with their pictures, and which of their packs go together."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from mres_jax.data.packing import PackPlan
+from mres_jax.data.types import Example, Rung
+from mres_jax.inference.prepared import Prepared, rung_of
+from mres_jax.protocols import Request
+
+MOST, MOST_BYTES = 256, 2**30  # requests, and bytes of patches, from which packs are filled
+
+
+def windows(
+    requests: Sequence[Request], prepare: Callable[[Request], Prepared], *, at_once: int
+) -> Iterator[tuple[int, list[Prepared]]]:
+    """Prepares some requests at a time, and drops them before the next ones.
+
+    A window ends with its `MOST`-th request, or once it holds `MOST_BYTES`; but no rank of a mesh
+    is left without one for that.
+
+    Args:
+      requests: in their order.
+      prepare: makes the prompt of one.
+      at_once: packs that are answered together.
+
+    Yields:
+      The place of the first request of a window, and all its prompts, which are gone once the next
+      window is asked for.
+    """
+    prompts: list[Prepared] = []
+    held = at = 0
+    for place, request in enumerate(requests, 1):
+        prompts.append(prepare(request))
+        held += num_bytes(prompts[-1].example)
+        is_full = held >= MOST_BYTES and len(prompts) % at_once == 0
+        if is_full or len(prompts) == MOST or place == len(requests):
+            yield at, prompts
+            prompts.clear()  # who asked still has the list
+            held, at = 0, place
+
+
+def num_bytes(example: Example) -> int:
+    """Returns what the pixels of a prompt take."""
+    return example.patches.nbytes + sum(canvas.nbytes for canvas in example.canvases)
+
+
+def groups_of(
+    plans: Sequence[PackPlan], prompts: Sequence[Prepared], most: int
+) -> Iterator[tuple[Rung, list[PackPlan]]]:
+    """Packs of one rung, so many at a time."""
+    by_rung: dict[Rung, list[PackPlan]] = {}
+    for plan in plans:
+        rung = rung_of([prompts[i] for i in plan.indices], plan.rung)
+        by_rung.setdefault(rung, []).append(plan)
+    for rung, same in by_rung.items():
+        for at in range(0, len(same), most):
+            yield rung, same[at : at + most]
