@@ -21,7 +21,8 @@ import mres_jax.cli.doctor
 import mres_jax.inference.doctor
 from mres_jax.cli import main
 from mres_jax.cli._report import Place
-from mres_jax.errors import RunError
+from mres_jax.cli.ask import place_pictures
+from mres_jax.errors import PromptError, RunError
 from mres_jax.inference import VLM, load
 from mres_jax.models.registry import LoadedModel, export_hf
 from mres_jax.testing.tiny import tiny_clip, tiny_qwen2_vl
@@ -206,10 +207,46 @@ def test_a_streamed_answer_is_written_first_and_is_the_one_in_the_table(model, p
     streamed, _, table = capsys.readouterr().out.partition("what is the total\n")
     assert " ".join(streamed.split()) == " ".join(answer.split())
     assert "retention ratio" in table
+    assert main([*words, "--stream"]) == 0
+    assert "mres: native: ms includes compilation\n" in capsys.readouterr().err
     assert main([*words, "--json", "--stop", answer[2:4], "--stop", "never"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["answer"] == answer[: answer.index(answer[2:4])].strip()
     assert content["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    ("marks", "items"),
+    [
+        ("<image>", "p"),
+        ("<video>", "c"),
+        ("<image>", "c"),  # as in rows, where no picture is
+        ("<image>\n<video> ", "pc"),
+        ("<video><image><video>", "cpc"),
+        ("<image> <image>", "pp"),
+        ("", "pc"),
+    ],
+)
+def test_marks_of_pictures_and_clips_are_no_text_of_the_question(marks, items):
+    assert place_pictures(f"{marks}what?", [item == "c" for item in items]) == "what?"
+
+
+@pytest.mark.parametrize(
+    ("question", "items", "message"),
+    [
+        ("<video>what?", "", "1 <video> placeholders in the question for 0 pictures. Give as many"),
+        ("<video>what?", "p", "1 <video> placeholders in the question for 1 picture. Give"),
+        ("<image>what?", "pc", "1 <image> placeholders in the question for 1 picture and 1 clip."),
+        ("<image><image>what?", "c", "2 <image> placeholders in the question for 1 clip."),
+        ("<image><image>what?", "pc", "2 <image> placeholders in the question for 1 picture and"),
+        ("<video><image>what?", "pc", "has <video>, <image>, the command its pictures and"),
+        ("what <video>?", "c", "<video> stands inside the question; pictures and clips stand"),
+        ("<image> what <video>?", "pc", "<video> stands inside the question"),
+    ],
+)
+def test_marks_that_name_other_pictures_and_clips_are_refused(question, items, message):
+    with pytest.raises(PromptError, match=re.escape(message)):
+        place_pictures(question, [item == "c" for item in items])
 
 
 def test_a_text_only_question_has_no_views(model, capsys):
@@ -256,6 +293,16 @@ def test_a_narrow_model_says_when_it_is_asked_for_something_else(model, picture,
         (["ask", "-q", "x", "--temperature", "inf"], "temperature=inf must be >= 0 and finite"),
         (["ask", "-q", "x", "--top-p", "nan"], "top_p=nan in (0, 1]"),
         (["ask", "-q", "x", "--top-p", "0"], "top_p=0.0 in (0, 1]"),
+        (
+            ["ask", "-q", "x", "--top-p", "0.5"],
+            "ask: --top-p 0.5 does nothing at temperature 0, which takes the likeliest token.",
+        ),
+        (["ask", "-q", "x", "--top-k", "5"], "ask: --top-k 5 does nothing at temperature 0"),
+        (
+            ["ask", "-q", "x", "--fps", "2"],
+            "ask: --fps 2.0 is of videos and folders of frames, and none is given. Leave it out.",
+        ),
+        (["ask", "x.png", "-q", "x", "--max-frames", "2"], "ask: --max-frames 2 is of videos and"),
         (["ask", "-q", "x", "--max-new-tokens", "0"], "max_new_tokens=0 must be at least 1"),
         (["ask", "-q", "x", "--seed", "one"], "argument --seed: invalid int value: 'one'"),
         (["ask", "-q", "<image> x"], "1 <image> placeholders in the question for 0 pictures"),

@@ -170,7 +170,7 @@ def test_shards_are_prepared_checked_and_not_written_over(dirty, tmp_path, capsy
 def test_a_bad_row_stops_a_preparation_that_is_told_so(dirty, tmp_path, capsys):
     words = ["data", "prepare", str(dirty), str(tmp_path / "set"), "--on-bad", "raise"]
     assert main(words) == 2
-    assert "turn 1 (assistant) is empty" in capsys.readouterr().err
+    assert f"picture gone.jpg: no such file or directory ({dirty})." in capsys.readouterr().err
     assert not (tmp_path / "set").exists()
 
 
@@ -227,7 +227,13 @@ def test_rows_without_pictures_are_prepared_too(tmp_path, capsys):
         (["check", "gs://b/x.tar"], "rows gs://b/x.tar: cannot be reached (ImportError: "),
         (["check", "cut.tar"], "cut.tar: no whole tar file (no block of zeros ends it; readable"),
         (["prepare", "cut.tar", "x"], "byte 1,024, member 0.json). Copy it anew, or append 1,024"),
-        (["check", "rows.json", "--field", "a=b"], "fields={'a': 'b'} has no meaning for these"),
+        (
+            ["check", "rows.json", "--field", "a=b"],
+            "rows rows.json: names of fields (--field a=b) are told for parquet, tar and TFDS "
+            "alone. Write a for b in these rows, and leave it out.",
+        ),
+        (["check", "nothing.parquet", "--field", "a=b"], "rows nothing.parquet: no such file."),
+        (["check", "tfds:x@y", "--images", "z"], "(--images z) is for rows in JSON; these hold"),
         (["check", "rows.json", "--field", "a"], "--field a: write OURS=THEIRS"),
         (["prepare", "list.json", "x", "--shard-mb", "0"], "--shard-mb 0 must be at least 1"),
         (["prepare", "list.json", "list.json"], "list.json is a file; name a directory"),

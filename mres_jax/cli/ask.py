@@ -4,6 +4,7 @@ import argparse
 import functools
 import itertools
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -32,20 +33,24 @@ from mres_jax.protocols import Answer, Item, Request, Sampling
 from mres_jax.resolution.clips import video_of
 from mres_jax.resolution.policies import check_policy, parse_policy
 
+_MARKS = ("<image>", "<video>")  # of a picture, of a clip
+_MARK = re.compile("|".join(_MARKS))
 WARM_SECONDS = 30.0  # an answer that took less is given a second time, compiled, to be timed
 
 
 def run(args: argparse.Namespace) -> int:
     """Answers, prints, saves."""
     sampling = _sampling(args)
-    question = place_pictures(args.question, len(args.images))
+    are_clips = [is_clip(path) for path in args.images]
+    question = place_pictures(args.question, are_clips)
     policies = [str(parse_policy(text)) for text in args.policy or ()]
     if args.stream and (args.json or len(policies) > 1):
         raise ConfigError("ask: --stream writes one answer as it grows: one policy, no --json.")
     if args.save:
         check_directory(args.save)  # before minutes of work
-    pictures = {path: decode_image(path) for path in args.images if not is_clip(path)}
-    FrameSampling.of(None, fps=args.fps, max_frames=args.max_frames)  # refuses early
+    _check_clip_options(args, has_clip=any(are_clips))
+    kinds = zip(args.images, are_clips, strict=True)
+    pictures = {path: decode_image(path) for path, moves in kinds if not moves}
     asked = _open(args)
     images = [
         pictures[path] if path in pictures else _read_clip(path, asked.spec, args)
@@ -115,7 +120,7 @@ def _read_clip(path: str, spec: ProcessorSpec, args: argparse.Namespace) -> Item
 
 def _sampling(args: argparse.Namespace) -> Sampling:
     try:
-        return Sampling(
+        sampling = Sampling(
             temperature=args.temperature,
             top_p=args.top_p,
             top_k=args.top_k,
@@ -124,29 +129,71 @@ def _sampling(args: argparse.Namespace) -> Sampling:
         )
     except ValueError as error:
         raise ConfigError(f"ask: {error}") from None
+    for option, value, default in (("top-p", args.top_p, 1.0), ("top-k", args.top_k, 0)):
+        if value != default and not args.temperature:
+            raise ConfigError(
+                f"ask: --{option} {value} does nothing at temperature 0, which takes the likeliest "
+                "token. Give a --temperature too, or leave it out."
+            )
+    return sampling
 
 
-def place_pictures(question: str, num_images: int) -> str:
-    """Returns the question without `<image>` marks, which a shell user may bring from elsewhere.
+def _check_clip_options(args: argparse.Namespace, *, has_clip: bool) -> None:
+    """Refuses a way to look at clips that cannot be, or that there is no clip for."""
+    FrameSampling.of(None, fps=args.fps, max_frames=args.max_frames)
+    given = {"--fps": args.fps, "--max-frames": args.max_frames}
+    for option, value in given.items():
+        if value is not None and not has_clip:
+            raise ConfigError(
+                f"ask: {option} {value} is of videos and folders of frames, and none is given. "
+                "Leave it out."
+            )
+
+
+def place_pictures(question: str, are_clips: Sequence[bool]) -> str:
+    """Returns the question without the marks that a shell user may bring from elsewhere.
+
+    `<image>` is a picture and `<video>` a clip; where there is no picture, `<image>` may stand for
+    clips, as in rows.
+
+    Args:
+      question: of the command.
+      are_clips: which of the items before it are.
 
     Raises:
-      PromptError: more or fewer marks than pictures, or marks that are not in front.
+      PromptError: more or fewer marks than pictures and clips, marks in another order than theirs,
+        or such as are not in front.
     """
-    marks = question.count("<image>")
+    marks = _MARK.findall(question)
     if not marks:
         return question
-    if marks != num_images:
+    kinds = [_MARKS[moves] for moves in are_clips]
+    stands_for_clips = all(are_clips) and _MARKS[True] not in marks
+    meant = [_MARKS[True]] * len(marks) if stands_for_clips else marks
+    if sorted(meant) != sorted(kinds):
+        given = _counted(marks, (("<image>", "<image>"), ("<video>", "<video>")))
+        have = _counted(kinds, (("<image>", "picture"), ("<video>", "clip")), plural="s")
         raise PromptError(
-            f"ask: {marks} <image> placeholders in the question for {num_images} picture"
-            f"{'' if num_images == 1 else 's'}. Give as many, or none: pictures stand before the "
-            "question by themselves."
+            f"ask: {given} placeholders in the question for {have or '0 pictures'}. Give as many, "
+            "or none: pictures and clips stand before the question by themselves."
         )
-    text = question.replace("<image>", "", marks).lstrip()
-    if not question.replace("\n", "").replace(" ", "").startswith("<image>" * marks):
+    if meant != kinds:
         raise PromptError(
-            "ask: <image> stands inside the question; pictures stand before it. Leave <image> out."
+            f"ask: the question has {', '.join(marks)}, the command its pictures and clips in "
+            "another order. Name them in the order of the question, or leave the marks out."
         )
-    return text
+    if not "".join(question.split()).startswith("".join(marks)):
+        raise PromptError(
+            f"ask: {marks[-1]} stands inside the question; pictures and clips stand before it. "
+            f"Leave {marks[-1]} out."
+        )
+    return _MARK.sub("", question).lstrip()
+
+
+def _counted(found: Sequence[str], names: Sequence[tuple[str, str]], *, plural: str = "") -> str:
+    """How many there are of each, in words."""
+    counts = [(found.count(each), name) for each, name in names]
+    return " and ".join(f"{n} {name}{'' if n == 1 else plural}" for n, name in counts if n)
 
 
 def _answer(
@@ -189,6 +236,7 @@ def _stream(
     request = Request(id="ask", images=images, question=question, policy=policy)
     ((answer,),) = asked.answerer.answer([request], sampling=sampling, seed=seed, listen=write)
     print()
+    progress(f"{policy}: ms includes compilation")
     return answer
 
 

@@ -146,6 +146,9 @@ class EvalRun:
         require(limit is None or limit >= 1, "EvalRun", f"limit={limit} must be at least 1.")
         ok = math.isfinite(heat) and heat >= 0 and 0 < self.top_p <= 1
         require(ok, "EvalRun", f"temperature={heat} must be >= 0, top_p={self.top_p} in (0, 1].")
+        ok = heat > 0 or self.top_p == 1
+        idle = f"top_p={self.top_p} does nothing at temperature=0; set one, or leave it out."
+        require(ok, "EvalRun", idle)
         for seed in self.seeds:
             require(seed >= 0, "EvalRun", f"seeds: {seed} must not be negative.")
             require(self.seeds.count(seed) == 1, "EvalRun", f"seeds: {seed} stands there twice.")

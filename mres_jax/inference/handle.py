@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -13,7 +13,7 @@ from mres_jax.data.images import decode_image
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.tokenizer import Tokenizer
 from mres_jax.data.video import FrameSampling, is_clip, open_clip
-from mres_jax.errors import BadImageError, ConfigError, MresError
+from mres_jax.errors import BadImageError, ConfigError, MresError, PromptError
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.device import suitable_dtype
 from mres_jax.models.registry import LoadedModel, load_adapter, load_model, resolve
@@ -125,13 +125,9 @@ class VLM:
         Raises:
           MresError: a bad picture, policy, prompt or number; one line that says what to do.
         """
-        pictures = [images] if isinstance(images, _SINGLE) else list(images)
-        request = Request(
-            id="ask",
-            images=[to_item(picture, self.spec, name=f"{i}") for i, picture in enumerate(pictures)],
-            question=question,
-            policy=policy,
-        )
+        request = to_request(images, question, self.spec, policy=policy)
+        if n < 1:
+            raise MresError(f"answer: n={n} must be at least 1.")
         try:
             sampling = Sampling(
                 temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens
@@ -154,6 +150,25 @@ class VLM:
 
 
 _SINGLE = (str, bytes, os.PathLike, np.ndarray, Image.Image, Clip)
+
+
+def to_request(images: Any, question: Any, spec: ProcessorSpec, *, policy: str | None) -> Request:
+    """Returns the request that `VLM.answer` makes of what it is given.
+
+    Raises:
+      BadImageError: no pictures; as `to_pixels`.
+      BadVideoError: as `to_item`.
+      PromptError: the question is no text.
+    """
+    if not isinstance(question, str):
+        raise PromptError(f"answer: the question is {question!r}, and no text. Write it.")
+    if not isinstance(images, (*_SINGLE, Iterable)):
+        raise BadImageError(
+            f"answer: images is {images!r}. Give a picture or clip, a list of them, or [] for none."
+        )
+    pictures = [images] if isinstance(images, _SINGLE) else list(images)
+    items = [to_item(picture, spec, name=f"{i}") for i, picture in enumerate(pictures)]
+    return Request(id="ask", images=items, question=question, policy=policy)
 
 
 def to_item(

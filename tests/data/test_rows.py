@@ -220,6 +220,15 @@ def test_a_set_with_bad_rows_is_refused_where_that_is_wanted(opened):
     assert error.value.kind == "missing picture"
 
 
+def test_the_row_that_a_set_is_refused_for_stands_first_of_all_its_bad_ones(opened, folder):
+    """Kinds are listed in an order of their own, so each of two rows is the first once."""
+    gone, silent = DIRTY[0], DIRTY[4]
+    for first, second in ((gone, silent), (silent, gone)):
+        with pytest.raises(BadRowError, match=r"\(.*/rows\.json\)\.$") as error:
+            opened([USABLE[0], first, second], on_bad="raise")
+        assert error.value.row == first["id"]
+
+
 def test_a_set_without_a_usable_row_is_refused(opened):
     with pytest.raises(MresError, match=r"none of 1 can be used: 1 missing .* no such file or di"):
         opened(DIRTY[:1])

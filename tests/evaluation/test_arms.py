@@ -575,6 +575,7 @@ def test_kinds_of_policies_and_harmless_tables():
         ({"models": {"a/b": "x"}}, "no name"),
         ({"tasks": (Generated(), Generated())}, "two are called 'generated'"),
         ({"temperature": -1.0}, "temperature"),
+        ({"top_p": 0.5}, "top_p=0.5 does nothing at temperature=0; set one"),
         ({"seeds": ()}, "seeds is empty"),
     ],
 )

@@ -6,6 +6,7 @@ import json
 import pathlib
 import pickle
 import random
+import re
 
 import numpy as np
 import pytest
@@ -515,6 +516,22 @@ def test_damaged_results_are_counted_and_not_drawn(old, new, message, results, t
     with pytest.raises(MresError) as error:
         read_result(tmp_path)
     assert message in str(error.value)
+
+
+def test_a_folder_that_is_no_result_says_what_it_lacks(results, tmp_path):
+    for name in ("empty", "set", "half"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "set/card.json").write_text("{}")
+    (tmp_path / "half/scores.jsonl").write_text("{}")
+    for name, reason in {
+        "gone": "no such file or directory",
+        "empty": "has no scores.jsonl",
+        "set": "is a set and has no scores.jsonl",
+        "half": "has no summary.json",
+    }.items():
+        line = f"result {tmp_path / name}: {reason}. Make one with mres rcbench score."
+        with pytest.raises(MresError, match=f"^{re.escape(line)}$"):
+            read_result(tmp_path / name)
 
 
 def test_a_result_cut_short_or_with_a_line_twice_is_no_result(results, tmp_path):

@@ -24,7 +24,7 @@ from mres_jax.errors import (
 from mres_jax.geometry import Size
 from mres_jax.inference import windows
 from mres_jax.inference.answer import LocalAnswerer
-from mres_jax.inference.handle import VLM, to_pixels
+from mres_jax.inference.handle import VLM, to_pixels, to_request
 from mres_jax.inference.ladder import Ladders, default_ladders
 from mres_jax.protocols import Request, Sampling
 from mres_jax.testing import tiny_clip
@@ -394,6 +394,20 @@ def test_a_picture_of_pillow_without_a_known_range_is_refused(mode):
 def test_impossible_numbers_are_bad_input(answerer):
     with pytest.raises(MresError, match=r"top_p=0 in \(0, 1\]|top_p=0"):
         VLM("tiny", answerer).answer([], "what", top_p=0)
+    with pytest.raises(MresError, match=r"n=0 must be at least 1"):
+        VLM("tiny", answerer).answer([], "what", n=0)
+
+
+@pytest.mark.parametrize("images", [None, 5])
+def test_what_holds_no_pictures_is_refused(images, answerer):
+    with pytest.raises(BadImageError, match=rf"^answer: images is {images}\. Give a picture or"):
+        to_request(images, "what", answerer.spec, policy=None)
+
+
+@pytest.mark.parametrize("question", [None, 5])
+def test_a_question_that_is_no_text_is_refused(question, answerer):
+    with pytest.raises(PromptError, match=rf"answer: the question is {question}, and no text\."):
+        to_request([], question, answerer.spec, policy=None)
 
 
 def limits(rung):

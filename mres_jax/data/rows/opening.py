@@ -63,7 +63,7 @@ def open_rows(
         fetched from a bucket one with its count and bytes, and one for each shard.
 
     Raises:
-      BadRowError: the first bad row, with `on_bad="raise"`.
+      BadRowError: the first bad row and its file, with `on_bad="raise"`.
       MresError: no such file or folder; no rows in it; an index older than its data, if refused;
         video files, but no PyAV to read them with.
       RunError: a bucket that cannot be reached; no room for what is fetched from it.
@@ -86,12 +86,19 @@ def open_rows(
     log(str(kept.summary))
     rows = RowSet(source, kept, reading, spec, tokenizer)
     if on_bad == "raise" and kept.summary.bad:
-        worst = kept.summary.bad[0]
-        raise BadRowError(worst.first[0][0], worst.first[0][1], worst.kind)
+        raise _first_bad(kept, source)
     if not len(rows):
         count = kept.summary.num_rows
         raise MresError(f"rows {source.place}: none of {count:,} can be used{_why(kept)}.")
     return rows
+
+
+def _first_bad(index: RowIndex, source: Source) -> BadRowError:
+    """The bad row that stands first, whatever is wrong with it."""
+    kind = BAD_KINDS[int(index.kinds[index.kinds > 0][0]) - 1]
+    (finding,) = (finding for finding in index.summary.bad if finding.kind == kind)
+    row, reason = finding.first[0]
+    return BadRowError(row, f"{reason.removesuffix('.')} ({source.place})", kind)
 
 
 def _why(index: RowIndex) -> str:

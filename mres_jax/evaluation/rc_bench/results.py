@@ -14,7 +14,7 @@ import numpy as np
 from mres_jax.data.rows.types import Fault, shown
 from mres_jax.errors import MresError
 from mres_jax.evaluation.rc_bench.cuts import CELLS, Cuts
-from mres_jax.evaluation.rc_bench.folders import RCSet
+from mres_jax.evaluation.rc_bench.folders import CARD, RCSet
 from mres_jax.evaluation.rc_bench.items import METRICS
 from mres_jax.evaluation.rc_bench.scores import Scored
 from mres_jax.evaluation.rc_bench.variation import Means, Variation, measure
@@ -121,6 +121,14 @@ def _line(scored: Scored) -> dict[str, Any]:
     return line | {"prediction": scored.prediction, "score": scored.score}
 
 
+def _why_none(folder: pathlib.Path, error: OSError) -> str:
+    """What is wrong with a folder of which a file cannot be read."""
+    if not isinstance(error, FileNotFoundError) or not folder.is_dir():
+        return (error.strerror or "cannot be read").lower()
+    lacking = next(name for name in (SCORES, SUMMARY) if not (folder / name).is_file())
+    return f"is a set and has no {lacking}" if (folder / CARD).is_file() else f"has no {lacking}"
+
+
 def read_result(folder: str | os.PathLike) -> Result:
     """Reads what `write_result` wrote.
 
@@ -134,8 +142,9 @@ def read_result(folder: str | os.PathLike) -> Result:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         _check_summary(summary)
     except OSError as error:
-        reason = (error.strerror or "cannot be read").lower()
-        raise MresError(f"result {folder}: {reason}. Make one with mres rcbench score.") from None
+        raise MresError(
+            f"result {folder}: {_why_none(folder, error)}. Make one with mres rcbench score."
+        ) from None
     except (KeyError, TypeError, ValueError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error
         raise MresError(

@@ -57,9 +57,9 @@ def open_source(
                 size = sum(sizes[file.name] for file in found)
                 log(f"rows {place}: files to read there: {len(found):,}, {size / 1e6:,.1f} MB")
             return _open(kind, place, found, fields)
-    _refuse(text, fields=fields)
     if not place.is_file():
         raise MresError(f"rows {path}: {_what_is_wrong(place)}.")
+    _refuse(text, fields=fields)
     root = place.parent if images is None else images
     if isinstance(place, Address):
         from mres_jax.data.rows.sources.buckets import BucketFolder, BucketRows
@@ -124,7 +124,21 @@ def _open(
     return TarRows(place, files, fields=fields)
 
 
-def _refuse(path: str, **given: object) -> None:
-    for name, value in given.items():
-        if value:
-            raise MresError(f"rows {path}: {name}={value} has no meaning for these rows.")
+def _refuse(
+    path: str,
+    *,
+    images: str | os.PathLike[str] | None = None,
+    fields: Mapping[str, str] | None = None,
+) -> None:
+    """Refuses what such rows have no use for."""
+    if images:
+        raise MresError(
+            f"rows {path}: a picture folder (--images {os.fspath(images)}) is for rows in JSON; "
+            "these hold their pictures. Leave it out."
+        )
+    if fields:
+        ours, theirs = next(iter(fields.items()))
+        raise MresError(
+            f"rows {path}: names of fields (--field {ours}={theirs}) are told for parquet, tar and "
+            f"TFDS alone. Write {ours} for {theirs} in these rows, and leave it out."
+        )
