@@ -198,7 +198,12 @@ class AllocatorRun:
             f"prompts={self.prompts} cannot be divided among updates={self.updates}.",
         )
         _check_ranks(self)
-        _check_compared(self)
+        require(
+            self.allocations > 1,
+            "AllocatorRun",
+            f"allocations={self.allocations}, but an allocator learns from how the allocations of "
+            "one question differ. Take allocations=2 or more.",
+        )
         require(
             self.temperature > 0,
             "AllocatorRun",
@@ -236,22 +241,6 @@ def _check_served(run: AllocatorRun) -> None:
         "AllocatorRun",
         f"backbone={run.backbone} needs server.processor: the directory or hub id of the served "
         "model, whose config.json and tokenizer.json tell what its pictures cost.",
-    )
-
-
-def _check_compared(run: AllocatorRun) -> None:
-    """Refuses what is judged against others of its question where there are none."""
-    counts = f"allocations={run.allocations} with rollouts={run.rollouts}"
-    require(
-        run.allocations > 1 or run.capo.unit == "rollout",
-        "AllocatorRun",
-        f"{counts}, but capo.unit={run.capo.unit} judges the accuracy of an allocation against "
-        "that of others of its question. Take allocations=2 or more.",
-    )
-    require(
-        run.allocations * run.rollouts > 1,
-        "AllocatorRun",
-        f"{counts} leaves a rollout with nothing to be compared with. Take allocations=2 or more.",
     )
 
 
