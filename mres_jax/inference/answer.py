@@ -116,8 +116,6 @@ class LocalAnswerer:
           MresError: a policy that does not exist or that the model cannot take; a prompt that is
             empty or does not fit. Where there are several requests it names the one at fault.
         """
-        if n < 1:
-            raise ValueError(f"answer: n={n} must be at least 1.")
         if listen is not None:
             self._check_one_pass(requests)
         return answer_in_passes(

@@ -126,8 +126,6 @@ class VLM:
           MresError: a bad picture, policy, prompt or number; one line that says what to do.
         """
         request = to_request(images, question, self.spec, policy=policy)
-        if n < 1:
-            raise MresError(f"answer: n={n} must be at least 1.")
         try:
             sampling = Sampling(
                 temperature=temperature, top_p=top_p, top_k=top_k, max_new_tokens=max_new_tokens

@@ -155,8 +155,6 @@ class RemoteAnswerer:
           RunError: the server cannot be reached, refuses or answers nonsense, after all tries; it
             counts other tokens than the tokenizer, or tells other visual tokens than `spec`.
         """
-        if n < 1:
-            raise ValueError(f"answer: n={n} must be at least 1.")
         return answer_in_passes(
             self._answer_once,
             requests,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mres_jax.errors import PolicyError
+from mres_jax.errors import MresError, PolicyError
 from mres_jax.geometry import Box, Size
 from mres_jax.protocols import Answer, Answerer, Clip, Request, Sampling
 from mres_jax.resolution.policies import parse_policy
@@ -86,9 +86,12 @@ def answer_in_passes(
       coord_frame: how the first model writes coordinates, for its prompts.
 
     Raises:
+      MresError: fewer answers than one.
       PolicyError: a window larger than its picture; no or several pictures; no place, where that is
         an error. It names the request.
     """
+    if n < 1:
+        raise MresError(f"answer: n={n} must be at least 1.")
     ask = functools.partial(once, n=n, sampling=sampling, seed=seed)
     texts = [request.policy or policy for request in requests]
     parsed = {text: parse_policy(text) for text in dict.fromkeys(texts)}
