@@ -1,13 +1,14 @@
 """What the TPU kernels may cost: compiles them for chips that are not here and compares.
 
-    python kernels/aot/budgets.py bundles [--grid] [--write]
+    python kernels/aot/budgets.py bundles [--grid] [--write] [WORD ...]
     python kernels/aot/budgets.py memory [--write]
     python kernels/aot/budgets.py table
 
 `bundles` counts the instructions of each kernel, `memory` the temporary bytes of forward and
 backward together, layout copies included. Measured values are kept for one version of jax and of
 the compiler in `budgets/`; what costs over 3 % more fails. Other versions are compiled and shown,
-but not compared. `--write` keeps what is measured; `--grid` takes all cases, not only those of CI.
+but not compared. `--write` keeps what is measured; `--grid` takes all cases, not only those of CI;
+words choose those whose name holds all of them.
 `table` prints what is kept as README.md shows it.
 """
 
@@ -53,26 +54,34 @@ BEST = tuple(
         *(("tpu7x", "backward", d, Tiles(512, 512, 1)) for d in (80, 128)),
     )
 )
+# One length is enough for the forward pass, which knows none but in its grid.
 GRID = tuple(
     tpu.Case(chip, which, width, heads, kv_heads, length, dtype)
-    for chip, which, width, (heads, kv_heads), length, dtype in itertools.product(
+    for chip, (which, length), width, (heads, kv_heads), dtype in itertools.product(
         tpu.CHIPS,
-        ("forward", "backward", "d_kv", "d_q"),
+        (("forward", 8192), *itertools.product(("backward", "d_kv", "d_q"), (8192, LONG))),
         (64, 72, 80, 128, 256),
         ((16, 16), (32, 8)),
-        (8192, LONG),
         ("bfloat16", "float32"),
     )
 )
 MEMORY = tuple((chip, *heads) for chip in tpu.CHIPS for heads in ((16, 16, 80), (32, 8, 128)))
 
 
-def measure_bundles(cases) -> dict[str, dict]:
-    """Steps and shares of peak by name of case."""
+def measure_bundles(cases) -> tuple[dict[str, dict], list[str]]:
+    """Steps and shares of peak by name of case, and a line for each that does not compile.
+
+    Of passes that attention makes at all.
+    """
     tpu.load_compiler(dump=True)
-    found = {}
-    for case in cases:
-        program = tpu.measure(case)
+    found, failed = {}, []
+    for case in filter(tpu.is_taken, cases):
+        try:
+            program = tpu.measure(case)
+        except Exception as error:
+            failed.append(f"{case.name}: {type(error).__name__}: {str(error).splitlines()[0]}")
+            print(failed[-1], flush=True)
+            continue
         found[case.name] = {
             "tiles": list(program.tiles),
             "full": program.full,
@@ -82,7 +91,7 @@ def measure_bundles(cases) -> dict[str, dict]:
         if case.which != "decode":  # bound by memory
             found[case.name]["share_of_peak"] = round(program.share_of_peak(case), 3)
         print(case.name, json.dumps(found[case.name]), flush=True)
-    return found
+    return found, failed
 
 
 def measure_memory() -> dict[str, dict]:
@@ -145,6 +154,7 @@ def over_budget(kept, found) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("bundles", "memory", "table"))
+    parser.add_argument("words", nargs="*", help="of the names of cases; default: all")
     parser.add_argument("--grid", action="store_true", help="all cases, for half an hour")
     parser.add_argument("--write", action="store_true", help="keep what is measured")
     args = parser.parse_args()
@@ -153,22 +163,24 @@ def main() -> int:
         print(render(table))
         return 0
     if args.what == "bundles":
-        found = measure_bundles(
-            dict.fromkeys((*QUICK, *DECODE, *BEST, *(GRID if args.grid else ())))
-        )
+        cases = dict.fromkeys((*QUICK, *DECODE, *BEST, *(GRID if args.grid else ())))
+        cases = [case for case in cases if all(word in case.name for word in args.words)]
+        found, lines = measure_bundles(cases)
     else:
-        found = measure_memory()
+        found, lines = measure_memory(), []
+    compiled = f"{len(found)} cases compiled, {len(lines)} not"
     if args.write:
         table[args.what] = table.get(args.what, {}) | found
         KEPT.parent.mkdir(exist_ok=True)
         KEPT.write_text(json.dumps(table, indent=1) + "\n")
-        return 0
-    if not table:
-        print(f"{len(found)} cases compiled; no budgets for {VERSIONS}, nothing compared")
-        return 0
-    lines = over_budget(table.get(args.what, {}), found)
-    print(*lines, sep="\n")
-    print(f"{len(found)} cases compiled, {len(lines)} over budget")
+        print(compiled)
+    elif not table:
+        print(f"{compiled}; no budgets for {VERSIONS}, nothing compared")
+    else:
+        over = over_budget(table.get(args.what, {}), found)
+        lines += over
+        print(*lines, sep="\n")
+        print(f"{compiled}, {len(over)} over budget")
     return 1 if lines else 0
 
 

@@ -147,6 +147,16 @@ def compile_for(chip: str, function, arguments):
         return jax.jit(function).lower(*shapes).compile()
 
 
+def is_taken(case: Case) -> bool:
+    """Whether attention makes this pass: its backward is one pass, or two where that is too big."""
+    if case.which in ("forward", "decode"):
+        return True
+    queries = jax.ShapeDtypeStruct((case.length, case.num_heads, case.head_dim), case.dtype)
+    with jax.sharding.use_abstract_mesh(mesh_of(case.chip).abstract_mesh):
+        fits = _backward.resident_heads(queries, 1) > 0
+    return fits == (case.which == "backward")
+
+
 def measure(case: Case) -> Program:
     """Compiles the kernel alone, in its own layout, and counts."""
     clear()

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from jax.experimental.pallas import tpu as pltpu
 from mres_kernels import _work
 from mres_kernels.varlen_attention import make_plan, pallas_tpu, reference
-from mres_kernels.varlen_attention.pallas_tpu import Tiles, _backward, _common
+from mres_kernels.varlen_attention.pallas_tpu import Tiles, _backward, _common, _sizes
 
 LENGTH = 512
 TOLERANCE = {"float32": 3e-6, "bfloat16": 1e-2}  # as in test_varlen_attention
@@ -187,6 +187,17 @@ def test_the_list_of_tiles_holds_what_is_seen_once_and_nothing_else(major):
     outers = [int(_work.outer_of(item)) for item in items]
     assert outers == sorted(outers)
     assert set(outers) == set(range(LENGTH // (128 if major == "query" else 64)))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_small_memory_takes_fewer_wide_heads_at_a_time(dtype, monkeypatch):
+    """On a v4 (16 MiB), where the compiler had no room for more at 256 channels."""
+    monkeypatch.setattr(_sizes, "fast_memory", lambda: 15 << 20)
+    most = {"bfloat16": 8, "float32": 4}[dtype]
+    for width, heads in ((80, most), (128, most), (256, most // 2)):
+        q = jax.ShapeDtypeStruct((8192, 16, width), dtype)
+        assert _sizes.choose("backward", q).heads == heads, width
+        assert _sizes.choose("forward", q).heads == most, width
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,24 @@ def choose(which: Pass, q: Array | jax.ShapeDtypeStruct) -> Tiles:
         heads = max(heads // 2, 1)
     if fast_memory() < 32 << 20:
         heads = max(heads // 2, 1)
-    return Tiles(_divisor(t, size_q), _divisor(t, size_kv), heads)
+    tiles = Tiles(_divisor(t, size_q), _divisor(t, size_kv), heads)
+    if which == "backward":
+        tiles = _fit(tiles, width, q.dtype.itemsize)
+    return tiles
+
+
+def _fit(tiles: Tiles, width: int, itemsize: int) -> Tiles:
+    """As many heads as fast memory holds in the pass for `d_k` and `d_v`, which takes the most.
+
+    With a key/value head for each query head: blocks of four inputs and two results, each twice,
+    two sums, and the scores and what is made of them, eight times.
+    """
+    blocks = 2 * itemsize * (2 * tiles.q + 4 * tiles.kv) + 2 * 4 * tiles.kv
+    scores = 8 * 4 * tiles.q * tiles.kv
+    heads = tiles.heads
+    while heads > 1 and heads * width * blocks + scores > fast_memory():
+        heads //= 2
+    return tiles._replace(heads=heads)
 
 
 @functools.cache
