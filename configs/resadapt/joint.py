@@ -2,10 +2,10 @@
 
 mres train configs/resadapt/joint.py --data.path=ROWS.jsonl --eyes=HUB_ID
 
-On 32 devices, as the paper has them: `paper.py` with 64 frames a clip, as large at scale 1 as the
-backbone takes them, and GRPO for every token of Qwen2.5-VL-7B, one update for each of the
-allocator's. Not run here: it needs accelerators, the data
-and eyes; `mres plan` says what it takes.
+On 32 devices, as the paper has them: `paper.py` with 64 frames a clip, each twice as large at scale
+1, so that the budget is the paper's 8,192 visual tokens, and GRPO for every token of Qwen2.5-VL-7B,
+one update for each of the allocator's. Not run here: it needs accelerators, the data and eyes;
+`mres plan` says what it takes.
 """
 
 from mres_jax.config import (
@@ -27,7 +27,12 @@ def get_config() -> AllocatorRun:
         network=paper(),
         backbone="Qwen/Qwen2.5-VL-7B-Instruct",
         eyes="HuggingFaceTB/SmolVLM2-256M-Video-Instruct",
-        data=Questions(path="data/resadapt/rows.jsonl", held_out=512, max_frames=64),
+        data=Questions(
+            path="data/resadapt/rows.jsonl",
+            held_out=512,
+            max_frames=64,
+            max_pixels=256 * 28 * 28,
+        ),
         optimizer=OptimizerConfig(learning_rate=2e-5, weight_decay=0.01, b2=0.999),
         schedule=Schedule(num_steps=730, warmup_steps=10, kind="constant"),
         checkpoint=CheckpointConfig(dir="runs/resadapt-joint", every_steps=50, keep=3),

@@ -30,7 +30,8 @@ def check_pixels(
     *,
     resample: str,
     edges: Collection[str] | None = None,
-    same: Mapping[str, int] | None = None,
+    side: int | None = None,
+    same: Mapping[str, Any] | None = None,
     known: Collection[str] = (),
 ) -> None:
     """Checks that a processor makes the pixels that we make.
@@ -40,6 +41,8 @@ def check_pixels(
       where: what messages call it.
       resample: Pillow's filter that views are resized with.
       edges: what `size` may say; None where nothing of it is read.
+      side: of the only square that `size` and `crop_size` may say, pixels; None where they change
+        nothing.
       same: fields that have to agree with the model's configuration.
       known: fields that are read elsewhere or change nothing.
 
@@ -67,9 +70,19 @@ def check_pixels(
                 f"{name} is {fields.content[name]!r}, but the model has {value!r}"
             )
     fields.ignore(("size",))
+    if side is not None:
+        _check_side(fields, side)
     if edges is not None:
         _check_edges(fields, edges)
     fields.close()
+
+
+def _check_side(fields: Fields, side: int) -> None:
+    for name in ("size", "crop_size"):
+        size = fields.get(name, None, (int, dict))
+        found = size.values() if isinstance(size, dict) else (size,)
+        if any(n not in (None, side) for n in found):
+            fields.problems.append(f"{name} is {size!r}, but the model's squares have {side} px")
 
 
 def _check_edges(fields: Fields, edges: Collection[str]) -> None:

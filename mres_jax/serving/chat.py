@@ -79,6 +79,7 @@ class ChatRequest:
       chat: the conversation.
       sampling: how tokens are drawn; its `max_new_tokens` holds where `max_new_tokens` is not None.
       max_new_tokens: None leaves it to the server.
+      limit_field: where the client says so.
       n: answers.
       seed: None draws differently every time.
       stream: send the text as it grows.
@@ -91,6 +92,7 @@ class ChatRequest:
     chat: Chat
     sampling: Sampling
     max_new_tokens: int | None = None
+    limit_field: str = "max_tokens"
     n: int = 1
     seed: int | None = None
     stream: bool = False
@@ -129,12 +131,13 @@ def parse_chat(content: Mapping[str, Any], limits: Limits) -> ChatRequest:
         chat = parse_messages(given.get("messages"))
     except MresError as error:
         raise ApiError(400, str(error), param="messages") from None
-    most = _max_tokens(fields)
+    limit_field, most = _max_tokens(fields)
     return ChatRequest(
         model=fields.text("model"),
         chat=chat,
         sampling=_sampling(fields, most),
         max_new_tokens=most,
+        limit_field=limit_field,
         n=fields.whole("n", 1, least=1, most=limits.max_answers) or 1,
         seed=fields.whole("seed", None, least=-(2**63), most=2**64),
         stream=fields.flag("stream"),
@@ -161,13 +164,15 @@ def _refuse_unknown(given: Mapping[str, Any]) -> None:
             raise ApiError(400, message, param=name, code="unsupported")
 
 
-def _max_tokens(fields: "_Fields") -> int | None:
-    names = ("max_tokens", "max_completion_tokens")
-    values = {fields.whole(name, None, least=1, most=_MOST) for name in names} - {None}
-    if len(values) > 1:
-        message = "max_tokens and max_completion_tokens differ. Send one of them."
-        raise ApiError(400, message, param="max_tokens")
-    return values.pop() if values else None
+def _max_tokens(fields: "_Fields") -> tuple[str, int | None]:
+    """The field of the limit, and the limit."""
+    old, new = "max_tokens", "max_completion_tokens"
+    values = {name: fields.whole(name, None, least=1, most=_MOST) for name in (old, new)}
+    if len(set(values.values()) - {None}) > 1:
+        message = f"{old} and {new} differ. Send one of them."
+        raise ApiError(400, message, param=old)
+    name = old if values[new] is None else new
+    return name, values[name]
 
 
 def _sampling(fields: "_Fields", max_new_tokens: int | None) -> Sampling:

@@ -136,10 +136,10 @@ class LocalBackend:
         left = context - prompt
         if asked.max_new_tokens is not None and asked.max_new_tokens > left:
             message = (
-                f"max_tokens={asked.max_new_tokens}, but the context holds {context} tokens and "
-                f"the prompt has {prompt} of them. Send at most {left}, or leave it out."
+                f"{asked.limit_field}={asked.max_new_tokens}, but the context holds {context} "
+                f"tokens and the prompt has {prompt} of them. Send at most {left}, or leave it out."
             )
-            raise ApiError(400, message, param="max_tokens")
+            raise ApiError(400, message, param=asked.limit_field)
         most = asked.max_new_tokens or min(self.limits.new_tokens, left)
         sampling = dataclasses.replace(asked.sampling, max_new_tokens=most)
         kind = Kind(sampling, asked.n, asked.seed or 0)

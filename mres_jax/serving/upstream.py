@@ -28,6 +28,7 @@ from mres_jax.serving.limits import Limits, Room
 from mres_jax.serving.pictures import load_pictures
 
 MAX_REPLY = 64 * 2**20  # bytes
+CONNECT = 10.0  # seconds that a server may take to accept a connection
 PASSED_ON = ("authorization", "openai-organization", "openai-project")  # headers of the client
 _UPSTREAM = "upstream_error"
 
@@ -187,13 +188,17 @@ class UpstreamBackend:
     ) -> http.client.HTTPResponse:
         """The server's reply, of status 200; the connection is closed with `stack`."""
         kind = http.client.HTTPSConnection if self.place.secure else http.client.HTTPConnection
-        connection = kind(self.place.host, self.place.port, timeout=self.timeout)
+        wait = min(CONNECT, self.timeout)
+        connection = kind(self.place.host, self.place.port, timeout=wait)
         stack.callback(connection.close)
         watched: Any = functools.partial(_Watched, is_gone=request.is_gone, timeout=self.timeout)
         connection.response_class = watched
         headers = {"Content-Type": "application/json", "Connection": "close"}
         headers |= {k: v for k, v in request.headers.items() if k in PASSED_ON}
         body = None if content is None else json.dumps(content).encode()
+        with _told(wait):
+            connection.connect()
+        connection.sock.settimeout(self.timeout)
         with _told(self.timeout):
             connection.request(method, self.place.path + path, body, headers)
             reply = connection.getresponse()

@@ -8,6 +8,7 @@ import pytest
 from mres_jax import testing
 from mres_jax.errors import CheckpointError
 from mres_jax.models.registry import family_of
+from mres_jax.testing.tiny_llava import SIDE
 
 # Values as on the hub; sizes are those of a tiny model where it has to agree with them.
 CLIP = {"image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28]}
@@ -23,13 +24,14 @@ NOTHING = (
     *("input_data_format", "max_pixels", "min_pixels", "pad_size", "return_tensors"),
 )
 FAST = {**dict.fromkeys(NOTHING), "data_format": "channels_first", "default_to_square": True}
-SQUARE = {"crop_size": {"height": 336, "width": 336}, "size": {"shortest_edge": 336}}
+SQUARE = {"crop_size": {"height": SIDE, "width": SIDE}, "size": {"shortest_edge": SIDE}}
 SQUARE |= {"do_center_crop": True, "image_processor_type": "CLIPImageProcessor", "resample": 3}
 SMOL = {
     **{"image_processor_type": "SmolVLMImageProcessor", "processor_class": "SmolVLMProcessor"},
     **{"do_image_splitting": True, "do_pad": True, "resample": 1, **STEPS, **FACTOR, **HALF},
     **{"max_image_size": {"longest_edge": 24}, "size": {"longest_edge": 72}},
 }
+CANVASES = [[16, 32], [32, 16], [32, 32], [48, 16], [16, 48]]
 CLIPS = {"fps": 1, "max_frames": 64, "video_size": {"longest_edge": 24}}
 MODELS = {
     "qwen2_vl": testing.tiny_qwen2_vl,
@@ -63,7 +65,7 @@ RELEASED = [
         "llava_next",
         {
             **{**SQUARE, **STEPS, **FACTOR, **CLIP, "aspect_ratio_setting": "anyres"},
-            **{"do_pad": True, "image_grid_pinpoints": [[336, 672], [672, 336]]},
+            **{"do_pad": True, "image_grid_pinpoints": CANVASES},
         },
     ),
     (  # CLIP's own, as towers beside a checkpoint have it
@@ -171,3 +173,22 @@ def test_all_that_is_wrong_is_one_line(models):
         "preprocessor_config.json: do_normalize is False, but values are always normalised; "
         "resample is 2 (bilinear), but the model's is bicubic."
     )
+
+
+@pytest.mark.parametrize("name", ["llava", "llava_next"])
+def test_squares_of_another_side_than_the_model_s_are_refused(name, models):
+    for field, size in [
+        ("crop_size", {"height": 336, "width": SIDE}),
+        ("crop_size", 336),
+        ("size", {"shortest_edge": 336}),
+        ("size", 336),
+    ]:
+        message = rf"{field} is {re.escape(repr(size))}, but the model's squares have {SIDE} px"
+        with pytest.raises(CheckpointError, match=message):
+            spec_of(models[name], {field: size})
+
+
+def test_other_canvases_than_the_model_s_are_refused(models):
+    message = r"image_grid_pinpoints is \[\[336, 672\]\], but the model has \[\["
+    with pytest.raises(CheckpointError, match=message):
+        spec_of(models["llava_next"], {"image_grid_pinpoints": [[336, 672]]})

@@ -384,6 +384,10 @@ def test_the_field_is_named_that_asks_for_more_than_the_context_holds(served, mo
     error = served.ask(chat("what", max_tokens=left + 1))[2]["error"]
     assert error["param"] == "max_tokens"
     assert f"Send at most {left}, or" in error["message"]
+    body = chat("what", max_tokens=None, max_completion_tokens=left + 1)
+    error = served.ask(body)[2]["error"]
+    assert error["param"] == "max_completion_tokens"
+    assert error["message"].startswith(f"max_completion_tokens={left + 1}, but ")
     assert served.ask(chat("x" * 900))[2]["error"]["param"] == "messages"
     monkeypatch.setattr(served.backend.engine, "submit", refuse)
     assert served.ask(chat("what", max_tokens=left))[2]["error"]["code"] == "shutting_down"

@@ -14,7 +14,9 @@ from mres_jax.errors import ConfigError, PolicyError
 from mres_jax.geometry import Size
 from mres_jax.resolution.policies import parse_policy
 from mres_jax.serving import PolicyRule, UpstreamBackend
-from mres_jax.serving.upstream import Place
+from mres_jax.serving.app import HttpRequest
+from mres_jax.serving.errors import ApiError
+from mres_jax.serving.upstream import CONNECT, Place
 from mres_jax.testing.serving import (
     chat_body as chat,
     random_picture as picture,
@@ -192,6 +194,19 @@ def test_a_server_that_is_silent_or_gone_is_told_so(proxy, upstream, vlm, limits
         assert (status, content["error"]["code"]) == (502, "upstream_unreachable")
         assert other.ask(path="/v1/models")[0] == 502
         assert other.ask(path="/health")[0] == 200
+
+
+def test_a_server_that_accepts_no_connection_keeps_nobody_for_minutes(vlm, limits, monkeypatch):
+    def accept(address, timeout, source_address):
+        assert timeout == CONNECT
+        raise TimeoutError
+
+    monkeypatch.setattr("socket.create_connection", accept)
+    backend = UpstreamBackend(
+        "http://other:80", spec=vlm.spec, rule=PolicyRule("native", False), limits=limits
+    )
+    with pytest.raises(ApiError, match=f"^upstream: it was silent for {CONNECT:g} s"):
+        backend.models(HttpRequest("GET", "/v1/models"))
 
 
 def test_a_client_that_hangs_up_gives_its_place_back_while_the_server_is_silent(

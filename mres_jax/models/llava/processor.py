@@ -11,7 +11,7 @@ from mres_jax.models.llava.config import ASPECTS, LlavaConfig
 from mres_jax.models.llava.templates import template_for
 from mres_jax.models.pixel_fields import UNUSED, check_pixels
 
-# `config.json` says which squares are made, and how.
+# What `config.json` says, or what is the same for every square.
 _KNOWN = ("aspect_ratio_setting", "image_grid_pinpoints", *UNUSED)
 LARGEST = 4  # sides of the table that a view may have where the model takes any size
 
@@ -27,8 +27,8 @@ def make_spec(
     Raises:
       CheckpointError: a processor that makes other pixels than we do.
     """
-    check_squares(preprocessor or {})
     vision, side = config.vision_config, config.input_image_size
+    check_squares(preprocessor or {}, side=side)
     spec = clip_spec(
         vision,
         token_id,
@@ -48,9 +48,18 @@ def make_spec(
     )
 
 
-def check_squares(settings: Mapping[str, Any]) -> None:
-    """Raises `CheckpointError` if a processor makes other pixels of a square than we do."""
-    check_pixels(settings, "preprocessor_config.json", resample="bicubic", known=_KNOWN)
+def check_squares(
+    settings: Mapping[str, Any], *, side: int | None, same: Mapping[str, Any] | None = None
+) -> None:
+    """Raises `CheckpointError` if a processor makes other pixels of a square than we do.
+
+    Args:
+      settings: contents of its file.
+      side: of the square, pixels; None where the file does not say it.
+      same: fields that have to agree with the model's configuration.
+    """
+    where = "preprocessor_config.json"
+    check_pixels(settings, where, resample="bicubic", side=side, same=same, known=_KNOWN)
 
 
 def square_policy(side: int, image_aspect_ratio: str) -> str:

@@ -30,7 +30,7 @@ def make_spec(
     Raises:
       CheckpointError: a processor that makes other pixels than we do.
     """
-    check_squares(preprocessor or {})
+    check_squares(preprocessor or {}, side=None)  # released files hold the sizes of CLIP's own
     vision = config.vision_config
     side, stride = vision.input_image_size, vision.high.stride
     rule = CanvasRule(stride=stride, patches=vision.patches_per_cell, shapes=(Size(side, side),))

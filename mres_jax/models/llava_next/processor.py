@@ -16,12 +16,18 @@ def make_spec(
     *,
     preprocessor: Mapping[str, Any] | None = None,
 ) -> ProcessorSpec:
-    """Returns the processor's description; `preprocessor` says no more than the configuration."""
+    """Returns the processor's description; `preprocessor` says no more than the configuration.
+
+    Raises:
+      CheckpointError: a processor that makes other pixels than we do.
+    """
     canvases = tuple(Size(*pair) for pair in config.image_grid_pinpoints)
+    side, pinpoints = config.vision_config.image_size, [list(canvas) for canvas in canvases]
+    llava.check_squares(preprocessor or {}, side=side, same={"image_grid_pinpoints": pinpoints})
     return dataclasses.replace(
-        llava.make_spec(config, token_id, preprocessor=preprocessor),
+        llava.make_spec(config, token_id),
         accepts=frozenset({"image", "tile"}),
-        tiles=TileRule(side=config.vision_config.image_size, canvases=canvases),
+        tiles=TileRule(side=side, canvases=canvases),
         default_policy="tiles",
         background=(0, 0, 0),
         pad_first=False,
