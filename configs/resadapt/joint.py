@@ -17,8 +17,13 @@ from mres_jax.config import (
     Questions,
     Schedule,
 )
+from mres_jax.data.types import Rung
 from mres_jax.resolution.allocator.config import paper
 from mres_jax.training.rl import CAPO, PPO, Concentration, Similarity
+
+# Visual tokens of a clip at scales of about 0.5, 0.7, 1, 1.4 and 1.8, the largest, per side.
+VISUAL = (2_304, 4_608, 9_216, 16_384, 29_696)
+TEXT = 1_024  # tokens of a question, the times of its frames and an answer
 
 
 def get_config() -> AllocatorRun:
@@ -41,6 +46,10 @@ def get_config() -> AllocatorRun:
         similarity=Similarity(),
         concentration=Concentration(),
         wire="pairs",
+        ladder=tuple(
+            Rung(max_patches=4 * visual, max_tokens=visual + TEXT, max_views=32, max_examples=1)
+            for visual in VISUAL
+        ),
         dtype="bfloat16",
         prompts=128,
         allocations=16,
@@ -59,6 +68,7 @@ def get_config() -> AllocatorRun:
             "backbone": "none",
             "eyes": "mres-tiny",
             "wire": "stills",
+            "ladder": "[]",
             "network.frame_size": "128",
             "network.question_size": "128",
             "network.num_layers": "1",

@@ -24,14 +24,14 @@ MRES = "import sys; from mres_jax.cli import main; sys.exit(main())"
 GB = 1e9
 CELLS = {  # name -> options
     "frozen backbone, 128 frames": ("configs/resadapt/paper.py", "--topology", "v6e-32"),
-    "joint, 64 frames": ("configs/resadapt/joint.py", "--topology", "v5e-32", "--scale=0.5"),
+    "joint, 64 frames": ("configs/resadapt/joint.py", "--topology", "v5e-32"),
     "joint, 64 frames, gathered once": (
         "configs/resadapt/joint.py",
-        *("--topology", "v5e-32", "--scale=0.5", "--gather_for_answers=True"),
+        *("--topology", "v5e-32", "--gather_for_answers=True"),
     ),
     "joint, 64 frames, gathered once, tensor of 4": (
         "configs/resadapt/joint.py",
-        *("--topology", "v5e-32", "--scale=0.5", "--gather_for_answers=True"),
+        *("--topology", "v5e-32", "--gather_for_answers=True"),
         *("--mesh.fsdp=8", "--mesh.tensor=4"),
     ),
 }

@@ -1,5 +1,6 @@
 """The recipes of ResAdapt load, whole and in their short form, and read back equal."""
 
+import math
 import pathlib
 import re
 
@@ -32,6 +33,21 @@ def test_the_paper_recipe_has_the_numbers_of_the_paper():
     assert (run.network.min_scale, run.network.max_scale) == (0.2, 1.8)
     assert run.wire == "pairs"
     assert run.data.max_frames // 2 * (run.data.max_pixels or 0) == 8_192 * 28**2
+
+
+def test_the_joint_recipe_has_the_budget_of_the_paper_and_room_for_every_scale():
+    run = load_run(FOLDER / "joint.py")
+    assert isinstance(run, AllocatorRun)
+    pairs, most = run.data.max_frames // 2, run.data.max_pixels or 0
+    assert pairs * most == 8_192 * 28**2
+    largest = run.ladder[-1]
+    for ratio in (1, 9 / 16, 1 / 4, 1 / 64):  # a side is rounded to the nearest multiple of 28 px
+        height = (most * ratio) ** 0.5
+        sides = (round(run.network.max_scale * side / 28) for side in (height, most / height))
+        tokens = pairs * math.prod(sides)
+        assert 4 * tokens <= largest.max_patches, ratio
+        assert tokens + run.max_new_tokens < largest.max_tokens, ratio
+    assert all(rung.max_views == pairs for rung in run.ladder)
 
 
 @pytest.mark.parametrize("unit", ["allocation", "rollout"])
