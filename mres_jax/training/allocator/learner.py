@@ -65,7 +65,8 @@ class AllocatorLearner(nnx.Module):
         """What the batch adds to the loss of its step, and to each metric.
 
         The clipped objective is a mean over decisions, whatever allocation and clip they are of;
-        regularisers are means over the frames of a batch. Neither sees clips that were dropped.
+        regularisers are means over the frames of a batch, and batches weigh as many decisions as
+        they have. Neither sees clips that were dropped.
         """
         logprobs, decision = self.logprobs(batch)
         mask = jnp.asarray(batch.loss_mask)
@@ -76,8 +77,8 @@ class AllocatorLearner(nnx.Module):
         metrics = {f"policy_{k}": weight * v for k, v in objective._asdict().items()}
         loss = weight * objective.loss
         for name, (factor, value) in self._regularisers(batch, decision).items():
-            loss = loss + share.pack * factor * value
-            metrics[name] = share.pack * value
+            loss = loss + weight * factor * value
+            metrics[name] = weight * value
         return loss, metrics | {"objective": loss}
 
     def _regularisers(self, batch: Decisions, decision: Decision) -> dict[str, tuple[float, Array]]:

@@ -23,15 +23,19 @@ CONFIG = AllocatorConfig(
 )
 
 
-@pytest.mark.parametrize("form", ["code", "paper"])
-def test_no_term_of_the_loss_reads_a_clip_that_was_dropped(form):
-    draw = np.random.default_rng(0)
-    learner = AllocatorLearner(
+def learner_with(form):
+    return AllocatorLearner(
         AllocatorNetwork(CONFIG, rngs=nnx.Rngs(0)),
         ppo=PPO(),
         similarity=Similarity(form=form, margin=4.0),
         concentration=Concentration(form=form, cap=1.0),
     )
+
+
+@pytest.mark.parametrize("form", ["code", "paper"])
+def test_no_term_of_the_loss_reads_a_clip_that_was_dropped(form):
+    draw = np.random.default_rng(0)
+    learner = learner_with(form)
     kept = (draw.normal(size=(4, 64, 8)), draw.normal(size=(3, 8)))
     found = []
     for scale in (1.0, 5.0):
@@ -44,3 +48,16 @@ def test_no_term_of_the_loss_reads_a_clip_that_was_dropped(form):
         found.append({name: float(value) for name, value in metrics.items()})
     assert found[0] == pytest.approx(found[1], rel=1e-5)
     assert min(found[0]["similarity"], found[0]["concentration"]) > 0
+
+
+def test_a_pack_whose_clips_were_all_dropped_thins_no_term_of_the_loss():
+    draw = np.random.default_rng(0)
+    learner = learner_with("paper")
+    clips = pack_clips([(draw.normal(size=(4, 64, 8)), draw.normal(size=(3, 8)))], max_clips=1)
+    zeros = jnp.zeros((2, len(clips.segment_ids)))
+    kept, dropped = (Decisions(clips, zeros, zeros, zeros + 1, zeros + n > 0) for n in (1, 0))
+    found = []
+    for packs in ([kept], [kept, dropped, dropped]):
+        parts = [learner.loss(p, s)[1] for p, s in zip(packs, shares(packs), strict=True)]
+        found.append({name: float(sum(part[name] for part in parts)) for name in parts[0]})
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
