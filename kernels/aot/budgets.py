@@ -16,19 +16,18 @@ import argparse
 import importlib.metadata
 import itertools
 import json
-import pathlib
 import sys
 
 import jax
 import jax.numpy as jnp
+import kept
 import tpu
 from mres_kernels import make_plan, varlen_attention
 from mres_kernels.varlen_attention.pallas_tpu import Tiles
 
-SLACK = 1.03
 VERSIONS = {name: importlib.metadata.version(name) for name in ("jax", "libtpu")}
-KEPT = pathlib.Path(__file__).parent / "budgets"
-KEPT /= f"jax-{VERSIONS['jax']}-libtpu-{VERSIONS['libtpu']}.json"
+KEPT = kept.FOLDER / f"jax-{VERSIONS['jax']}-libtpu-{VERSIONS['libtpu']}.json"
+SHOWN = ("tiles", "share_of_peak", "rest")
 LONG = 65_536  # rows
 
 QUICK = (
@@ -124,31 +123,18 @@ def render(table: dict[str, dict]) -> str:
         for chip in tpu.CHIPS:
             cells = []
             for which, width in pairs:
-                kept = [
+                rows = [
                     table["bundles"][case.name]
                     for case in cases
                     if (case.chip, case.which, case.head_dim) == (chip, which, width)
                     and case.num_heads == case.num_kv_heads
                 ]
-                best = max(kept, key=lambda row: row["share_of_peak"], default=None)
+                best = max(rows, key=lambda row: row["share_of_peak"], default=None)
                 sizes = "" if best is None else " x ".join(map(str, best["tiles"]))
                 cells.append("" if best is None else f"{best['share_of_peak']:.0%} ({sizes})")
             if any(cells):
                 lines.append(f"| {chip}, {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def over_budget(kept, found) -> list[str]:
-    """One line for each value that grew."""
-    lines = []
-    for name, values in found.items():
-        if name not in kept:
-            lines.append(f"{name}: no budget; run with --write and look at it.")
-            continue
-        for key in set(values) - {"tiles", "share_of_peak", "rest"}:
-            if values[key] > kept[name][key] * SLACK:
-                lines.append(f"{name}: {key} is {values[key]:,}, and was {kept[name][key]:,}.")
-    return lines
 
 
 def main() -> int:
@@ -157,7 +143,7 @@ def main() -> int:
     parser.add_argument("words", nargs="*", help="of the names of cases; default: all")
     parser.add_argument("--grid", action="store_true", help="all cases, for half an hour")
     parser.add_argument("--write", action="store_true", help="keep what is measured")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     table = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     if args.what == "table":
         print(render(table))
@@ -172,12 +158,12 @@ def main() -> int:
     if args.write:
         table[args.what] = table.get(args.what, {}) | found
         KEPT.parent.mkdir(exist_ok=True)
-        KEPT.write_text(json.dumps(table, indent=1) + "\n")
+        KEPT.write_text(kept.render(table) + "\n")
         print(compiled)
     elif not table:
         print(f"{compiled}; no budgets for {VERSIONS}, nothing compared")
     else:
-        over = over_budget(table.get(args.what, {}), found)
+        over = kept.over_budget(table.get(args.what, {}), found, shown=SHOWN)
         lines += over
         print(*lines, sep="\n")
         print(f"{compiled}, {len(over)} over budget")

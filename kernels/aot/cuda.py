@@ -36,6 +36,7 @@ os.environ |= {
 
 import jax
 import jax.numpy as jnp
+import kept
 import numpy as np
 from jax.experimental import topologies
 from mres_kernels.varlen_attention import (
@@ -47,9 +48,7 @@ from mres_kernels.varlen_attention import (
 
 ASSEMBLER = "nvidia-cuda-nvcc"  # the package of ptxas
 VERSIONS = {name: importlib.metadata.version(name) for name in ("jax", ASSEMBLER)}
-KEPT = pathlib.Path(__file__).parent / "budgets"
-KEPT /= f"jax-{VERSIONS['jax']}-ptxas-{VERSIONS[ASSEMBLER]}.json"
-SLACK = 1.03
+KEPT = kept.FOLDER / f"jax-{VERSIONS['jax']}-ptxas-{VERSIONS[ASSEMBLER]}.json"
 LONG = 65_536  # rows
 
 
@@ -301,19 +300,13 @@ def _shared_bytes(name: str) -> int:
     return int(size[1])
 
 
-def over_budget(kept: dict[str, dict], found: dict[str, dict]) -> list[str]:
-    """One line for each value that grew, and for each kernel without matrix instructions."""
-    lines = []
-    for name, values in found.items():
-        if values.get("matrix_instructions") == 0 and "float32" not in name:
-            lines.append(f"{name}: no matrix instructions.")
-        if name not in kept:
-            lines.append(f"{name}: no budget; run with --write and look at it.")
-            continue
-        for key in set(values) - {"matrix_instructions"}:
-            if values[key] > kept[name][key] * SLACK:
-                lines.append(f"{name}: {key} is {values[key]:,}, and was {kept[name][key]:,}.")
-    return lines
+def without_matrices(found: dict[str, dict]) -> list[str]:
+    """One line for each kernel that multiplies matrices without the instructions for it."""
+    return [
+        f"{name}: no matrix instructions."
+        for name, values in found.items()
+        if values.get("matrix_instructions") == 0 and "float32" not in name
+    ]
 
 
 def main() -> int:
@@ -340,15 +333,16 @@ def main() -> int:
         if all(word in f"{case} memory" for word in args.words):
             found |= measure_memory(*case)
             print(*list(found.items())[-1], flush=True)
-    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    table = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     compiled = f"{len(found)} cases compiled, {len(lines)} not"
     if args.write:
-        KEPT.write_text(json.dumps(kept | found, indent=1) + "\n")
+        KEPT.write_text(kept.render(table | found) + "\n")
         print(compiled)
-    elif not kept:
+    elif not table:
         print(f"{compiled}; no budgets for {VERSIONS}, nothing compared")
     else:
-        over = over_budget(kept, found)
+        over = kept.over_budget(table, found, shown=("matrix_instructions",))
+        over += without_matrices(found)
         lines += over
         print(*lines, sep="\n")
         print(f"{compiled}, {len(over)} over budget")
