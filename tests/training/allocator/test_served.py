@@ -273,12 +273,12 @@ def test_a_server_that_dies_in_a_step_and_comes_back_is_waited_for(make_served, 
     server = ChatServer(gone_after(11, died.set))
 
     def restart():
-        died.wait(60)
+        died.wait()
         port = server.port
         server.__exit__()
         time.sleep(0.3)  # nobody listens
         with ChatServer(read, port=port) as again:
-            done.wait(60)
+            done.wait()
             received.append(len(again.received))
 
     received, done, thread = [], threading.Event(), threading.Thread(target=restart)
@@ -290,6 +290,7 @@ def test_a_server_that_dies_in_a_step_and_comes_back_is_waited_for(make_served, 
         run = make_served(server.address, **AGREED, server={"patience": 60.0, "concurrency": 4})
         found = train_allocator(run, log=said.append)
     finally:
+        died.set()
         done.set()
         thread.join()
     assert found.step == 3
