@@ -24,6 +24,20 @@ from mres_jax.training.rl import CAPO, PPO, Concentration, Similarity
 # Visual tokens of a clip at scales of about 0.5, 0.7, 1, 1.4 and 1.8, the largest, per side.
 VISUAL = (2_304, 4_608, 9_216, 16_384, 29_696)
 TEXT = 1_024  # tokens of a question, the times of its frames and an answer
+PAIRS = 32  # of frames
+TOGETHER = 8  # prompts at the most, whose answers grow side by side
+
+
+def ladder(clips: int) -> tuple[Rung, ...]:
+    return tuple(
+        Rung(
+            max_patches=4 * visual,
+            max_tokens=visual + TEXT,
+            max_views=clips * PAIRS,
+            max_examples=clips,
+        )
+        for visual in VISUAL
+    )
 
 
 def get_config() -> AllocatorRun:
@@ -35,7 +49,7 @@ def get_config() -> AllocatorRun:
         data=Questions(
             path="data/resadapt/rows.jsonl",
             held_out=512,
-            max_frames=64,
+            max_frames=2 * PAIRS,
             max_pixels=256 * 28 * 28,
         ),
         optimizer=OptimizerConfig(learning_rate=2e-5, weight_decay=0.01, b2=0.999),
@@ -46,10 +60,7 @@ def get_config() -> AllocatorRun:
         similarity=Similarity(),
         concentration=Concentration(),
         wire="pairs",
-        ladder=tuple(
-            Rung(max_patches=4 * visual, max_tokens=visual + TEXT, max_views=32, max_examples=1)
-            for visual in VISUAL
-        ),
+        ladder=ladder(TOGETHER),
         dtype="bfloat16",
         prompts=128,
         allocations=16,
@@ -60,6 +71,7 @@ def get_config() -> AllocatorRun:
         backbone_training=BackboneTraining(
             optimizer=OptimizerConfig(learning_rate=1e-6, weight_decay=0.01, b2=0.999),
             remat="full",
+            ladder=ladder(1),  # a step of learning has no room for more
         ),
         mesh=MeshConfig(fsdp=32),
         smoke={

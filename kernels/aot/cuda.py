@@ -31,6 +31,7 @@ os.environ |= {
     "JAX_ENABLE_COMPILATION_CACHE": "0",  # a cached kernel is not dumped
     "XLA_FLAGS": f"--xla_dump_to={DUMPS.name} --xla_dump_emitter_re=.*",
     "MOSAIC_GPU_DUMP_TO": DUMPS.name,
+    "LLVM_DISABLE_SYMBOLIZATION": "1",  # of the disassembler's absence: two thirds of all time
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
 

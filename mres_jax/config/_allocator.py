@@ -53,6 +53,9 @@ class BackboneTraining:
       peft: as in `Run`.
       remat: as in `Run`.
       loss_chunk: tokens whose scores over the vocabulary exist at a time; none is all of a pack.
+      ladder: `Rung`s that rollouts are learnt from in; empty: those that they were drawn in. A step
+        of learning takes several times the memory of an answer, so its packs may have to be
+        shorter.
     """
 
     optimizer: OptimizerConfig = dataclasses.field(
@@ -64,6 +67,7 @@ class BackboneTraining:
     peft: LoRA | None = None
     remat: Literal["none", "dots", "full"] = "none"
     loss_chunk: int | None = 1024
+    ladder: tuple[Any, ...] = ()
 
     def __post_init__(self):
         owner, chunk = "BackboneTraining", self.loss_chunk
@@ -224,6 +228,12 @@ class AllocatorRun:
         if is_server(self.backbone):
             _check_served(self)
         check_metrics(self.metrics)
+
+    @property
+    def rungs(self) -> tuple[Any, ...]:
+        """All that the run names: of its answers, and of what its backbone learns from."""
+        learning = self.backbone_training
+        return self.ladder + (() if learning is None else learning.ladder)
 
 
 def _check_served(run: AllocatorRun) -> None:

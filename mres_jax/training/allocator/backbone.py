@@ -19,6 +19,7 @@ from mres_jax.data.assemble import with_answer
 from mres_jax.data.packing import check_fits, pack
 from mres_jax.data.types import Example, ExampleSize, Kind, Pack, Rung
 from mres_jax.inference.answer import LocalAnswerer
+from mres_jax.inference.ladder import Ladders
 from mres_jax.inference.sampling import (
     Knobs,
     apply_knobs,
@@ -123,9 +124,13 @@ class Rollout(NamedTuple):
 
 
 def pack_rollouts(
-    groups: Sequence[Group], advantages: Sequence[np.ndarray], answerer: LocalAnswerer
+    groups: Sequence[Group],
+    advantages: Sequence[np.ndarray],
+    answerer: LocalAnswerer,
+    *,
+    ladder: Sequence[Rung] = (),
 ) -> list[Deferred]:
-    """Returns the rollouts of some questions in packs of the answerer's ladder, yet to be made.
+    """Returns the rollouts of some questions in packs, yet to be made.
 
     Pixels are resized when a pack is made: a rollout of 64 frames of 720p is 108 MB of patches.
 
@@ -133,6 +138,7 @@ def pack_rollouts(
       groups: the questions.
       advantages: `[m n]` of each, of its rollouts.
       answerer: that gave the answers.
+      ladder: rungs of the packs; the answerer's where there are none.
 
     Raises:
       PackingError: a rollout is larger than the top rung.
@@ -146,7 +152,7 @@ def pack_rollouts(
                 rollouts.append(Rollout(each.request, answer, float(advantage)))
                 length = prompt.num_tokens + len(answer.token_ids)
                 sizes.append(prompt._replace(num_tokens=length))
-    ladders, packs = answerer.ladders, []
+    ladders, packs = Ladders.of(ladder) if ladder else answerer.ladders, []
     for size in sizes:
         check_fits([size], ladders.largest(size))
     for plan in ladders.plan(sizes):

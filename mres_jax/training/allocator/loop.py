@@ -265,7 +265,10 @@ class _Steps:
             here = [i for i in part if judged.kept_backbone[i]]
             if here and self.backbone is not None and settings and step % settings.every == 0:
                 rollouts = pack_rollouts(
-                    [groups[i] for i in here], [judged.backbone[i] for i in here], self.answerer
+                    [groups[i] for i in here],
+                    [judged.backbone[i] for i in here],
+                    self.answerer,
+                    ladder=settings.ladder,
                 )
                 found |= {
                     name if name.startswith("backbone_") else f"backbone_{name}": value

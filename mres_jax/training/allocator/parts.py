@@ -97,7 +97,7 @@ def check_parts(run: AllocatorRun, parts: Parts) -> None:
     """
     network, eyes = run.network, parts.eyes
     if parts.answerer is None:
-        meshes.check_model(run.mesh, parts.model.config, run.ladder)
+        meshes.check_model(run.mesh, parts.model.config, run.rungs)
     if parts.answerer is not None and run.backbone_training is not None:
         raise ConfigError(
             "run: backbone_training, but another answers than the model: leave it out."

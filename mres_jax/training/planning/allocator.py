@@ -85,7 +85,7 @@ def plan_allocator(
       RunError: the compiler is not installed.
     """
     run, notes = fitted_allocator(run, topology)
-    meshes.check_model(run.mesh, config, run.ladder)
+    meshes.check_model(run.mesh, config, run.rungs)
     start, spec = time.perf_counter(), limit_pixels(spec_for_shapes(config), run.data.max_pixels)
     scale = mean_scale(run.network) if scale is None else scale
     asked = ask(run, spec, config, frame, scale)

@@ -65,8 +65,12 @@ def ask(run: AllocatorRun, spec: ProcessorSpec, config: Any, frame: Size, scale:
     ladders = default_ladders(spec, config.text_config.max_position_embeddings)
     if run.ladder:
         ladders = Ladders.of(run.ladder)
+    training = ladders
+    if run.backbone_training is not None and run.backbone_training.ladder:
+        training = Ladders.of(run.backbone_training.ladder)
     try:
-        check_fits([answered], ladders.largest(answered))
+        check_fits([prompt], ladders.largest(prompt))
+        check_fits([answered], training.largest(answered))
     except PackingError as error:
         raise ConfigError(
             f"plan: a prompt of {count} frames at scale {scale:g}, {tokens:,} visual tokens, and "
@@ -74,7 +78,7 @@ def ask(run: AllocatorRun, spec: ProcessorSpec, config: Any, frame: Size, scale:
         ) from None
     plans = ladders.plan([prompt] * (run.prompts * run.allocations))
     each = run.prompts // run.updates * run.allocations * run.rollouts
-    trained = ladders.plan([answered] * each)
+    trained = training.plan([answered] * each)
     return Asked(
         size=prompt,
         grids=grids,

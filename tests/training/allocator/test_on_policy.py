@@ -85,6 +85,12 @@ def test_the_ratio_of_allocator_and_backbone_begins_at_1(sampled, parts, monkeyp
     assert tokens.loss_mask.sum() == sum(
         len(answer.token_ids) for g in groups for t in g.tries for answer in t.answers
     )
+    answered = [t.answers[0].token_ids for g in groups for t in g.tries]
+    one = dataclasses.replace(deferred.kind.rung, max_examples=1)  # rungs of its own to learn in
+    alone = pack_rollouts(groups, [np.ones((4, 1))] * 2, answerer, ladder=(one,))
+    assert [part.kind.rung for part in alone] == [one] * len(answered)
+    assert [part.loss_mask.sum() for part in alone] == [len(tokens) for tokens in answered]
+
     given = {"ppo": PPO(), "sampling": sampling_of(run), "loss_chunk": 16}
     reserved = parts.spec.reserved_token_ids
 
