@@ -35,7 +35,7 @@ TILES: dict[Pass, dict[int, Tiles]] = {
         64: Tiles(128, 64, 8, 2),
         80: Tiles(128, 32, 8, 2),
         128: Tiles(64, 64, 8, 2),
-        256: Tiles(64, 32, 8, 2),
+        256: Tiles(32, 64, 8, 2),  # 64 keys do not fit the memory of sm_100
     },
 }
 
