@@ -25,19 +25,6 @@ from mres_jax.training.rl import CAPO, PPO, Concentration, Similarity
 VISUAL = (2_304, 4_608, 9_216, 16_384, 29_696)
 TEXT = 1_024  # tokens of a question, the times of its frames and an answer
 PAIRS = 32  # of frames
-TOGETHER = 8  # prompts at the most, whose answers grow side by side
-
-
-def ladder(clips: int) -> tuple[Rung, ...]:
-    return tuple(
-        Rung(
-            max_patches=4 * visual,
-            max_tokens=visual + TEXT,
-            max_views=clips * PAIRS,
-            max_examples=clips,
-        )
-        for visual in VISUAL
-    )
 
 
 def get_config() -> AllocatorRun:
@@ -60,7 +47,10 @@ def get_config() -> AllocatorRun:
         similarity=Similarity(),
         concentration=Concentration(),
         wire="pairs",
-        ladder=ladder(TOGETHER),
+        ladder=tuple(
+            Rung(max_patches=4 * visual, max_tokens=visual + TEXT, max_views=PAIRS, max_examples=1)
+            for visual in VISUAL
+        ),
         dtype="bfloat16",
         prompts=128,
         allocations=16,
@@ -71,7 +61,6 @@ def get_config() -> AllocatorRun:
         backbone_training=BackboneTraining(
             optimizer=OptimizerConfig(learning_rate=1e-6, weight_decay=0.01, b2=0.999),
             remat="full",
-            ladder=ladder(1),  # a step of learning has no room for more
         ),
         mesh=MeshConfig(fsdp=32),
         smoke={
