@@ -260,20 +260,20 @@ def grown(config: TextConfig, tokens: int) -> float:
     """One more token through all layers, behind a cache of so many positions."""
     decoder, length = decoder_of(config), up(tokens)
     graphdef, state = nnx.split(decoder)
-    kept = (config.num_hidden_layers, 1, length, config.num_key_value_heads, config.head_dim)
+    kept = (config.num_hidden_layers, 1, config.num_key_value_heads, length, config.head_dim)
     cache = nn.KVCache(shape(*kept), shape(*kept), shape(1, dtype=jnp.int32))
     x = shape(1, config.hidden_size)
 
     def run(s, x, positions, cache):
         return nnx.merge(graphdef, s).decode(x, positions, cache)
 
-    def one(block, x, rotary, keys, values, lengths):
-        return block.decode(x, rotary, keys, values, lengths)
+    def one(block, x, rotary, cache):
+        return block.decode(x, rotary, cache, 0)
 
     whole = flops(run, state, x, shape(3, 1, dtype=jnp.int32), cache)
-    own = (shape(*kept[1:]), shape(*kept[1:]), cache.lengths)
+    own = nn.KVCache(shape(1, *kept[1:]), shape(1, *kept[1:]), cache.lengths)
     layers = config.num_hidden_layers
-    return whole + further_layers(decoder.layers, layers, one, x, rotary_of(config, 1), *own)
+    return whole + further_layers(decoder.layers, layers, one, x, rotary_of(config, 1), own)
 
 
 @functools.cache

@@ -5,10 +5,10 @@
     python kernels/aot/budgets.py table
 
 `bundles` counts the instructions of each kernel, `memory` the temporary bytes of forward and
-backward together, layout copies included. Measured values are kept for one version of jax and of
-the compiler in `budgets/`; what costs over 3 % more fails. Other versions are compiled and shown,
-but not compared. `--write` keeps what is measured; `--grid` takes all cases, not only those of CI;
-words choose those whose name holds all of them.
+backward together, and of decoding, layout copies included. Measured values are kept for one version
+of jax and of the compiler in `budgets/`; what costs over 3 % more fails. Other versions are
+compiled and shown, but not compared. `--write` keeps what is measured; `--grid` takes all cases,
+not only those of CI; words choose those whose name holds all of them.
 `table` prints what is kept as README.md shows it.
 """
 
@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import kept
 import tpu
-from mres_kernels import make_plan, varlen_attention
+from mres_kernels import decode_attention, extend_cache, make_plan, varlen_attention
 from mres_kernels.varlen_attention.pallas_tpu import Tiles
 
 VERSIONS = {name: importlib.metadata.version(name) for name in ("jax", "libtpu")}
@@ -64,6 +64,8 @@ GRID = tuple(
         ("bfloat16", "float32"),
     )
 )
+DECODED = tuple((chip, *heads) for chip in tpu.CHIPS for heads in ((12, 2, 128), (28, 4, 128)))
+LAYERS, ROWS = 4, 4  # of a cache of `LONG` / 4 positions
 MEMORY = tuple((chip, *heads) for chip in tpu.CHIPS for heads in ((16, 16, 80), (32, 8, 128)))
 
 
@@ -94,7 +96,7 @@ def measure_bundles(cases) -> tuple[dict[str, dict], list[str]]:
 
 
 def measure_memory() -> dict[str, dict]:
-    """Temporary bytes of attention and its gradients over one pack of `LONG` rows."""
+    """Temporary bytes of attention and its gradients over a pack of `LONG` rows; of decoding."""
     tpu.load_compiler(dump=False)
     found = {}
     for chip, h, g, width in MEMORY:
@@ -109,8 +111,39 @@ def measure_memory() -> dict[str, dict]:
 
         program = tpu.compile_for(chip, train, (q, kv, kv, ids, q))
         name = f"{chip} heads {h}/{g} of {width}, {LONG} rows"
-        found[name] = {"temporary_bytes": program.memory_analysis().temp_size_in_bytes}
-        print(name, json.dumps(found[name]), flush=True)
+        found[name] = _temporary(name, program)
+    for chip, h, g, width in DECODED:
+        new, q = (jax.ShapeDtypeStruct((ROWS, n, width), jnp.bfloat16) for n in (g, h))
+        cache = jax.ShapeDtypeStruct((LAYERS, ROWS, g, LONG // 4, width), jnp.bfloat16)
+        lengths = jax.ShapeDtypeStruct((ROWS,), jnp.int32)
+        program = tpu.compile_for(chip, decode, (q, new, cache, cache, lengths))
+        name = f"{chip} decode heads {h}/{g} of {width}, {LAYERS} layers of {ROWS} rows"
+        found[name] = _temporary(name, program)
+    return found
+
+
+def decode(q, new, keys, values, lengths):
+    """A few tokens through all layers of attention, written down behind the last of them."""
+
+    def token(_, carry):
+        q, keys, values, lengths = carry
+
+        def layer(q, index):
+            held = keys, values, lengths
+            out = decode_attention(q[:, None], new[:, None], new[:, None], *held, layer=index)
+            return out[:, 0], new * q[:, :1]
+
+        q, more = jax.lax.scan(layer, q, jnp.arange(LAYERS))
+        q, more = jax.lax.optimization_barrier((q, more))
+        keys, values = (extend_cache(held, more, lengths) for held in (keys, values))
+        return q, keys, values, lengths + 1
+
+    return jax.lax.fori_loop(0, 8, token, (q, keys, values, lengths))
+
+
+def _temporary(name: str, program: jax.stages.Compiled) -> dict[str, int]:
+    found = {"temporary_bytes": program.memory_analysis().temp_size_in_bytes}
+    print(name, json.dumps(found), flush=True)
     return found
 
 

@@ -204,13 +204,13 @@ def _kernel_of(case: Case):
         return _backward.pass_over(arrays, plan, wanted, tiles=tiles, scale=0.125)
 
     def decode(queries, keys, values, lengths):
-        return attend_cache(queries, keys, values, lengths, block=tiles.kv)
+        return attend_cache(queries, keys, values, lengths, 1, block=tiles.kv)
 
     if case.which == "forward":
         return forward, (queries, keys, values, plan)
     if case.which == "decode":
         m = DECODED_ROWS
-        cache, lengths = array(m, g, t, width), array(m, dtype="int32")
+        cache, lengths = array(2, m, g, t, width), array(m, dtype="int32")
         return decode, (array(m, g, group, width), cache, cache, lengths)
     return backward, ((queries, keys, keys, queries, sums, sums), plan)
 
@@ -218,8 +218,8 @@ def _kernel_of(case: Case):
 def _tiles_of(case: Case) -> Tiles:
     """As the library would choose them."""
     if case.which == "decode":
-        cache = jax.ShapeDtypeStruct((1, case.length, case.num_kv_heads, case.head_dim), case.dtype)
-        return Tiles(1, choose_block(cache), case.num_heads)
+        shape = 1, 1, case.num_kv_heads, case.length, case.head_dim
+        return Tiles(1, choose_block(jax.ShapeDtypeStruct(shape, case.dtype)), case.num_heads)
     queries = jax.ShapeDtypeStruct((case.length, case.num_heads, case.head_dim), case.dtype)
     which = "forward" if case.which == "forward" else "backward"
     with jax.sharding.use_abstract_mesh(mesh_of(case.chip).abstract_mesh):

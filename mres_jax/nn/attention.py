@@ -6,12 +6,14 @@ k head width, m rows of a cache.
 
 import functools
 
+import numpy as np
 from einops import rearrange
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from mres_jax import ops
+from mres_jax.nn.cache import KVCache
 from mres_jax.nn.norms import RMSNorm
 from mres_jax.nn.rotary import Rotary, apply_rotary
 
@@ -92,13 +94,12 @@ class DecoderAttention(nnx.Module):
         self,
         x: Float[Array, "m e"],
         rotary: Rotary,
-        keys: Float[Array, "m max_len g k"],
-        values: Float[Array, "m max_len g k"],
-        lengths: Int[Array, " m"],
+        cache: KVCache,
+        layer: int | np.integer | Int[Array, ""],
     ) -> tuple[Float[Array, "m e"], tuple[Float[Array, "m g k"], Float[Array, "m g k"]]]:
-        """One new token per row, which sees `lengths` cached positions and itself."""
+        """One new token per row, which sees what this layer of the cache holds, and itself."""
         q, k, v = self._project(x, rotary)
-        out = ops.decode_attention(q[:, None], k[:, None], v[:, None], keys, values, lengths)
+        out = cache.attend(q[:, None], k[:, None], v[:, None], layer)
         return self.o(rearrange(out, "m 1 h k -> m (h k)")), (k, v)
 
     def _project(self, x: Float[Array, "t e"], rotary: Rotary):

@@ -1,10 +1,12 @@
 """Keys and values of what has been read so far, in static shapes.
 
-Axes: l layers, t packed positions, m rows, g key/value heads, k head width.
+Axes: l layers, t packed positions, m rows, n new tokens, h query heads, g key/value heads, k head
+width.
 """
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mres_jax import ops
@@ -14,14 +16,14 @@ class KVCache(NamedTuple):
     """Cache of all layers, one row per running answer.
 
     Attributes:
-      keys: `[layers, rows, max_len, kv_heads, head_dim]`, rotary already applied; or a list of
+      keys: `[layers, rows, kv_heads, max_len, head_dim]`, rotary already applied; or a list of
         those of each layer, which XLA on the CPU reads without copying them out first.
       values: likewise.
       lengths: `int32 [rows]`, positions filled; what lies behind is never read.
     """
 
-    keys: Float[Array, "l m max_len g k"] | list[Float[Array, "m max_len g k"]]
-    values: Float[Array, "l m max_len g k"] | list[Float[Array, "m max_len g k"]]
+    keys: Float[Array, "l m g max_len k"] | list[Float[Array, "m g max_len k"]]
+    values: Float[Array, "l m g max_len k"] | list[Float[Array, "m g max_len k"]]
     lengths: Int[Array, " m"]
 
     @classmethod
@@ -50,6 +52,19 @@ class KVCache(NamedTuple):
         """
         keys, values = (ops.fill_cache(x, starts, lengths, max_len=max_len) for x in (keys, values))
         return cls(list(keys), list(values), lengths) if apart else cls(keys, values, lengths)
+
+    def attend(
+        self,
+        q: Float[Array, "m n h k"],
+        keys: Float[Array, "m n g k"],
+        values: Float[Array, "m n g k"],
+        layer: int | np.integer | Int[Array, ""],
+    ) -> Float[Array, "m n h k"]:
+        """Attention of new tokens to what one layer holds and to each other."""
+        held: Any = {"keys": self.keys, "values": self.values, "layer": layer}
+        if isinstance(self.keys, list):
+            held = {"keys": self.keys[int(layer)], "values": self.values[int(layer)]}
+        return ops.decode_attention(q, keys, values, lengths=self.lengths, **held)
 
     def extended(self, keys: Float[Array, "l m g k"], values: Float[Array, "l m g k"]) -> "KVCache":
         """With one position more in every row."""

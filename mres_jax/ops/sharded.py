@@ -11,10 +11,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jax.sharding import PartitionSpec
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
-from mres_kernels import decode_attention as one_decode, varlen_attention as one_pack
+from mres_kernels import (
+    decode_attention as one_decode,
+    extend_cache as one_more,
+    varlen_attention as one_pack,
+)
 from mres_kernels.varlen_attention import Plan
 
 # Inside attention both hold heads: rows of a pack that are spread over `sequence` are exchanged for
@@ -45,37 +50,36 @@ def decode_attention(
     q: Float[Array, "m n h k"],
     new_keys: Float[Array, "m n g k"],
     new_values: Float[Array, "m n g k"],
-    keys: Float[Array, "m max_len g k"],
-    values: Float[Array, "m max_len g k"],
+    keys: Float[Array, "*l m g max_len k"],
+    values: Float[Array, "*l m g max_len k"],
     lengths: Int[Array, " m"],
+    *,
+    layer: int | Int[Array, ""] | None = None,
 ) -> Float[Array, "m n h k"]:
     """See `mres_kernels.decode_attention`."""
     arrays = q, new_keys, new_values, keys, values, lengths
     if not _is_split():
-        return one_decode(*arrays)
-    heads = PartitionSpec(None, None, _axes_for(keys.shape[2]))
-    return _mapped(one_decode, (heads,) * 5 + (PartitionSpec(),), heads)(*arrays)
+        return one_decode(*arrays, layer=layer)
+
+    def call(layer: Array | None, *arrays: Array) -> Array:
+        return one_decode(*arrays, layer=layer)
+
+    axes, none = _axes_for(keys.shape[-3]), PartitionSpec()
+    heads, cache = PartitionSpec(None, None, axes), _cache_spec(keys, axes)
+    return _mapped(call, (none, *[heads] * 3, cache, cache, none), heads)(layer, *arrays)
 
 
 def extend_cache(
-    cache: Float[Array, "*l m max_len g k"],
+    cache: Float[Array, "*l m g max_len k"],
     new: Float[Array, "*l m g k"],
     lengths: Int[Array, " m"],
-) -> Float[Array, "*l m max_len g k"]:
-    """The keys or the values of one layer or all with one position more in every row, at `lengths`.
-
-    Of a cache that is one array, all layers at once: layer by layer XLA on the CPU would copy the
-    whole of it for each.
-    """
-
-    def call(cache: Array, new: Array, lengths: Array) -> Array:
-        return cache.at[..., jnp.arange(lengths.shape[0]), lengths, :, :].set(new)
-
+) -> Float[Array, "*l m g max_len k"]:
+    """See `mres_kernels.extend_cache`."""
     if not _is_split():
-        return call(cache, new, lengths)
-    none, axes = (None,) * (cache.ndim - 2), _axes_for(cache.shape[-2])
-    whole, one = PartitionSpec(*none, axes), PartitionSpec(*none[1:], axes)
-    return _mapped(call, (whole, one, PartitionSpec()), whole)(cache, new, lengths)
+        return one_more(cache, new, lengths)
+    axes = _axes_for(cache.shape[-3])
+    whole, one = _cache_spec(cache, axes), PartitionSpec(*[None] * (new.ndim - 2), axes)
+    return _mapped(one_more, (whole, one, PartitionSpec()), whole)(cache, new, lengths)
 
 
 def fill_cache(
@@ -84,21 +88,21 @@ def fill_cache(
     lengths: Int[Array, " m"],
     *,
     max_len: int,
-) -> Float[Array, "l m max_len g k"]:
+) -> Float[Array, "l m g max_len k"]:
     """The keys or the values of a pack as rows of a cache; see `mres_jax.nn.KVCache.of_pack`."""
 
     def call(packed: Array, starts: Array, lengths: Array) -> Array:
         place = jnp.arange(max_len, dtype=jnp.int32)[None]
         index = jnp.minimum(starts[:, None] + place, packed.shape[1] - 1)
-        filled = (place < lengths[:, None])[None, :, :, None, None]
-        return jnp.where(filled, jnp.take(packed, index, axis=1, mode="clip"), 0)
+        filled = (place < lengths[:, None])[:, None, :, None]
+        rows = jnp.take(packed, index, axis=1, mode="clip")
+        return jnp.where(filled, rearrange(rows, "l m s g k -> l m g s k"), 0)
 
     if not _is_split():
         return call(packed, starts, lengths)
     axes = _axes_for(packed.shape[2])
     heads, none = PartitionSpec(None, None, axes), PartitionSpec()
-    made = PartitionSpec(None, None, None, axes)
-    return _mapped(call, (heads, none, none), made)(packed, starts, lengths)
+    return _mapped(call, (heads, none, none), heads)(packed, starts, lengths)
 
 
 def lookup(
@@ -163,6 +167,11 @@ def _is_split() -> bool:
     """Whether code is traced for several devices at once, and not yet for one of them."""
     mesh = jax.sharding.get_abstract_mesh()
     return mesh.size > 1 and not mesh.are_all_axes_manual
+
+
+def _cache_spec(cache: Array, axes: tuple[str, ...] | None) -> PartitionSpec:
+    """Of a cache of one layer or of several, whose heads lie on `axes`."""
+    return PartitionSpec(*[None] * (cache.ndim - 3), axes)
 
 
 def _axes_for(kv_heads: int) -> tuple[str, ...] | None:

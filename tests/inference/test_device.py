@@ -48,7 +48,7 @@ def test_decoding_copies_the_cache_of_no_layer_but_the_last():
     model = tiny_qwen2_vl().model
     _, (graphdef, state), run = programs.arrange(model)
     text, rows = model.config.text_config, 3
-    shape = (rows, 128, text.num_key_value_heads, text.head_dim)
+    shape = (rows, text.num_key_value_heads, 128, text.head_dim)
     layers = text.num_hidden_layers
     keys, values = ([jnp.zeros(shape)] * layers for _ in range(2))
     zeros = jnp.zeros(rows, jnp.int32)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from jax.experimental.pallas import tpu as pltpu
-from mres_kernels import decode_attention
-from mres_kernels.decode_attention import pallas_tpu, reference, xla
+from mres_kernels import decode_attention, extend_cache
+from mres_kernels.decode_attention import cache, pallas_tpu, reference, xla
 from mres_kernels.decode_attention._checks import check
 
 MAX_LEN, BLOCK = 256, 128
@@ -25,7 +25,7 @@ def inputs(rows=3, new=1, heads=(4, 2), width=16, dtype="float32", seed=0):
     """q, new keys and values, cached keys and values."""
     h, g = heads
     draw = np.random.default_rng(seed)
-    shapes = (new, h), (new, g), (new, g), (MAX_LEN, g), (MAX_LEN, g)
+    shapes = (new, h), (new, g), (new, g), (g, MAX_LEN), (g, MAX_LEN)
     arrays = [draw.standard_normal((rows, *shape, width), np.float32) for shape in shapes]
     return [jnp.asarray(x).astype(dtype) for x in arrays]
 
@@ -62,10 +62,27 @@ def test_any_lengths_are_the_reference(kernel, lengths, seed):
 
 
 @EVERY
+@pytest.mark.parametrize("layer", [0, 2])
+def test_of_a_cache_of_several_layers_one_is_read(kernel, layer):
+    q, new_keys, new_values, keys, values = inputs()
+    others = [jnp.full_like(x, jnp.nan) for x in (keys, values)]
+    keys, values = (
+        jnp.stack([mine if i == layer else other for i in range(3)])
+        for mine, other in zip((keys, values), others, strict=True)
+    )
+    lengths = jnp.array([0, 100, MAX_LEN])
+    step = jax.jit(functools.partial(kernel, scale=0.3))
+    arrays = q, new_keys, new_values
+    alone = step(*arrays, keys[layer], values[layer], lengths)
+    one = step(*arrays, keys, values, lengths, layer=jnp.int32(layer))
+    np.testing.assert_array_equal(one, alone)
+
+
+@EVERY
 def test_what_lies_behind_a_row_changes_nothing(kernel):
     q, new_keys, new_values, keys, values = inputs()
     lengths = jnp.array([0, 100, 200])
-    behind = (jnp.arange(MAX_LEN)[None] >= lengths[:, None])[..., None, None]
+    behind = (jnp.arange(MAX_LEN)[None] >= lengths[:, None])[:, None, :, None]
     step = jax.jit(functools.partial(kernel, scale=0.3))
     clean = step(q, new_keys, new_values, keys, values, lengths)
     keys, values = (jnp.where(behind, 1e30, x) for x in (keys, values))
@@ -93,8 +110,8 @@ def test_several_new_tokens_are_one_after_the_other(kernel):
         np.testing.assert_allclose(
             step(*one, keys, values, lengths + j), together[:, j : j + 1], rtol=0, atol=3e-6
         )
-        keys = keys.at[rows, lengths + j].set(new_keys[:, j])
-        values = values.at[rows, lengths + j].set(new_values[:, j])
+        keys = keys.at[rows, :, lengths + j].set(new_keys[:, j])
+        values = values.at[rows, :, lengths + j].set(new_values[:, j])
 
 
 def test_no_step_reads_what_another_writes_at_once(capfd):
@@ -107,11 +124,12 @@ def test_no_step_reads_what_another_writes_at_once(capfd):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"heads": (3, 2)}, r"q is \(3, 1, 3, 16\), keys \(3, 256, 2, 16\)"),
+        ({"heads": (3, 2)}, r"q is \(3, 1, 3, 16\), keys \(3, 2, 256, 16\)"),
         ({"new_heads": 1}, r"new keys are \(3, 1, 1, 16\) .* must be \(3, 1, 2, 16\)"),
         ({"rows": 2}, r"3 rows, but lengths is \(2,\)"),
+        ({"layer": 1}, r"keys \(3, 2, 256, 16\), .* twice \[l m g max_len k\]"),
     ],
-    ids=["heads", "new", "lengths"],
+    ids=["heads", "new", "lengths", "layer"],
 )
 def test_arrays_that_do_not_go_together_are_refused(change, message):
     arrays = inputs(heads=change.get("heads", (4, 2)))
@@ -119,14 +137,26 @@ def test_arrays_that_do_not_go_together_are_refused(change, message):
         arrays[1:3] = (x[:, :, :1] for x in arrays[1:3])
     lengths = jnp.zeros(change.get("rows", 3), jnp.int32)
     with pytest.raises(ValueError, match=f"^decode_attention: .*{message}"):
-        check(*arrays, lengths)
+        check(*arrays, lengths, change.get("layer"))
 
 
 def test_a_cache_that_the_tpu_kernel_does_not_take_is_declined():
-    arrays = [x[:, :100] for x in inputs()]
+    arrays = [*inputs()[:3], *(x[:, :, :100] for x in inputs()[3:])]
     with pytest.raises(
         NotImplementedError, match=r"100 positions is no multiple of 128; make it 128"
     ):
         pallas_tpu.decode_attention(*arrays, jnp.zeros(3, jnp.int32), scale=1.0)
     with pytest.raises(NotImplementedError, match="needs a tpu, this is a cpu"):
         decode_attention(*arrays, jnp.zeros(3, jnp.int32), implementation="pallas_tpu")
+
+
+@pytest.mark.parametrize("shape", [(4, 2, 8, 3), (5, 4, 2, 8, 3)], ids=["one layer", "all"])
+def test_row_by_row_and_at_once_the_same_is_written(shape):
+    draw = np.random.default_rng(0)
+    held, new = draw.normal(size=shape), draw.normal(size=(*shape[:-2], shape[-1]))
+    arrays = jnp.asarray(held), jnp.asarray(new), jnp.array([0, 7, 3, 3])
+    longer = jax.jit(cache.by_row)(*arrays)
+    assert np.array_equal(longer, cache.at_once(*arrays))
+    assert np.array_equal(longer[..., 1, :, 7, :], arrays[1][..., 1, :, :])
+    assert (np.asarray(longer) != arrays[0]).sum() == new.size
+    assert np.array_equal(longer, extend_cache(*arrays))

@@ -64,11 +64,11 @@ def test_grouped_queries_attend_as_with_repeated_keys_and_values(pair):
 
 
 def test_grouped_queries_decode_as_with_repeated_keys_and_values(pair):
-    x, keys, values = random(3, SIZE), random(3, 7, GROUPS, HEAD), random(3, 7, GROUPS, HEAD)
+    x, keys, values = random(3, SIZE), random(3, GROUPS, 7, HEAD), random(3, GROUPS, 7, HEAD)
     lengths = jnp.array([0, 4, 7], jnp.int32)
     outs = []
     for module in pair:
         times = 1 if module is pair[0] else HEADS // GROUPS
-        cache = [jnp.repeat(c, times, axis=2) for c in (keys, values)]
-        outs.append(nnx.jit(lambda m, c: m.decode(x, rotary(3), *c, lengths)[0])(module, cache))
+        cache = nn.KVCache(*([jnp.repeat(c, times, axis=1)] for c in (keys, values)), lengths)
+        outs.append(nnx.jit(lambda m, c: m.decode(x, rotary(3), c, 0)[0])(module, cache))
     assert_close(*outs)

@@ -19,8 +19,9 @@ def test_each_row_holds_its_prompt_and_zeros_behind_it():
     assert cache.lengths.tolist() == lengths.tolist()
     for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
         for held, source in ((cache.keys, keys), (cache.values, values)):
-            assert np.array_equal(held[:, row, :length], source[:, start : start + length])
-            assert not np.any(held[:, row, length:])
+            prompt = source[:, start : start + length].swapaxes(1, 2)
+            assert np.array_equal(held[:, row, :, :length], prompt)
+            assert not np.any(held[:, row, :, length:])
 
 
 def test_rows_that_share_a_prompt_hold_equal_copies():
@@ -54,4 +55,4 @@ def test_layers_apart_hold_and_take_what_the_stack_does():
         assert np.array_equal(apart.lengths, stack.lengths)
         new = keys[:, 2:4] + 100, values[:, 2:4] - 100
         stack, apart = stack.extended(*new), apart.extended(*new)
-    assert np.array_equal(stack.keys[:, 1, 6], new[0][:, 1])
+    assert np.array_equal(stack.keys[:, 1, :, 6], new[0][:, 1])

@@ -211,6 +211,37 @@ ENTRY %main (x: bf16[32,16]) -> bf16[8,16] {
     assert work.memory_bytes == (32 + 8) * 16 * 2
 
 
+def test_of_stacked_weights_a_product_reads_its_layer_and_a_kernel_what_it_says():
+    work = read_work("""
+%take (w: bf16[28,16,24], at: s32[]) -> bf16[16,24] {
+  %w = bf16[28,16,24]{2,1,0} parameter(0)
+  %at = s32[] parameter(1)
+  %one = bf16[1,16,24]{2,1,0} dynamic-slice(%w, %at), dynamic_slice_sizes={1,16,24}
+  ROOT %b = bf16[16,24]{1,0} bitcast(%one)
+}
+
+%product (w: bf16[28,16,24], at: s32[], x: bf16[8,16]) -> bf16[8,24] {
+  %w = bf16[28,16,24]{2,1,0} parameter(0)
+  %at = s32[] parameter(1)
+  %x = bf16[8,16]{1,0} parameter(2)
+  %layer = bf16[16,24]{1,0} fusion(%w, %at), kind=kLoop, calls=%take
+  ROOT %y = bf16[8,24]{1,0} convolution(%x, %layer), dim_labels=bf_io->bf
+}
+
+ENTRY %main (w: bf16[28,16,24], at: s32[], x: bf16[8,16]) -> bf16[8,24] {
+  %w = bf16[28,16,24]{2,1,0} parameter(0)
+  %at = s32[] parameter(1)
+  %x = bf16[8,16]{1,0} parameter(2)
+  %y = bf16[8,24]{1,0} fusion(%w, %at, %x), kind=kOutput, calls=%product
+  ROOT %z = bf16[8,24]{1,0} custom-call(%w, %y), custom_call_target="tpu_custom_call", \
+metadata={op_name="a/kernel"}, backend_config={"cost_estimate":{"bytes_accessed":"640"}}
+}
+""")
+    layer, at, x, y = 2 * 16 * 24, 4, 2 * 8 * 16, 2 * 8 * 24
+    assert work.memory_bytes == layer + at + x + y + 640
+    assert work.flops == 2 * 8 * 16 * 24
+
+
 def test_a_loop_without_a_number_of_turns_is_not_guessed_but_may_be_told():
     endless = EXCHANGES.replace("%three = s32[] constant(3)", "%three = s32[] negate(%n)")
     with pytest.raises(ValueError, match="loop: how often this loop turns"):

@@ -24,10 +24,11 @@ def decode_attention(
     q: Float[Array, "m n h k"],
     new_keys: Float[Array, "m n g k"],
     new_values: Float[Array, "m n g k"],
-    keys: Float[Array, "m max_len g k"],
-    values: Float[Array, "m max_len g k"],
+    keys: Float[Array, "*l m g max_len k"],
+    values: Float[Array, "*l m g max_len k"],
     lengths: Int[Array, " m"],
     *,
+    layer: int | Int[Array, ""] | None = None,
     scale: float | None = None,
     implementation: str | None = None,
 ) -> Float[Array, "m n h k"]:
@@ -44,6 +45,7 @@ def decode_attention(
       keys: the cache. What lies from `lengths[i]` on must be finite and is not seen.
       values: likewise.
       lengths: cached positions of each row, 0 to `max_len`.
+      layer: the one that is read of a cache of several; None for a cache of one, without that axis.
       scale: factor of the scores; `k ** -0.5` when None.
       implementation: a name of `IMPLEMENTATIONS`. When None that of the environment's
         `MRES_DECODE_ATTENTION`, else the first that accepts the call.
@@ -56,7 +58,7 @@ def decode_attention(
       NotImplementedError: what the named implementation does not take; says what would do.
       ExceptionGroup: no implementation takes the call; says why not, one by one.
     """
-    check(q, new_keys, new_values, keys, values, lengths)
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
     arrays = q, new_keys, new_values, keys, values, lengths
-    return dispatch("decode_attention", IMPLEMENTATIONS, implementation, *arrays, scale=scale)
+    check(*arrays, layer)
+    options = {"layer": layer, "scale": q.shape[-1] ** -0.5 if scale is None else scale}
+    return dispatch("decode_attention", IMPLEMENTATIONS, implementation, *arrays, **options)

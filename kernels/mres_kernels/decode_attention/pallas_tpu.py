@@ -4,8 +4,8 @@ One step is one block of positions of one row, for all heads; a flat list of the
 its length is the grid. The few new tokens see each other outside the kernel, and both parts are put
 together by the logarithms of their denominators.
 
-Axes: m rows, n new tokens, h query heads, g key/value heads, r query heads per key/value head,
-q queries of one key/value head (n times r), s cached positions, k head width.
+Axes: l layers, m rows, n new tokens, h query heads, g key/value heads, r query heads per key/value
+head, q queries of one key/value head (n times r), s cached positions, k head width.
 """
 
 import functools
@@ -32,10 +32,11 @@ def decode_attention(
     q: Float[Array, "m n h k"],
     new_keys: Float[Array, "m n g k"],
     new_values: Float[Array, "m n g k"],
-    keys: Float[Array, "m max_len g k"],
-    values: Float[Array, "m max_len g k"],
+    keys: Float[Array, "*l m g max_len k"],
+    values: Float[Array, "*l m g max_len k"],
     lengths: Int[Array, " m"],
     *,
+    layer: int | Int[Array, ""] | None = None,
     scale: float,
     block: int | None = None,
     interpret: bool | pltpu.InterpretParams = False,
@@ -46,7 +47,9 @@ def decode_attention(
       NotImplementedError: a cache whose length is no multiple of 128.
     """
     m, n, h, width = q.shape
-    _, max_len, g, _ = keys.shape
+    if layer is None:
+        keys, values, layer = keys[None], values[None], 0
+    g, max_len = keys.shape[2:4]
     if max_len % LANES:
         raise NotImplementedError(
             f"pallas_tpu: a cache of {max_len} positions is no multiple of {LANES}; make it "
@@ -56,9 +59,8 @@ def decode_attention(
     scaled = (queries * (scale * LOG2_E)).astype(q.dtype)
     scaled = scaled.transpose(0, 2, 1, 3, 4).reshape(m, g, -1, width)
     block = block or choose_block(keys)
-    # Heads before positions: inside a program the cache is laid out so, and nothing is copied.
-    turned = keys.transpose(0, 2, 1, 3), values.transpose(0, 2, 1, 3)
-    old, old_lse = attend_cache(scaled, *turned, lengths, block=block, interpret=interpret)
+    cache = keys, values, lengths, layer
+    old, old_lse = attend_cache(scaled, *cache, block=block, interpret=interpret)
     old = old.reshape(m, g, n, h // g, width).transpose(0, 2, 1, 3, 4)
     old_lse = old_lse.reshape(m, g, n, h // g).transpose(0, 1, 3, 2)
     scores = score_new(queries, new_keys) * (scale * LOG2_E)
@@ -71,9 +73,9 @@ def decode_attention(
     return (new + old * old_share[..., None]).astype(q.dtype).reshape(m, n, h, width)
 
 
-def choose_block(keys: Float[Array, "m max_len g k"] | jax.ShapeDtypeStruct) -> int:
+def choose_block(keys: Float[Array, "l m g max_len k"] | jax.ShapeDtypeStruct) -> int:
     """The largest power of 2 times `LANES` that divides the cache and keeps to `BLOCK_BYTES`."""
-    _, max_len, g, width = keys.shape
+    g, max_len, width = keys.shape[2:]
     block = LANES
     while max_len % (2 * block) == 0 and 2 * block * g * width * keys.dtype.itemsize <= BLOCK_BYTES:
         block *= 2
@@ -82,37 +84,39 @@ def choose_block(keys: Float[Array, "m max_len g k"] | jax.ShapeDtypeStruct) -> 
 
 def attend_cache(
     queries: Float[Array, "m g q k"],
-    keys: Float[Array, "m g s k"],
-    values: Float[Array, "m g s k"],
+    keys: Float[Array, "l m g s k"],
+    values: Float[Array, "l m g s k"],
     lengths: Int[Array, " m"],
+    layer: int | Int[Array, ""],
     *,
     block: int,
     interpret: bool | pltpu.InterpretParams = False,
 ) -> tuple[Float32[Array, "m g q k"], Float32[Array, "m g q"]]:
     """The kernel itself: attention over the cache, and base-2 logarithms of the denominators.
 
+    It takes the cache of all layers, and reads one: a slice of it would be copied beforehand.
     A row without cached positions gives zeros and a logarithm below all others.
     """
     m, g, rows, width = queries.shape
     lengths = lengths.astype(jnp.int32)
     starts = jnp.zeros_like(lengths)
-    work = _work.make_work_list(starts, lengths, outer=1, inner=block, length=keys.shape[2])
+    work = _work.make_work_list(starts, lengths, outer=1, inner=block, length=keys.shape[3])
 
-    def row_at(w, items, lengths):
+    def row_at(w, items, lengths, layer):
         return _work.outer_of(items[w]), 0, 0, 0
 
-    def cache_at(w, items, lengths):
-        return _work.outer_of(items[w]), 0, _work.inner_of(items[w]), 0
+    def cache_at(w, items, lengths, layer):
+        return layer[0], _work.outer_of(items[w]), 0, _work.inner_of(items[w]), 0
 
     out, lse = pl.pallas_call(
         functools.partial(_kernel, block=block),
         grid_spec=pltpu.PrefetchScalarGridSpec(
-            num_scalar_prefetch=2,
+            num_scalar_prefetch=3,
             grid=(work.num_items,),
             in_specs=[
                 pl.BlockSpec((None, g, rows, width), row_at),
-                pl.BlockSpec((None, g, block, width), cache_at),
-                pl.BlockSpec((None, g, block, width), cache_at),
+                pl.BlockSpec((None, None, g, block, width), cache_at),
+                pl.BlockSpec((None, None, g, block, width), cache_at),
             ],
             out_specs=[
                 pl.BlockSpec((None, g, rows, width), row_at),
@@ -129,15 +133,21 @@ def attend_cache(
             jax.ShapeDtypeStruct((m, g, rows, LANES), jnp.float32),
         ],
         compiler_params=pltpu.CompilerParams(dimension_semantics=("arbitrary",)),
+        cost_estimate=pl.CostEstimate(
+            flops=4 * queries.size * keys.shape[3],
+            transcendentals=queries.size // width * keys.shape[3],
+            bytes_accessed=2 * keys.nbytes // keys.shape[0],  # of rows that are full
+        ),
         interpret=interpret,
         name="decode_attention",
-    )(work.items, lengths, queries, keys, values)
+    )(work.items, lengths, jnp.asarray(layer, jnp.int32)[None], queries, keys, values)
     return out, lse[..., 0]
 
 
 def _kernel(
     items_ref,  # [w] the work list
     lengths_ref,  # [m] cached positions
+    _,  # [1] the layer, for the blocks
     q_ref,  # [g q k] queries, scaled for base 2
     k_ref,  # [g s k]
     v_ref,  # [g s k]

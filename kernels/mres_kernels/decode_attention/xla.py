@@ -1,7 +1,7 @@
 """Plain XLA: reads the whole cache, whatever the lengths are.
 
-Axes: m rows, n new tokens, h query heads, g key/value heads, r query heads per key/value head,
-s cached positions, k head width.
+Axes: l layers, m rows, n new tokens, h query heads, g key/value heads, r query heads per key/value
+head, s cached positions, k head width.
 """
 
 import functools
@@ -18,33 +18,26 @@ def decode_attention(
     q: Float[Array, "m n h k"],
     new_keys: Float[Array, "m n g k"],
     new_values: Float[Array, "m n g k"],
-    keys: Float[Array, "m max_len g k"],
-    values: Float[Array, "m max_len g k"],
+    keys: Float[Array, "*l m g max_len k"],
+    values: Float[Array, "*l m g max_len k"],
     lengths: Int[Array, " m"],
     *,
+    layer: int | Int[Array, ""] | None = None,
     scale: float,
 ) -> Float[Array, "m n h k"]:
     """See `api.decode_attention`."""
+    if layer is not None:
+        keys, values = (jax.lax.dynamic_index_in_dim(x, layer, 0, False) for x in (keys, values))
     m, n, h, width = q.shape
-    length, groups = keys.shape[1:3]
+    groups, length = keys.shape[1:3]
     queries = q.reshape(m, n, groups, -1, width)
-    # Each query beside zeros for the other heads' keys: one product over whole positions, where a
-    # batch of heads would have XLA on the CPU transpose the cache first.
-    own = jnp.eye(groups, dtype=q.dtype)
-    wide = jnp.einsum("mngrk,gf->mngrfk", queries, own)
-    old = _dot("mhk,msk->mhs", wide.reshape(m, n * h, -1), keys.reshape(m, length, -1))
-    visible = jnp.arange(length)[None] < lengths[:, None]
-    old = jnp.where(visible[:, None], old, -jnp.inf).reshape(*queries.shape[:-1], length)
-    new = jnp.moveaxis(score_new(queries, new_keys), 3, 1)
-    scores = jnp.concatenate([old, new], axis=-1) * scale
-    weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    out = _dot(
-        "mhs,msk->mhk",
-        weights[..., :length].reshape(m, n * h, length),
-        values.reshape(m, length, -1),
-    )
-    out = _dot("mngrfk,gf->mngrk", out.reshape(*wide.shape), own.astype(out.dtype))
-    out = out + _dot("mngrj,mjgk->mngrk", weights[..., length:], new_values)
+    old = _dot("mngrk,mgsk->mgrns", queries, keys)
+    visible = (jnp.arange(length)[None] < lengths[:, None])[:, None, None, None]
+    old = jnp.where(visible, old, -jnp.inf)
+    scores = jnp.concatenate([old, score_new(queries, new_keys)], axis=-1)
+    weights = jax.nn.softmax(scores * scale, axis=-1).astype(values.dtype)
+    out = _dot("mgrns,mgsk->mngrk", weights[..., :length], values)
+    out = out + _dot("mgrnj,mjgk->mngrk", weights[..., length:], new_values)
     return out.astype(q.dtype).reshape(m, n, h, width)
 
 

@@ -6,6 +6,7 @@ deep the first layers, which DeepStack adds to.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
@@ -38,8 +39,8 @@ class DecoderLayer(nnx.Module):
         x = x + out
         return x + self.mlp(self.post_norm(x)), kv
 
-    def decode(self, x: Float[Array, "m e"], rotary: nn.Rotary, keys, values, lengths):
-        out, kv = self.attn.decode(self.input_norm(x), rotary, keys, values, lengths)
+    def decode(self, x: Float[Array, "m e"], rotary: nn.Rotary, cache: nn.KVCache, index):
+        out, kv = self.attn.decode(self.input_norm(x), rotary, cache, index)
         x = x + out
         return x + self.mlp(self.post_norm(x)), kv
 
@@ -111,12 +112,12 @@ class Decoder(nnx.Module):
         self, x: Float[Array, "m e"], positions: Int[Array, "3 m"], cache: nn.KVCache
     ) -> tuple[Float[Array, "m e"], nn.KVCache]:
         """One more token for each row: hidden states, and the cache that has it at `lengths`."""
-        rotary, lengths = self._rotary(positions), cache.lengths
+        rotary = self._rotary(positions)
 
-        def step(layer, x, layer_cache):
-            return layer.decode(x, rotary, *layer_cache, lengths)
+        def step(layer, x, index):
+            return layer.decode(x, rotary, cache, index)
 
-        x, (keys, values) = nn.scan_layers(self.layers, step, x, (cache.keys, cache.values))
+        x, (keys, values) = nn.scan_layers(self.layers, step, x, self._layer_ids)
         # The cache is written to behind the last reading of it, else XLA would copy it first.
         x, keys, values = jax.lax.optimization_barrier((x, keys, values))
         return self.norm(x), cache.extended(keys, values)
@@ -128,8 +129,8 @@ class Decoder(nnx.Module):
         return self.lm_head(hidden).astype(jnp.float32)
 
     @property
-    def _layer_ids(self) -> Int[Array, " l"]:
-        return jnp.arange(self.config.num_hidden_layers)
+    def _layer_ids(self) -> Int[np.ndarray, " l"]:
+        return np.arange(self.config.num_hidden_layers, dtype=np.int32)
 
     def _rotary(self, positions: Int[Array, "3 t"]) -> nn.Rotary:
         config = self.config

@@ -137,13 +137,14 @@ def compile_decode(
     program = programs.jitted(over_ranks=rank_count(mesh) > 1).decode
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
         lowered = program.lower(graphdef, *arguments, greedy=True, filtered=False)
-    compiled = compile_lowered(lowered, mesh, arguments=bytes_on_device(arguments), turns=1)
+    held_bytes = bytes_on_device(arguments)
+    compiled = compile_lowered(lowered, mesh, arguments=held_bytes, turns=new_tokens)
     return Answering(
         contents=(
             f"a token for each of {rows} answers{_of_packs(mesh, ' to ')}, "
             f"{length:,} positions of cache each"
         ),
-        compiled=compiled,
+        compiled=_shared_out(compiled, new_tokens),
         attention=0.0,
         parameters=bytes_on_device(state),
     )
@@ -182,8 +183,8 @@ def _cache(run: Run, mesh: Mesh, rows: int, length: int) -> nn.KVCache:
     """Shapes of keys and values, without lengths."""
     config = run.model.text_config
     split = config.num_key_value_heads % mesh.shape["tensor"] == 0
-    where = [None, None, None, "tensor" if split else None]
-    shape = [config.num_hidden_layers, rows, length, config.num_key_value_heads, config.head_dim]
+    where = [None, None, "tensor" if split else None]
+    shape = [config.num_hidden_layers, rows, config.num_key_value_heads, length, config.head_dim]
     if rank_count(mesh) > 1:
         shape.insert(1, rank_count(mesh))
         where.insert(1, PACKS)
@@ -247,6 +248,23 @@ def _after_each_other(parts: list[Compiled]) -> Compiled:
         ),
         sent=_summed([part.sent for part in parts]),
     )
+
+
+def _shared_out(part: Compiled, times: int) -> Compiled:
+    """What each of so many turns of a program does, with its share of what is done once."""
+
+    def share(counts: Mapping[Any, float]) -> dict[Any, float]:
+        return {name: count / times for name, count in counts.items()}
+
+    work = part.work
+    if work is not None:
+        work = Work(
+            flops=work.flops / times,
+            memory_bytes=work.memory_bytes / times,
+            sent=share(work.sent),
+            kernels=share(work.kernels),
+        )
+    return dataclasses.replace(part, work=work, sent=share(part.sent))
 
 
 def _summed(counts: list[Mapping[Any, float]]) -> dict[Any, float]:

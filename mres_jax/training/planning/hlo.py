@@ -253,6 +253,9 @@ class _Program:
             return 2 * out
         if opcode == "dynamic-update-slice":
             return 2 * inputs[1]
+        told = re.search(r'"bytes_accessed":"(\d+)"', instruction.rest)
+        if opcode == "custom-call" and told:  # a kernel that reads a part of what it is given
+            return float(told[1])
         if opcode == "fusion":
             (called,) = instruction.called[:1]
             read, written = self._fused_traffic(called)
@@ -262,7 +265,10 @@ class _Program:
 
     @functools.cache  # noqa: B019, lives as long as the text
     def _fused_traffic(self, name: str) -> tuple[dict[int, float], float | None]:
-        """Bytes of each parameter that is only sliced or written into, and of what is written."""
+        """Bytes of each parameter that is only sliced or written into, and of what is written.
+
+        Fusions within it are looked into: a product of a layer of stacked weights is one.
+        """
         body = self.computations.get(name, [])
         places = {i.name: int(i.rest.split(")")[0]) for i in body if i.opcode == "parameter"}
         exchanged = {i.name for i in body if i.opcode in COLLECTIVES}
@@ -278,10 +284,14 @@ class _Program:
                     used[places[operand]] += shape_bytes(i.shape)
                 elif hands_on or (i.opcode == "dynamic-update-slice" and order == 0):
                     used[places[operand]] += 0.0
+                elif i.opcode == "fusion" and order in self._fused_traffic(i.called[0])[0]:
+                    used[places[operand]] += self._fused_traffic(i.called[0])[0][order]
                 else:
                     whole.add(places[operand])
             if i.is_root and i.opcode == "dynamic-update-slice":
                 written = shape_bytes(self.shapes[name].get(i.operands[1], ""))
+            elif i.is_root and i.opcode == "fusion":
+                written = self._fused_traffic(i.called[0])[1]
             elif i.is_root and _is_tuple(i):
                 made = [each for each in i.operands if each not in places.keys() | exchanged]
                 written = sum(shape_bytes(self.shapes[name].get(each, "")) for each in made)
