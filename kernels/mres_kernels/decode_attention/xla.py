@@ -1,7 +1,7 @@
 """Plain XLA: reads the whole cache, whatever the lengths are.
 
 Axes: l layers, m rows, n new tokens, h query heads, g key/value heads, r query heads per key/value
-head, s cached positions, k head width.
+head, b rows times key/value heads, q their queries, s cached positions, k head width.
 """
 
 import functools
@@ -31,14 +31,18 @@ def decode_attention(
     m, n, h, width = q.shape
     groups, length = keys.shape[1:3]
     queries = q.reshape(m, n, groups, -1, width)
-    old = _dot("mngrk,mgsk->mgrns", queries, keys)
+    # One axis of rows and heads: of products over two, XLA on the CPU makes up to twice the time.
+    own = jnp.moveaxis(queries, 1, 3).reshape(m * groups, -1, width)
+    keys, values = (x.reshape(m * groups, length, width) for x in (keys, values))
+    old = _dot("bqk,bsk->bqs", own, keys).reshape(m, groups, -1, n, length)
     visible = (jnp.arange(length)[None] < lengths[:, None])[:, None, None, None]
     old = jnp.where(visible, old, -jnp.inf)
     scores = jnp.concatenate([old, score_new(queries, new_keys)], axis=-1)
     weights = jax.nn.softmax(scores * scale, axis=-1).astype(values.dtype)
-    out = _dot("mgrns,mgsk->mngrk", weights[..., :length], values)
-    out = out + _dot("mgrnj,mjgk->mngrk", weights[..., length:], new_values)
-    return out.astype(q.dtype).reshape(m, n, h, width)
+    seen = weights[..., :length].reshape(m * groups, -1, length)
+    out = _dot("bqs,bsk->bqk", seen, values).reshape(m, groups, -1, n, width)
+    out = out + _dot("mgrnj,mjgk->mgrnk", weights[..., length:], new_values)
+    return jnp.moveaxis(out, 3, 1).astype(q.dtype).reshape(m, n, h, width)
 
 
 def score_new(
