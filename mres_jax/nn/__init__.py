@@ -5,7 +5,7 @@ from mres_jax.nn.attention import (
     EncoderAttention as EncoderAttention,
     VisionAttention as VisionAttention,
 )
-from mres_jax.nn.cache import KVCache as KVCache
+from mres_jax.nn.cache import KVCache as KVCache, LayerIndex as LayerIndex
 from mres_jax.nn.canvas import (
     Cells as Cells,
     DepthwiseConv as DepthwiseConv,

@@ -6,14 +6,13 @@ k head width, m rows of a cache.
 
 import functools
 
-import numpy as np
 from einops import rearrange
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from mres_jax import ops
-from mres_jax.nn.cache import KVCache
+from mres_jax.nn.cache import KVCache, LayerIndex
 from mres_jax.nn.norms import RMSNorm
 from mres_jax.nn.rotary import Rotary, apply_rotary
 
@@ -95,7 +94,7 @@ class DecoderAttention(nnx.Module):
         x: Float[Array, "m e"],
         rotary: Rotary,
         cache: KVCache,
-        layer: int | np.integer | Int[Array, ""],
+        layer: LayerIndex,
     ) -> tuple[Float[Array, "m e"], tuple[Float[Array, "m g k"], Float[Array, "m g k"]]]:
         """One new token per row, which sees what this layer of the cache holds, and itself."""
         q, k, v = self._project(x, rotary)

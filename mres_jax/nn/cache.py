@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, Int
 
 from mres_jax import ops
 
+LayerIndex = int | np.integer | Int[Array, ""]  # concrete where layers stand apart
+
 
 class KVCache(NamedTuple):
     """Cache of all layers, one row per running answer.
@@ -58,7 +60,7 @@ class KVCache(NamedTuple):
         q: Float[Array, "m n h k"],
         keys: Float[Array, "m n g k"],
         values: Float[Array, "m n g k"],
-        layer: int | np.integer | Int[Array, ""],
+        layer: LayerIndex,
     ) -> Float[Array, "m n h k"]:
         """Attention of new tokens to what one layer holds and to each other."""
         held: Any = {"keys": self.keys, "values": self.values, "layer": layer}

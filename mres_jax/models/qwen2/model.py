@@ -39,7 +39,9 @@ class DecoderLayer(nnx.Module):
         x = x + out
         return x + self.mlp(self.post_norm(x)), kv
 
-    def decode(self, x: Float[Array, "m e"], rotary: nn.Rotary, cache: nn.KVCache, index):
+    def decode(
+        self, x: Float[Array, "m e"], rotary: nn.Rotary, cache: nn.KVCache, index: nn.LayerIndex
+    ):
         out, kv = self.attn.decode(self.input_norm(x), rotary, cache, index)
         x = x + out
         return x + self.mlp(self.post_norm(x)), kv
@@ -144,7 +146,7 @@ class Decoder(nnx.Module):
 
 
 def _with_extra(
-    x: Float[Array, "t e"], extra: Float[Array, "deep t e"] | None, index: Int[Array, ""]
+    x: Float[Array, "t e"], extra: Float[Array, "deep t e"] | None, index: nn.LayerIndex
 ) -> Float[Array, "t e"]:
     """`x` behind layer `index`, with what is added there."""
     if extra is None:
