@@ -40,6 +40,9 @@ QUICK = (
     *(tpu.Case(c, p, 128, 32, 8) for c in ("v5e", "tpu7x") for p in ("forward", "backward")),
     *(tpu.Case(c, p, 128, 16, 16, LONG) for c in ("v4", "v5p", "tpu7x") for p in ("d_kv", "d_q")),
 )
+LONGER = tuple(  # where tiles have to be larger than those that were tuned
+    tpu.Case(c, p, 80, 16, 16, 262_144) for c in ("v4", "v6e") for p in ("forward", "d_kv", "d_q")
+)
 DECODE = tuple(tpu.Case(chip, "decode", 128, 32, 8) for chip in tpu.CHIPS)
 # Full blocks at their best, without regard to how they fit segments.
 BEST = tuple(
@@ -182,7 +185,7 @@ def main() -> int:
         print(render(table))
         return 0
     if args.what == "bundles":
-        cases = dict.fromkeys((*QUICK, *DECODE, *BEST, *(GRID if args.grid else ())))
+        cases = dict.fromkeys((*QUICK, *LONGER, *DECODE, *BEST, *(GRID if args.grid else ())))
         cases = [case for case in cases if all(word in case.name for word in args.words)]
         found, lines = measure_bundles(cases)
     else:

@@ -200,6 +200,18 @@ def test_a_small_memory_takes_fewer_wide_heads_at_a_time(dtype, monkeypatch):
         assert _sizes.choose("forward", q).heads == most, width
 
 
+@pytest.mark.parametrize("which", ["forward", "backward"])
+@pytest.mark.parametrize("length", [8192, 65_536, 118_784, 262_144, 262_144 + 1024])
+def test_a_long_pack_takes_larger_tiles_of_fewer_heads(which, length):
+    short, long = (
+        _sizes.choose(which, jax.ShapeDtypeStruct((n, 16, 80), "bfloat16")) for n in (8192, length)
+    )
+    assert length % long.q == length % long.kv == 0
+    assert (length // long.q) * (length // long.kv) <= _sizes.SMEM_ITEMS
+    assert long.q * long.kv * long.heads <= short.q * short.kv * short.heads
+    assert (long == short) == (length <= 65_536)
+
+
 @pytest.mark.parametrize(
     ("length", "width", "dtype", "message"),
     [

@@ -7,11 +7,10 @@ from jax.experimental.pallas import tpu as pltpu
 from mres_kernels._typing import Array, Bool, Float, Int32
 from mres_kernels._work import WorkList, make_work_list
 from mres_kernels.varlen_attention._checks import decline_rows, decline_types
-from mres_kernels.varlen_attention.pallas_tpu._sizes import LANES, Tiles
+from mres_kernels.varlen_attention.pallas_tpu._sizes import LANES, SMEM_ITEMS, Tiles
 from mres_kernels.varlen_attention.plan import Plan
 
 Interpret = bool | pltpu.InterpretParams  # how to run without a TPU
-SMEM_ITEMS = 200_000  # of the work list; scalar memory is 1 MiB
 
 
 def check(q: Array, k: Array, v: Array) -> None:

@@ -12,6 +12,8 @@ from jax.experimental.pallas import tpu as pltpu
 from mres_kernels._target import target
 
 LANES = 128  # rows of a tile come in multiples of it
+LARGEST = 1024  # rows of a tile
+SMEM_ITEMS = 200_000  # of the work list; scalar memory is 1 MiB
 TUNED = pathlib.Path(__file__).with_name("tiles.json")  # made by kernels/aot/tune.py
 Pass = Literal["forward", "backward"]
 
@@ -44,9 +46,24 @@ def choose(which: Pass, q: Array | jax.ShapeDtypeStruct) -> Tiles:
         heads = max(heads // 2, 1)
     if fast_memory() < 32 << 20:
         heads = max(heads // 2, 1)
-    tiles = Tiles(_divisor(t, size_q), _divisor(t, size_kv), heads)
+    tiles = _few(Tiles(_divisor(t, size_q), _divisor(t, size_kv), heads), t)
     if which == "backward":
         tiles = _fit(tiles, width, q.dtype.itemsize)
+    return tiles
+
+
+def _few(tiles: Tiles, length: int) -> Tiles:
+    """Larger tiles of fewer heads, where so many tiles have no room in scalar memory.
+
+    As far as they divide the length; that of a tile of few heads is bounded by `LARGEST`.
+    """
+    while (length // tiles.q) * (length // tiles.kv) > SMEM_ITEMS:
+        sizes = {"kv": 2 * tiles.kv, "q": 2 * tiles.q}
+        wider = {k: n for k, n in sizes.items() if n <= LARGEST and length % n == 0}
+        if not wider:
+            break
+        name = min(wider, key=wider.__getitem__)
+        tiles = tiles._replace(heads=max(tiles.heads // 2, 1), **{name: wider[name]})
     return tiles
 
 
