@@ -27,6 +27,19 @@ TEXT = 1_024  # tokens of a question, the times of its frames and an answer
 PAIRS = 32  # of frames
 
 
+def ladder(clips: int) -> tuple[Rung, ...]:
+    """Rungs of so many clips at most."""
+    return tuple(
+        Rung(
+            max_patches=4 * visual,
+            max_tokens=visual + clips * TEXT,
+            max_views=clips * PAIRS,
+            max_examples=clips,
+        )
+        for visual in VISUAL
+    )
+
+
 def get_config() -> AllocatorRun:
     return AllocatorRun(
         name="resadapt-joint",
@@ -47,10 +60,7 @@ def get_config() -> AllocatorRun:
         similarity=Similarity(),
         concentration=Concentration(),
         wire="pairs",
-        ladder=tuple(
-            Rung(max_patches=4 * visual, max_tokens=visual + TEXT, max_views=PAIRS, max_examples=1)
-            for visual in VISUAL
-        ),
+        ladder=ladder(8),  # what is read of the weights for a token serves the answers of a pack
         dtype="bfloat16",
         prompts=128,
         allocations=16,
@@ -61,6 +71,7 @@ def get_config() -> AllocatorRun:
         backbone_training=BackboneTraining(
             optimizer=OptimizerConfig(learning_rate=1e-6, weight_decay=0.01, b2=0.999),
             remat="full",
+            ladder=ladder(1),
         ),
         mesh=MeshConfig(fsdp=32),
         smoke={
@@ -82,5 +93,6 @@ def get_config() -> AllocatorRun:
             "max_new_tokens": "8",
             "mesh.fsdp": "1",
             "backbone_training.remat": "none",
+            "backbone_training.ladder": "[]",
         },
     )

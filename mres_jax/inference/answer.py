@@ -212,7 +212,8 @@ class LocalAnswerer:
                     raise
                 raise type(error)(f"request {request.id!r}: {error}") from None
 
-        return windows(requests, prepare, at_once=self.generator.at_once)
+        plan, at_once = self.ladders.plan, self.generator.at_once
+        return windows(requests, prepare, plan=plan, at_once=at_once)
 
     def check(self, request: Request, max_new_tokens: int) -> int:
         """Returns the tokens of a prompt without making it: pictures are not resized.

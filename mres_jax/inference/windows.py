@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from mres_jax.data.packing import PackPlan
-from mres_jax.data.types import Example, Rung
+from mres_jax.data.types import Example, ExampleSize, Rung
 from mres_jax.inference.prepared import Prepared, rung_of
 from mres_jax.protocols import Request
 
@@ -11,32 +11,45 @@ MOST, MOST_BYTES = 256, 2**30  # requests, and bytes of patches, from which pack
 
 
 def windows(
-    requests: Sequence[Request], prepare: Callable[[Request], Prepared], *, at_once: int
+    requests: Sequence[Request],
+    prepare: Callable[[Request], Prepared],
+    *,
+    plan: Callable[[Sequence[ExampleSize]], Sequence[PackPlan]],
+    at_once: int,
 ) -> Iterator[tuple[int, list[Prepared]]]:
-    """Prepares some requests at a time, and drops them before the next ones.
+    """Prepares some requests at a time, and drops them, but for one more, before the next ones.
 
     A window ends with its `MOST`-th request, or once it holds `MOST_BYTES`; but no rank of a mesh
-    is left without one for that.
+    is left without a pack for that, and none with one that would have held the next prompt too.
 
     Args:
       requests: in their order.
       prepare: makes the prompt of one.
+      plan: packs of prompts of these sizes.
       at_once: packs that are answered together.
 
     Yields:
       The place of the first request of a window, and all its prompts, which are gone once the next
       window is asked for.
     """
+
+    def is_full(following: Prepared) -> bool:
+        sizes = [prompt.example.size for prompt in prompts]
+        count = len(plan(sizes))
+        return count % at_once == 0 and len(plan([*sizes, following.example.size])) > count
+
     prompts: list[Prepared] = []
     held = at = 0
-    for place, request in enumerate(requests, 1):
-        prompts.append(prepare(request))
-        held += num_bytes(prompts[-1].example)
-        is_full = held >= MOST_BYTES and len(prompts) % at_once == 0
-        if is_full or len(prompts) == MOST or place == len(requests):
+    for place, request in enumerate(requests):
+        prompt = prepare(request)
+        if len(prompts) == MOST or (held >= MOST_BYTES and is_full(prompt)):
             yield at, prompts
             prompts.clear()  # who asked still has the list
             held, at = 0, place
+        prompts.append(prompt)
+        held += num_bytes(prompt.example)
+    if prompts:
+        yield at, prompts
 
 
 def num_bytes(example: Example) -> int:

@@ -40,14 +40,19 @@ def test_the_joint_recipe_has_the_budget_of_the_paper_and_room_for_every_scale()
     assert isinstance(run, AllocatorRun)
     pairs, most = run.data.max_frames // 2, run.data.max_pixels or 0
     assert pairs * most == 8_192 * 28**2
-    largest = run.ladder[-1]
+    assert run.backbone_training is not None
+    alone, together = run.backbone_training.ladder, run.ladder
+    largest = alone[-1]
     for ratio in (1, 9 / 16, 1 / 4, 1 / 64):  # a side is rounded to the nearest multiple of 28 px
         height = (most * ratio) ** 0.5
         sides = (round(run.network.max_scale * side / 28) for side in (height, most / height))
         tokens = pairs * math.prod(sides)
         assert 4 * tokens <= largest.max_patches, ratio
         assert tokens + run.max_new_tokens < largest.max_tokens, ratio
-    assert all(rung.max_views == pairs for rung in run.ladder)
+    assert all((rung.max_views, rung.max_examples) == (pairs, 1) for rung in alone)
+    for one, several in zip(alone, together, strict=True):
+        assert several.max_patches == one.max_patches
+        assert several.max_views == pairs * several.max_examples > pairs
 
 
 @pytest.mark.parametrize("unit", ["allocation", "rollout"])

@@ -63,7 +63,7 @@ def test_the_one_at_fault_is_named_also_where_it_is_alone_in_its_window(answerer
 
 
 def test_a_window_holds_so_many_bytes_and_is_gone_before_the_next_one(answerer, monkeypatch):
-    """Whose packs one after the other are answered, and whose are answered two at a time."""
+    """Packs of one prompt or two, answered one after the other or two at a time."""
     prompts, most = [], []
 
     def prepare(asked):
@@ -79,11 +79,17 @@ def test_a_window_holds_so_many_bytes_and_is_gone_before_the_next_one(answerer, 
     def plain(request):
         return answerer._prepare(request, policies[request.policy or answerer.policy], SHORT)
 
-    for at_once, sizes in ((1, [1] * 5), (2, [2, 2, 1])):
+    for each, at_once, sizes in (
+        (1, 1, [1] * 5),
+        (1, 2, [2, 2, 1]),
+        (2, 1, [2, 2, 1]),
+        (2, 2, [4, 1]),
+    ):
         most.clear()
-        found = [(at, len(some)) for at, some in windows.windows(asked, prepare, at_once=at_once)]
+        given = {"plan": lambda sizes, n=each: range(0, len(sizes), n), "at_once": at_once}
+        found = [(at, len(some)) for at, some in windows.windows(asked, prepare, **given)]
         assert found == list(zip(np.cumsum([0, *sizes[:-1]]).tolist(), sizes, strict=True))
-        assert max(most) == at_once
+        assert max(most) == sizes[0] + 1
 
 
 def test_answers_do_not_depend_on_how_many_are_held_at_a_time(answerer, monkeypatch):
