@@ -253,9 +253,10 @@ class _Program:
             return 2 * out
         if opcode == "dynamic-update-slice":
             return 2 * inputs[1]
-        told = re.search(r'"bytes_accessed":"(\d+)"', instruction.rest)
-        if opcode == "custom-call" and told:  # a kernel that reads a part of what it is given
-            return float(told[1])
+        if opcode == "custom-call":
+            told = re.search(r'"bytes_accessed":"(\d+)"', instruction.rest)
+            if told:  # a kernel that reads a part of what it is given
+                return float(told[1])
         if opcode == "fusion":
             (called,) = instruction.called[:1]
             read, written = self._fused_traffic(called)
@@ -276,6 +277,7 @@ class _Program:
         whole: set[int] = set()
         written: float | None = None
         for i in body:
+            inner = self._fused_traffic(i.called[0]) if i.opcode == "fusion" else ({}, None)
             hands_on = i.opcode in COLLECTIVES or (i.is_root and _is_tuple(i))
             for order, operand in enumerate(i.operands):
                 if operand not in places:
@@ -284,14 +286,14 @@ class _Program:
                     used[places[operand]] += shape_bytes(i.shape)
                 elif hands_on or (i.opcode == "dynamic-update-slice" and order == 0):
                     used[places[operand]] += 0.0
-                elif i.opcode == "fusion" and order in self._fused_traffic(i.called[0])[0]:
-                    used[places[operand]] += self._fused_traffic(i.called[0])[0][order]
+                elif order in inner[0]:
+                    used[places[operand]] += inner[0][order]
                 else:
                     whole.add(places[operand])
             if i.is_root and i.opcode == "dynamic-update-slice":
                 written = shape_bytes(self.shapes[name].get(i.operands[1], ""))
             elif i.is_root and i.opcode == "fusion":
-                written = self._fused_traffic(i.called[0])[1]
+                written = inner[1]
             elif i.is_root and _is_tuple(i):
                 made = [each for each in i.operands if each not in places.keys() | exchanged]
                 written = sum(shape_bytes(self.shapes[name].get(each, "")) for each in made)
