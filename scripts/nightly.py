@@ -61,7 +61,7 @@ SUITES = {
 
 def run(name: str, suite: Suite) -> tuple[bool, list[str]]:
     """Runs a suite in view of all; returns whether it passed, and its row."""
-    start, result, passed = time.monotonic(), "no summary", True
+    start, found, passed = time.monotonic(), [], True
     for line in suite.lines:
         print(f"== {name}: {line}", flush=True)
         with subprocess.Popen(
@@ -76,14 +76,13 @@ def run(name: str, suite: Suite) -> tuple[bool, list[str]]:
             assert process.stdout is not None
             for text in process.stdout:
                 print(text, end="", flush=True)
-                if found := SUMMARY.match(text.strip()):
-                    result = found[1].strip()
+                if summary := SUMMARY.match(text.strip()):
+                    found.append(summary[1].strip())
         if process.returncode:
             passed = False
             break
     minutes = round((time.monotonic() - start) / 60)
-    if passed and result == "no summary":
-        result = "passed"
+    result = "; ".join(found) or ("passed" if passed else "no summary")
     result = result if passed else f"**failed**: {result}"
     today = datetime.datetime.now(datetime.UTC).date()
     return passed, [name, jax_of(suite), result, str(minutes), str(today), commit()]

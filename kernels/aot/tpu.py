@@ -172,15 +172,36 @@ def clear() -> None:
         path.unlink()
 
 
-def hottest(name: str) -> int:
-    """Bundles of the smallest region that holds all matrix products of the kernel of a name."""
+def bodies_of(name: str) -> tuple[list[int], int]:
+    """Counts what a kernel does with a tile.
+
+    Args:
+      name: of the kernel; `*` stands for anything.
+
+    Returns:
+      Bundles of each body that works on a tile, fewest first (two where tiles under a mask have
+      their own), and of the kernel.
+    """
     dumps = pathlib.Path(DUMPS.name)
-    (dump,) = dumps.glob(f"{name}[0-9]-final_bundles.txt")
+    (bundles,) = dumps.glob(f"{name}[0-9]-final_bundles.txt")
     (use,) = dumps.glob(f"{name}final_hlo-static-per-bundle-utilization.txt")
+    regions, total = _regions(bundles.read_text())
     products = _products(use.read_text())
-    regions, total = _regions(dump.read_text())
-    holding = [end - start for start, end in regions if sum(products[start:end]) == sum(products)]
-    return min([*holding, total])
+    counted = [(end - start, start, end, sum(products[start:end])) for start, end in regions]
+    counted = [region for region in counted if region[3]]
+    most = max((region[3] for region in counted), default=0)
+
+    def holds_another(region):
+        return any(
+            other != region
+            and region[1] <= other[1]
+            and other[2] <= region[2]
+            and other[3] >= 0.9 * most / 2
+            for other in counted
+        )
+
+    inner = sorted((r for r in counted if not holds_another(r)), key=lambda r: -r[3])[:2]
+    return sorted(region[0] for region in inner), total
 
 
 def _kernel_of(case: Case):
@@ -230,28 +251,11 @@ def _tiles_of(case: Case) -> Tiles:
 
 
 def _count(tiles: Tiles) -> Program:
-    """Reads the dumps: the two innermost regions with the most matrix products are the visits."""
-    dumps = pathlib.Path(DUMPS.name)
-    (bundles,) = dumps.glob("*_attention*[0-9]-final_bundles.txt")
-    (use,) = dumps.glob("*_attention*final_hlo-static-per-bundle-utilization.txt")
-    regions, total = _regions(bundles.read_text())
-    products = _products(use.read_text())
-    counted = [(end - start, start, end, sum(products[start:end])) for start, end in regions]
-    counted = [region for region in counted if region[3]]
-
-    def holds_another(region):
-        return any(
-            other != region
-            and region[1] <= other[1]
-            and other[2] <= region[2]
-            and other[3] >= 0.9 * max(r[3] for r in counted) / 2
-            for other in counted
-        )
-
-    inner = sorted((r for r in counted if not holds_another(r)), key=lambda r: -r[3])[:2]
-    if len(inner) < 2:
-        raise RuntimeError(f"{bundles.name}: cannot tell masked steps from full ones.")
-    full, masked = sorted(region[0] for region in inner)
+    """Reads the dumps of one of our kernels, which has a body for full and one for masked steps."""
+    bodies, total = bodies_of("*_attention*")
+    if len(bodies) < 2:
+        raise RuntimeError("cannot tell masked steps from full ones.")
+    full, masked = bodies
     return Program(tiles, full, masked, total - full - masked)
 
 
