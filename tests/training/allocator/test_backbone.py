@@ -72,8 +72,8 @@ def test_an_answerer_that_cannot_learn_is_refused(make_run, planted):
 def test_a_backbone_that_only_skips_ends_the_run_by_its_own_name(make_run, parts, monkeypatch):
     plain, said = loop.pack_rollouts, []
 
-    def spoilt(*args):
-        made = [deferred.make() for deferred in plain(*args)]
+    def spoilt(*args, **options):
+        made = [deferred.make() for deferred in plain(*args, **options)]
         return [pack._replace(advantages=pack.advantages * np.nan) for pack in made]
 
     monkeypatch.setattr(loop, "pack_rollouts", spoilt)
