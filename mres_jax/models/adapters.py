@@ -239,6 +239,11 @@ def _whole(
     for name, array in arrays.items():
         key = rows[name]
         for i, hf in enumerate(layer_names(key, array)):
+            if "." not in hf:
+                raise CheckpointError(
+                    f"adapter: {hf} is a parameter of the model itself; an adapter keeps whole "
+                    "modules. Leave it as it is, or keep the checkpoint."
+                )
             kept[table.module(hf)] = np.ascontiguousarray(
                 key.to_hf(array[i] if key.stacked else array)
             )

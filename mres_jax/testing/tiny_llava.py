@@ -44,7 +44,11 @@ def tiny_llava_next(*, seed: int = 0, **changes: Any) -> TinyModel:
 def tiny_dual_config(side: int = 128, **changes: Any) -> DualConfig:
     """Four layers beside four stages; 128 px are 4 x 4 patches of either tower."""
     low = dataclasses.replace(
-        tiny_clip_config(), num_hidden_layers=4, feature_layer=-1, class_token=False
+        tiny_clip_config(),
+        num_hidden_layers=4,
+        feature_layer=-1,
+        class_token=False,
+        position_resize="bicubic_antialias",
     )
     high = ConvNeXtConfig(depths=(1, 1, 2, 1), hidden_sizes=(8, 8, 12, 16))
     return DualConfig(**{"low": low, "high": high, "input_image_size": side} | changes)

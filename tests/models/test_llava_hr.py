@@ -102,6 +102,7 @@ def test_the_tower_is_the_released_one(name):
         num_attention_heads=2,
         feature_layer=-1,
         class_token=False,
+        position_resize="bicubic_antialias",
     )
     high = ConvNeXtConfig(depths=(1, 2, 3, 1), hidden_sizes=(8, 12, 16, 24))
     dual = DualConfig(

@@ -11,7 +11,7 @@ from mres_jax import nn, ops
 from mres_jax.errors import CheckpointError
 from mres_jax.inference import VLM, load, oracle
 from mres_jax.models.registry import LoadedModel, export_hf, family_of, load_adapter, save_adapter
-from mres_jax.testing import tiny_qwen2_vl
+from mres_jax.testing import tiny_llava, tiny_llava_next, tiny_qwen2_vl
 
 pytestmark = [
     pytest.mark.parity,
@@ -83,6 +83,45 @@ def test_peft_loads_our_adapter_and_gives_the_same_logits(directory, peft, tmp_p
     merged = their_logits(vlm, wrapped.merge_and_unload())
     nn.fold_lora(vlm.model)
     np.testing.assert_allclose(our_logits(vlm), merged, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("make", "architecture"),
+    [
+        (tiny_llava, "LlavaForConditionalGeneration"),
+        (tiny_llava_next, "LlavaNextForConditionalGeneration"),
+    ],
+)
+def test_peft_merges_our_adapter_of_a_llava_to_what_we_merge(make, architecture, peft, tmp_path):
+    """Tower, decoder, and projector and positions whole: every weight of the merged models."""
+    export_hf(LoadedModel(**make()._asdict()), tmp_path / "base")
+    vlm = load(tmp_path / "base")
+    names = ["vision.blocks.attn.q", "vision.blocks.attn.o", "text.layers.attn.v"]
+    nn.add_lora(vlm.model, names, rank=3, scale=0.5, rngs=nnx.Rngs(1))
+    draw, layers = np.random.default_rng(2), nn.linear_layers(vlm.model)
+    for name in names:
+        factor = layers[name].lora_b
+        factor[...] = jnp.asarray(0.1 * draw.normal(size=factor.shape), jnp.float32)
+    for array in (layers["projector.up"].kernel, vlm.model.vision.positions):
+        array[...] = array[...] + 0.25
+    full = ["projector", "vision.positions"]
+    save_adapter(vlm.model, tmp_path / "a", table(vlm), base="base", full=full)
+    nn.fold_lora(vlm.model)
+    merged = LoadedModel(model=vlm.model, spec=vlm.spec, tokenizer=vlm.tokenizer)
+    export_hf(merged, tmp_path / "merged")
+    cls = getattr(transformers, architecture)
+    base, ours = (
+        cls.from_pretrained(tmp_path / name, dtype=torch.float32, local_files_only=True)
+        for name in ("base", "merged")
+    )
+    before = {name: value.numpy().copy() for name, value in base.state_dict().items()}
+    theirs = peft.PeftModel.from_pretrained(base, tmp_path / "a").merge_and_unload().state_dict()
+    changed = set()
+    for name, value in ours.state_dict().items():
+        np.testing.assert_allclose(value.numpy(), theirs[name].numpy(), atol=1e-6, err_msg=name)
+        changed |= {name} if np.abs(value.numpy() - before[name]).max() > 1e-3 else set()
+    for part in ("q_proj", "out_proj", "v_proj", "linear_1", "position_embedding"):
+        assert any(part in name for name in changed), part
 
 
 @pytest.mark.parametrize("rslora", [False, True])

@@ -21,10 +21,11 @@ from PIL import Image
 
 from mres_jax import testing
 from mres_jax.data.packing import example_slices, pack
+from mres_jax.data.position_weights import position_weights
 from mres_jax.data.resampling import resize_matrix
 from mres_jax.data.tiles import best_canvas, tile_layout, tile_views, unpadded
 from mres_jax.data.types import Example, Rung
-from mres_jax.geometry import Size
+from mres_jax.geometry import Grid, Size
 from mres_jax.inference import load
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.generate import Generator
@@ -163,6 +164,19 @@ def arguments(peer: Peer, example: Example, images: Sequence[np.ndarray]) -> dic
         seen = peer.processor(images=[Image.fromarray(i) for i in images], return_tensors="pt")
         out |= {name: seen[name] for name in ("pixel_values", "image_sizes") if name in seen}
     return out
+
+
+@pytest.mark.parametrize("grid", [Grid(1, 4, 4), Grid(1, 8, 8), Grid(1, 12, 5)])
+def test_positions_of_another_size_are_resized_as_by_them(peer, grid):
+    """From 6 x 6: where a model takes any size, `interpolate_pos_encoding` is what it was given."""
+    embeddings = peer.model.model.vision_tower.embeddings
+    blank = torch.zeros(1, 1 + grid.h * grid.w, 32)
+    with torch.no_grad():
+        theirs = embeddings.interpolate_pos_encoding(blank, grid.h * PATCH, grid.w * PATCH)
+    table = embeddings.position_embedding.weight.detach().numpy()[1:].reshape(6, 6, 32)
+    weights = position_weights([grid], peer.ours.spec.positions, merge_size=1)
+    ours = np.einsum("pi,pj,ijc->pc", weights[:, 0], weights[:, 1], table)
+    np.testing.assert_allclose(ours, theirs[0, 1:].numpy(), rtol=0, atol=1e-5)
 
 
 PROMPTS = [[size] for size in SIZES[:4]] + [[SIZES[4], SIZES[5]], []]

@@ -27,7 +27,7 @@ class ClipConfig:
     image_std: tuple[float, float, float] = CLIP_STD
     feature_layer: int = -2  # whose output is used: -1 the last, 0 what enters the first
     class_token: bool = True  # whether patches see one; its own output is dropped in any case
-    position_resize: Literal["none", "bicubic", "bicubic_antialias"] = "bicubic_antialias"
+    position_resize: Literal["none", "bicubic", "bicubic_antialias"] = "bicubic"
 
     def __post_init__(self):
         if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:

@@ -46,7 +46,7 @@ class LlavaConfig:
         if vision.position_resize == "none" and side != vision.image_size:
             raise ValueError(
                 f"{name}: input_image_size={side}, but the table of positions is for "
-                f"{vision.image_size} px and position_resize=none. Let it be bicubic_antialias."
+                f"{vision.image_size} px and position_resize=none. Let it be bicubic."
             )
 
     @property

@@ -34,6 +34,12 @@ from mres_jax.models.qwen2.convert import is_tied
 MODEL_TYPE, ARCHITECTURE = "llava", "LlavaForConditionalGeneration"
 PROCESSOR = "LlavaProcessor"
 TOWER = "vision_tower.vision_model."
+MODULES = (
+    (r"^language_model\.model\.", "model.language_model."),
+    (r"^language_model\.lm_head\.", "lm_head."),
+    (r"^vision_tower\.vision_model\.", "model.vision_tower."),
+    (r"^multi_modal_projector\.", "model.multi_modal_projector."),
+)
 RENAMES = (
     (r"^model\.language_model\.", "language_model.model."),
     (r"^model\.(embed_tokens|layers|norm)\.", r"language_model.model.\1."),
@@ -76,6 +82,7 @@ def llava_table(vision: ClipConfig, *more: Key) -> KeyTable:
             *(dataclasses.replace(key, hf=f"language_model.{key.hf}") for key in TEXT_KEYS),
         ),
         renames=RENAMES,
+        modules=MODULES,
         ignored=(*IGNORED, r"position_ids$"),
         tied={"language_model.lm_head.weight": "language_model.model.embed_tokens.weight"},
         beside=(BESIDE,),

@@ -11,8 +11,8 @@ from mres_jax.nn.mr_adapter import MRAdapterOptions
 
 
 def released_low() -> ClipConfig:
-    """The ViT as LLaVA-HR runs it."""
-    return ClipConfig(feature_layer=-1, class_token=False)
+    """The ViT as LLaVA-HR runs it, which resizes its positions with antialias."""
+    return ClipConfig(feature_layer=-1, class_token=False, position_resize="bicubic_antialias")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -120,7 +120,13 @@ def _dual(fields: Fields, preprocessor: Mapping[str, Any]) -> DualConfig:
     }
     usual = 0 if fields.get("freeze_vision", False, bool) else DualConfig.num_adapters
     dual = DualConfig(
-        low=released_clip(fields, preprocessor, feature_layer=-1, class_token=False),
+        low=released_clip(
+            fields,
+            preprocessor,
+            feature_layer=-1,
+            class_token=False,
+            position_resize=fields.get("position_resize", released_low().position_resize, str),
+        ),
         high=_high(fields),
         input_image_size=fields.size("input_image_size"),
         num_adapters=adapter.get("num_adapters", usual, int),
@@ -187,6 +193,8 @@ def config_to_hf(config: LlavaHRConfig) -> dict[str, Any]:
     }
     if vision.low != released_low():
         content["vision_config"] = clip_config_to_hf(vision.low)
+    if vision.low.position_resize != released_low().position_resize:
+        content["position_resize"] = vision.low.position_resize
     if not names:
         content["vision_config_slow"] = {
             name: list(value) if isinstance(value, tuple) else value

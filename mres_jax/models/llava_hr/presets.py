@@ -58,6 +58,7 @@ def mres_tiny_hr() -> LlavaHRConfig:
                 patch_size=8,
                 feature_layer=-1,
                 class_token=False,
+                position_resize="bicubic_antialias",
                 image_mean=mean,
                 image_std=std,
             ),
