@@ -1,8 +1,7 @@
 """The compiled parts of generation: encoding, prefill, filling the cache, decoding.
 
 Each takes one pack or, over the ranks of a mesh, one for each of them on an axis before the others
-(r); keys and values have it behind their layers, which a scan takes one by one. Axes as in
-`generate`.
+(r); keys and values have it behind their layers. Axes as in `generate`.
 """
 
 import functools

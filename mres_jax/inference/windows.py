@@ -19,8 +19,8 @@ def windows(
 ) -> Iterator[tuple[int, list[Prepared]]]:
     """Prepares some requests at a time, and drops them, but for one more, before the next ones.
 
-    A window ends with its `MOST`-th request, or once it holds `MOST_BYTES`; but no rank of a mesh
-    is left without a pack for that, and none with one that would have held the next prompt too.
+    A window ends once it has `MOST` requests or holds `MOST_BYTES`; but no rank of a mesh is left
+    without a pack for that, and none with one that would have held the next prompt too.
 
     Args:
       requests: in their order.
@@ -33,19 +33,26 @@ def windows(
       window is asked for.
     """
 
-    def is_full(following: Prepared) -> bool:
+    def missing(following: Prepared) -> int:
+        """Prompts after which it pays to look whether packs are full; 0 where they are."""
         sizes = [prompt.example.size for prompt in prompts]
         count = len(plan(sizes))
-        return count % at_once == 0 and len(plan([*sizes, following.example.size])) > count
+        short = -count % at_once
+        if not short and len(plan([*sizes, following.example.size])) > count:
+            return 0
+        return max(1, short * len(sizes) // (2 * count))  # half of what they seem to hold
 
     prompts: list[Prepared] = []
-    held = at = 0
+    held = at = look = 0
     for place, request in enumerate(requests):
         prompt = prepare(request)
-        if len(prompts) == MOST or (held >= MOST_BYTES and is_full(prompt)):
-            yield at, prompts
-            prompts.clear()  # who asked still has the list
-            held, at = 0, place
+        if (len(prompts) >= MOST or held >= MOST_BYTES) and len(prompts) >= look:
+            wait = missing(prompt)
+            look = len(prompts) + wait
+            if not wait:
+                yield at, prompts
+                prompts.clear()  # who asked still has the list
+                held, at, look = 0, place, 0
         prompts.append(prompt)
         held += num_bytes(prompt.example)
     if prompts:

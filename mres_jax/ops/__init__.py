@@ -17,6 +17,7 @@ from mres_jax.ops.sharded import (
     decode_attention as decode_attention,
     extend_cache as extend_cache,
     fill_cache as fill_cache,
+    head_axes as head_axes,
     lookup as lookup,
     rows_axis as rows_axis,
     varlen_attention as varlen_attention,

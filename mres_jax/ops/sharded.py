@@ -42,7 +42,7 @@ def varlen_attention(
     call = functools.partial(one_pack, scale=scale, implementation=implementation)
     if not _is_split():
         return call(q, k, v, plan)
-    heads = PartitionSpec(None, _axes_for(k.shape[1]))
+    heads = PartitionSpec(None, head_axes(k.shape[1]))
     return _mapped(call, (heads, heads, heads, PartitionSpec()), heads)(q, k, v, plan)
 
 
@@ -64,7 +64,7 @@ def decode_attention(
     def call(layer: Array | None, *arrays: Array) -> Array:
         return one_decode(*arrays, layer=layer)
 
-    axes, none = _axes_for(keys.shape[-3]), PartitionSpec()
+    axes, none = head_axes(keys.shape[-3]), PartitionSpec()
     heads, cache = PartitionSpec(None, None, axes), _cache_spec(keys, axes)
     return _mapped(call, (none, *[heads] * 3, cache, cache, none), heads)(layer, *arrays)
 
@@ -77,7 +77,7 @@ def extend_cache(
     """See `mres_kernels.extend_cache`."""
     if not _is_split():
         return one_more(cache, new, lengths)
-    axes = _axes_for(cache.shape[-3])
+    axes = head_axes(cache.shape[-3])
     whole, one = _cache_spec(cache, axes), PartitionSpec(*[None] * (new.ndim - 2), axes)
     return _mapped(one_more, (whole, one, PartitionSpec()), whole)(cache, new, lengths)
 
@@ -100,7 +100,7 @@ def fill_cache(
 
     if not _is_split():
         return call(packed, starts, lengths)
-    axes = _axes_for(packed.shape[2])
+    axes = head_axes(packed.shape[2])
     heads, none = PartitionSpec(None, None, axes), PartitionSpec()
     return _mapped(call, (heads, none, none), heads)(packed, starts, lengths)
 
@@ -157,6 +157,16 @@ def _exchanged(
     return _mapped(local, (spec, where), where)(table, tokens)
 
 
+def head_axes(kv_heads: int) -> tuple[str, ...] | None:
+    """Returns the mesh axes that share out so many heads; None where they do not divide them."""
+    sizes = jax.sharding.get_abstract_mesh().shape
+    axes = tuple(name for name in HEAD_AXES if sizes.get(name, 1) > 1)
+    count = 1
+    for name in axes:
+        count *= sizes[name]
+    return axes if axes and kv_heads % count == 0 else None
+
+
 def rows_axis(count: int) -> str | None:
     """Returns the mesh axis that shares out so many rows of a pack, if it does."""
     shares = jax.sharding.get_abstract_mesh().shape.get(ROWS, 1)
@@ -172,16 +182,6 @@ def _is_split() -> bool:
 def _cache_spec(cache: Array, axes: tuple[str, ...] | None) -> PartitionSpec:
     """Of a cache of one layer or of several, whose heads lie on `axes`."""
     return PartitionSpec(*[None] * (cache.ndim - 3), axes)
-
-
-def _axes_for(kv_heads: int) -> tuple[str, ...] | None:
-    """The axes of the mesh that share out so many heads; none where they do not divide them."""
-    sizes = jax.sharding.get_abstract_mesh().shape
-    axes = tuple(name for name in HEAD_AXES if sizes.get(name, 1) > 1)
-    count = 1
-    for name in axes:
-        count *= sizes[name]
-    return axes if axes and kv_heads % count == 0 else None
 
 
 def _mapped(call: Callable[..., Any], inputs: Any, outputs: Any) -> Callable[..., Any]:

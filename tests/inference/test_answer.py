@@ -92,6 +92,29 @@ def test_a_window_holds_so_many_bytes_and_is_gone_before_the_next_one(answerer, 
         assert max(most) == sizes[0] + 1
 
 
+@pytest.mark.parametrize(
+    ("held", "at_once", "most", "sizes"),
+    [
+        (1, 1, 2, [2, 2, 2, 2, 2, 2, 1]),
+        (3, 1, 2, [3, 3, 3, 3, 1]),  # a pack that is begun is filled
+        (1, 4, 2, [4, 4, 4, 1]),  # each rank has a pack
+        (3, 4, 2, [12, 1]),
+        (3, 2, 7, [12, 1]),
+    ],
+)
+def test_a_window_of_most_requests_leaves_no_rank_idle(
+    answerer, monkeypatch, held, at_once, most, sizes
+):
+    """Of 13 requests, so many in a pack and so many packs at once."""
+    monkeypatch.setattr(windows, "MOST", most)
+    asked = [request(0)] * 13
+    (policy,) = answerer._policies(asked).values()
+    prompt = answerer._prepare(asked[0], policy, SHORT)
+    given = {"plan": lambda sizes: range(0, len(sizes), held), "at_once": at_once}
+    found = [len(some) for _, some in windows.windows(asked, lambda _: prompt, **given)]
+    assert found == sizes
+
+
 def test_answers_do_not_depend_on_how_many_are_held_at_a_time(answerer, monkeypatch):
     requests = [request(i) for i in range(5)]
     whole = answerer.answer(requests, sampling=SHORT)

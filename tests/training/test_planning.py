@@ -16,7 +16,7 @@ from mres_jax.errors import ConfigError, RunError
 from mres_jax.geometry import Grid
 from mres_jax.inference.cost import text_flops
 from mres_jax.training.meshes import mesh_of
-from mres_jax.training.planning import compiled
+from mres_jax.training.planning import answering, compiled
 from mres_jax.training.planning.answering import compile_decode
 from mres_jax.training.planning.contents import Contents
 from mres_jax.training.planning.epochs import price_epoch, price_policies
@@ -283,6 +283,19 @@ def test_decoding_is_planned_as_a_token_of_every_row(tmp_path):
     cache = 2 * text.num_hidden_layers * 4 * 256 * text.num_key_value_heads * text.head_dim * 4
     assert found.compiled.argument_bytes > found.parameters + cache
     assert work.memory_bytes > found.parameters
+
+
+@pytest.mark.parametrize(("sequence", "share"), [(1, 1), (2, 2), (4, 1)])
+def test_a_planned_cache_lies_as_the_program_lays_it(tmp_path, sequence, share):
+    """Two heads over `sequence`, where that divides them."""
+    run = testing.tiny_run(tmp_path)
+    devices = np.full((1, 1, 1, sequence), jax.devices()[0])  # nothing is computed on them
+    mesh = jax.sharding.Mesh(devices, ("data", "fsdp", "tensor", "sequence"))
+    keys = answering._cache(run, mesh, 4, 256).keys
+    config = run.model.text_config
+    assert config.num_key_value_heads == 2
+    expected = config.num_hidden_layers, 4, 2 // share, 256, config.head_dim
+    assert keys.sharding.shard_shape(keys.shape) == expected
 
 
 @pytest.mark.parametrize(

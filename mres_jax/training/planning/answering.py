@@ -21,7 +21,7 @@ from mres_jax.inference import programs
 from mres_jax.inference.generate import MIN_CACHE, ROWS
 from mres_jax.inference.sampling import Knobs
 from mres_jax.models.registry import family_of
-from mres_jax.ops import PACKS
+from mres_jax.ops import PACKS, head_axes
 from mres_jax.protocols import Sampling
 from mres_jax.training.flops import Passes
 from mres_jax.training.meshes import rank_count
@@ -182,8 +182,8 @@ def _of_packs(mesh: Mesh, before: str = "") -> str:
 def _cache(run: Run, mesh: Mesh, rows: int, length: int) -> nn.KVCache:
     """Shapes of keys and values, without lengths."""
     config = run.model.text_config
-    split = config.num_key_value_heads % mesh.shape["tensor"] == 0
-    where = [None, None, "tensor" if split else None]
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        where = [None, None, head_axes(config.num_key_value_heads)]
     shape = [config.num_hidden_layers, rows, config.num_key_value_heads, length, config.head_dim]
     if rank_count(mesh) > 1:
         shape.insert(1, rank_count(mesh))
