@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mres_jax.cli import main
+from mres_jax.cli import main, resolution as cli
+from mres_jax.errors import ConfigError
 from mres_jax.models.registry import LoadedModel, export_hf
 from mres_jax.testing import Reply, serve_script, tiny_llava
 
@@ -96,16 +97,41 @@ def test_a_formula_from_reference_tasks_chooses_for_a_task_without_answers(tmp_p
     kept = ["--calibration", str(tmp_path / "out/open.json"), "--json"]
     assert resolution(task, tmp_path / "again", *kept) == 0
     assert json.loads(capsys.readouterr().out)["choices"] == content["choices"]
+    for words, message in (
+        (
+            ["--complexity", "gradient"],
+            "measured with complexity mdl, this task would be with grad",
+        ),
+        (["-p", "budget:16", "-p", "budget:32"], "with budget:16, budget:32: its constants mean"),
+        (["--combine", "sum"], "--combine sum is of a new fit"),
+    ):
+        assert resolution(task, tmp_path / "again", *kept, *words) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_what_cannot_be_left_out_is_a_note_and_not_the_end(monkeypatch, capsys):
+    """Where one of the reference tasks is all that there is to fit."""
+
+    def none(known, *, combine):
+        raise ConfigError("the reference tasks have no complexity")
+
+    monkeypatch.setattr(cli, "leave_one_out", none)
+    assert cli._held_out_errors([], "product") is None
+    assert "is not known: the reference tasks have no" in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
     task = write_task(tmp_path / "open", contrast=80, answers=False)
+    other = write_task(tmp_path / "other", contrast=80, answers=False)
     one = write_task(tmp_path / "one", contrast=80, rows=1)
     broken = write_task(tmp_path / "broken", contrast=80)
     (broken / "1.png").unlink()
     cases = [
         (task, [], "rows without an answer, so a sweep cannot choose"),
-        (task, ["--reference", str(task)], "reference task open has rows without an answer"),
+        (task, ["--reference", str(other)], "reference task other has rows without an answer"),
+        (task, ["--reference", str(task)], "open is given 2 times"),
+        (task, ["--max-new-tokens", "0"], "--max-new-tokens 0 must be at least 1"),
+        (task, ["--seed", "-1"], "-1 at least 0"),
         (one, [], "1 row, but at least 2 are needed"),
         (broken, [], "row 1: picture 1.png: no such file"),
         (tmp_path / "none", [], "is no folder with rows.jsonl"),

@@ -71,9 +71,9 @@ def run(args: argparse.Namespace) -> int:
         _print_json(rows)
     else:
         _print_rows(rows, question)
-    notes = [row["note"] for row in rows if "note" in row]
-    if notes:
-        progress(f"note: {notes[0]}")  # the others say the same in other numbers
+    notes = {row["note"]: row["policy"] for row in reversed(rows) if "note" in row}
+    for note, policy in reversed(notes.items()):
+        progress(f"note: {note}" if len(rows) == 1 else f"note: {policy}: {note}")
     return 0
 
 

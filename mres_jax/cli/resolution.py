@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from mres_jax.cli._table import print_table
 from mres_jax.config import is_server
 from mres_jax.data.rows import Task, read_task
 from mres_jax.data.video import FrameSampling
-from mres_jax.errors import ConfigError
+from mres_jax.errors import ConfigError, MresError
 from mres_jax.evaluation.resolution_curve import draw_curve
 from mres_jax.files import check_directory, write_together
 from mres_jax.inference.answer import LocalAnswerer
@@ -56,6 +57,17 @@ def run(args: argparse.Namespace) -> int:
     """Measures, chooses, prints, writes."""
     if args.reference and args.calibration:
         raise ConfigError("resolution: give --reference or --calibration, not both.")
+    if args.calibration and args.combine != "product":
+        raise ConfigError(
+            f"resolution: --combine {args.combine} is of a new fit, and --calibration has its own. "
+            "Leave it out."
+        )
+    if args.max_new_tokens < 1 or args.seed < 0:
+        raise ConfigError(
+            f"resolution: --max-new-tokens {args.max_new_tokens} must be at least 1, --seed "
+            f"{args.seed} at least 0."
+        )
+    _check_directories(args.task, args.reference or ())
     check_directory(args.out)
     find_complexity(args.complexity)
     task = read_task(args.task, least=LEAST_ROWS)
@@ -63,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     for each in references:
         if not each.is_graded:
             raise ConfigError(f"resolution: reference task {each.name} has rows without an answer.")
-    formula = _kept_formula(args.calibration)
+    formula, measured_by = _kept_formula(args.calibration)
     if not task.is_graded and not references and formula is None:
         raise ConfigError(
             f"resolution: task {task.name} has rows without an answer, so a sweep cannot choose. "
@@ -71,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
         )
     name, answerer = _open(args.model, args.processor)
     candidates = _candidates(args.candidate, answerer)
+    _check_alike(measured_by, complexity=args.complexity, candidates=_policies(candidates))
     if isinstance(answerer, RemoteAnswerer):
         say_guessed(answerer)
     result = _find_out(args, answerer, candidates, task, references, formula)
@@ -82,6 +95,17 @@ def run(args: argparse.Namespace) -> int:
         _print(result)
     progress(f"wrote {', '.join(map(str, paths))}; use it as -p task,file={paths[0]}")
     return 0
+
+
+def _check_directories(task: str, references: Sequence[str]) -> None:
+    """Refuses a task that stands for two: its confidence would be in itself."""
+    places = [pathlib.Path(each).resolve() for each in (task, *references)]
+    twice = next((place for place in places if places.count(place) > 1), None)
+    if twice is not None:
+        raise ConfigError(
+            f"resolution: {twice.name} is given {places.count(twice)} times, as --task or "
+            "--reference; a formula is fitted to other tasks than it decides. Name each once."
+        )
 
 
 def _open(model: str | None, processor: str | None) -> tuple[str, LocalAnswerer | RemoteAnswerer]:
@@ -101,13 +125,34 @@ def _candidates(
     return in_order([candidate_of(policy, answerer.spec) for policy in policies])
 
 
-def _kept_formula(file: str | None) -> Formula | None:
+def _kept_formula(file: str | None) -> tuple[Formula | None, dict[str, Any]]:
+    """The formula of a file, and what its constants were measured with."""
     if file is None:
-        return None
+        return None, {}
     content = read_choice_file(file).get("calibration")
     if content is None:
         raise ConfigError(f"resolution: {file} holds no calibration; its task was swept.")
-    return Formula.from_dict(content)
+    kept = read_choice_file(file)
+    told = {
+        "complexity": (kept.get("complexity") or {}).get("measure"),
+        "candidates": ", ".join(each["policy"] for each in kept.get("candidates") or ()),
+    }
+    return Formula.from_dict(content), {name: value for name, value in told.items() if value}
+
+
+def _policies(candidates: Sequence[Candidate]) -> str:
+    return ", ".join(candidate.policy for candidate in candidates)
+
+
+def _check_alike(kept: dict[str, Any], **now: str) -> None:
+    """Refuses a calibration whose complexities and variances are of another measurement."""
+    for name, value in kept.items():
+        if value != now[name]:
+            raise ConfigError(
+                f"resolution: --calibration was measured with {name} {value}, this task would be "
+                f"with {now[name]}: its constants mean nothing here. Give the same, or calibrate "
+                "anew with --reference."
+            )
 
 
 def _find_out(
@@ -136,9 +181,9 @@ def _find_out(
     facts: dict[str, Any] = {}
     if known:
         formula = calibrate(known, combine=args.combine)
-        if len(known) > 3:  # each form can be fitted without one of them
+        if len(known) > 3:
             facts["leave_one_out"] = {
-                "formula": leave_one_out(known, combine=args.combine),
+                "formula": _held_out_errors(known, args.combine),
                 "constant": constant_error(known),
             }
     choices = [choose_by_formula(mine, formula, seed=args.seed)] if formula else []
@@ -156,6 +201,15 @@ def _find_out(
     if args.mean_tokens is not None:
         facts["per_image"] = _per_image(mine, args.mean_tokens)
     return Result(mine, choices, facts)
+
+
+def _held_out_errors(known: Sequence[MeasuredTask], combine: str) -> list[int] | None:
+    """None where what remains without one of the tasks has nothing to fit."""
+    try:
+        return leave_one_out(known, combine=combine)
+    except MresError as error:
+        progress(f"note: the error on tasks left out is not known: {error}")
+        return None
 
 
 def _spread(values) -> dict[str, float]:
@@ -214,7 +268,7 @@ def _print(result: Result) -> None:
     for choice in result.choices:
         print(_line(choice))
     held_out = result.facts.get("leave_one_out")
-    if held_out:
+    if held_out and held_out["formula"] is not None:
         errors = {name: sum(each) / len(each) for name, each in held_out.items()}
         print(
             f"reference tasks left out in turn: {errors['formula']:.2f} candidates off by the "

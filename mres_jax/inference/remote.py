@@ -5,6 +5,7 @@ Reference:
 """
 
 import concurrent.futures
+import functools
 import math
 import time
 import zlib
@@ -24,6 +25,7 @@ from mres_jax.resolution.cost import retention_ratio, visual_tokens
 from mres_jax.resolution.policies import check_policy, parse_policy
 from mres_jax.resolution.policy import Policy, stills
 from mres_jax.resolution.zoom.passes import answer_in_passes
+from mres_jax.resolution.zoom.policies import Zoom
 
 TOP_LOGPROBS = 20  # the most that OpenAI's own server tells
 GUESSED = (
@@ -155,8 +157,11 @@ class RemoteAnswerer:
           RunError: the server cannot be reached, refuses or answers nonsense, after all tries; it
             counts other tokens than the tokenizer, or tells other visual tokens than `spec`.
         """
+        texts = {request.policy or self.policy for request in requests}
+        zooms = (policy for policy in map(parse_policy, texts) if isinstance(policy, Zoom))
+        compares = any(zoom.compares_answers for zoom in zooms)
         return answer_in_passes(
-            self._answer_once,
+            functools.partial(self._answer_once, compares=compares),
             requests,
             policy=self.policy,
             coord_frame=self.spec.coord_frame,
@@ -166,7 +171,7 @@ class RemoteAnswerer:
         )
 
     def _answer_once(
-        self, requests: Sequence[Request], *, n: int, sampling: Sampling, seed: int
+        self, requests: Sequence[Request], *, n: int, sampling: Sampling, seed: int, compares: bool
     ) -> list[list[Answer]]:
         texts = {request.policy or self.policy for request in requests}
         policies = {text: parse_policy(text) for text in texts}
@@ -174,7 +179,8 @@ class RemoteAnswerer:
             check_policy(policy, self.spec)
 
         def one(request: Request) -> list[Answer]:
-            return self._ask(request, policies[request.policy or self.policy], n, sampling, seed)
+            policy = policies[request.policy or self.policy]
+            return self._ask(request, policy, n, sampling, seed, compares)
 
         with concurrent.futures.ThreadPoolExecutor(self.concurrency, "remote") as pool:
             futures = [pool.submit(one, request) for request in requests]
@@ -185,8 +191,15 @@ class RemoteAnswerer:
                 raise
 
     def _ask(
-        self, request: Request, policy: Policy, n: int, sampling: Sampling, seed: int
+        self,
+        request: Request,
+        policy: Policy,
+        n: int,
+        sampling: Sampling,
+        seed: int,
+        compares: bool,
     ) -> list[Answer]:
+        """One request; with log-probabilities where answers are compared, wanted or not."""
         start = time.perf_counter()
         extents: list[Extent] = [extent_of(item) for item in request.images]
         try:
@@ -199,7 +212,8 @@ class RemoteAnswerer:
             "messages": chat_messages(request, views, self.spec),
             "n": n,
             **_sampling_fields(sampling, seed + zlib.crc32(request.id.encode())),
-            **({"logprobs": True, "top_logprobs": TOP_LOGPROBS} if self.logprobs else {}),
+            **({"logprobs": True} if self.logprobs or compares else {}),
+            **({"top_logprobs": TOP_LOGPROBS} if self.logprobs else {}),
             **self.fields,
         }
         sent = time.perf_counter()

@@ -9,6 +9,7 @@ from hypothesis import given, strategies as st
 from mres_jax.coordinates import COORD_FRAMES, from_picture, to_picture
 from mres_jax.data.views import render_view
 from mres_jax.errors import ConfigError, PolicyError
+from mres_jax.evaluation.arms.sets import _WHERE
 from mres_jax.geometry import Box, Size, View
 from mres_jax.inference.remote import RemoteAnswerer, remote_spec
 from mres_jax.protocols import Request, Sampling
@@ -231,6 +232,12 @@ def test_prompts_that_are_missing_or_broken_are_one_line(tmp_path):
         ('{"find": "where"}', r"need \{question\}"),
         ('{"find": "{question}", "fnd": 1}', "fnd"),
         ('{"find": "{question}", "rewrites": [["(", "x"]]}', "unterminated|missing"),
+        ('{"find": "{question}", "rewrites": [["a", "\\\\9"]]}', "invalid group"),
+        ('{"find": 5}', "5 is no text"),
+        ('{"find": "{question}", "find_many": 7}', "7 is no text"),
+        ('{"find": "{question}", "scales": 5}', "not iterable"),
+        ('{"find": "{question}", "coord_frame": "px"}', "have relative_1000"),
+        ('{"find": "{question}", "bare": "all of it"}', "one group"),
     ):
         (tmp_path / "p.json").write_text(content)
         with pytest.raises(ConfigError, match=message):
@@ -359,6 +366,40 @@ def test_several_candidates_are_shown_together_or_the_surest_counts():
     assert answer.text == "far"
     assert [len(r.images) for r in received] == [1, 1, 1]
     assert answer.cost.visual_tokens == sum(a.cost.visual_tokens for a in answer.passes)
+
+
+def test_the_surest_answer_is_asked_for_log_probabilities_or_nothing_is_chosen():
+    """By whoever wants none himself, as `mres ask` does."""
+
+    def script(received: Received):
+        if "spots" in received.text:
+            return "(100, 100)\n(900, 900)"
+        far = received.images[0][0, 0, 0] != 0
+        probabilities = (0.9 if far else 0.4,) if tells else None
+        return Reply(text="far" if far else "near", probabilities=probabilities)
+
+    request = Request(id="a", images=[screen()], question="What?")
+    for tells in (True, False):
+        with serve_script(script) as server:
+            policy = "zoom,candidates=2,join=best"
+            answerer = RemoteAnswerer(server.address, policy=policy, logprobs=False)
+            if tells:
+                assert answerer.answer([request])[0][0].text == "far"
+                continue
+            with pytest.raises(PolicyError, match=r"'a': .*join=best compares 2 answers .* 2 came"):
+                answerer.answer([request])
+
+
+def test_a_command_of_a_screen_is_asked_in_the_words_of_the_prompts_alone():
+    prompts = load_prompts("screen")
+    asked = _WHERE.format(command='say "hi"')
+    for text in (
+        prompts.finding(asked, coord_frame="relative_1000"),
+        prompts.predicting(asked, coord_frame="relative_1000"),
+    ):
+        assert "Where on" not in text
+        assert 'use for: say "hi" Write (left,top)' in text
+        assert "thousandths" in text
 
 
 def test_further_candidates_are_drawn_where_the_first_answer_names_too_few():

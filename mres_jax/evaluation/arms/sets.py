@@ -31,6 +31,7 @@ _WHEN = (
     'When in the video does this happen: "{sentence}"? Answer with its start and its end in seconds'
     ", for example 12.5 - 30.0."
 )
+# `bare` of the prompts `screen` takes the command out of it again.
 _WHERE = 'Where on this screen is the element for the command "{command}"? Answer with its point.'
 
 

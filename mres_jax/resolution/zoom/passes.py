@@ -53,7 +53,8 @@ class ZoomAnswerer:
             policy=self.policy,
             extract=self.extractor.answer,
             point=getattr(self.extractor, "point", None),
-            coord_frame=getattr(getattr(self.extractor, "spec", None), "coord_frame", None),
+            coord_frame=_frame_of(self.extractor),
+            answer_frame=_frame_of(self.predictor),
             n=n,
             sampling=sampling or Sampling(),
             seed=seed,
@@ -71,6 +72,7 @@ def answer_in_passes(
     extract: Once | None = None,
     point: Point | None = None,
     coord_frame: str | None = None,
+    answer_frame: str | None = None,
 ) -> list[list[Answer]]:
     """Answers requests, those with a `zoom` policy in two passes, in the order of the requests.
 
@@ -84,6 +86,7 @@ def answer_in_passes(
       extract: makes the first pass; `once` when None.
       point: makes it under `source=gradient`; None where there are no gradients.
       coord_frame: how the first model writes coordinates, for its prompts.
+      answer_frame: likewise the second; as the first when None.
 
     Raises:
       MresError: fewer answers than one.
@@ -110,8 +113,14 @@ def answer_in_passes(
         if zoom.source == "gradient":
             find, finding = _pointer(point, zoom), AS_ASKED
         finder = _Finder(find, zoom, finding, coord_frame, seed)
-        _put(answers, here, _look_closely(ask, some, zoom, finder.find(some), prompts))
+        frame = prompts.coord_frame or answer_frame or finder.coord_frame
+        asking = functools.partial(prompts.predicting, coord_frame=frame)
+        _put(answers, here, _look_closely(ask, some, zoom, finder.find(some), asking))
     return answers
+
+
+def _frame_of(answerer: Answerer) -> str | None:
+    return getattr(getattr(answerer, "spec", None), "coord_frame", None)
 
 
 def _put(answers: list[list[Answer]], places: Sequence[int], some: list[list[Answer]]) -> None:
@@ -220,12 +229,12 @@ def _look_closely(
     requests: Sequence[Request],
     zoom: Zoom,
     found: Sequence[Found],
-    prompts: ZoomPrompts,
+    asking: Callable[[str], str],
 ) -> list[list[Answer]]:
     """The second pass: one request per picture, or per window where they are shown one by one."""
     second, owners = [], []
     for i, (request, each) in enumerate(zip(requests, found, strict=True)):
-        question = prompts.predicting(request.question)
+        question = asking(request.question)
         for policy in _second_policies(zoom, each.boxes, _one_picture(request)):
             second.append(request.asking(question, policy=str(policy)))
             owners.append(i)
@@ -233,8 +242,8 @@ def _look_closely(
     for i, some in zip(owners, ask(second), strict=True):
         groups[i].append(some)
     return [
-        [_joined(each, alternatives, zoom) for alternatives in zip(*group, strict=True)]
-        for each, group in zip(found, groups, strict=True)
+        [_joined(request, each, alternatives, zoom) for alternatives in zip(*group, strict=True)]
+        for request, each, group in zip(requests, found, groups, strict=True)
     ]
 
 
@@ -247,8 +256,15 @@ def _second_policies(zoom: Zoom, boxes: Sequence[Box], size: Size) -> list[Windo
     return [make(group, coarse=coarse) for group in groups]
 
 
-def _joined(found: Found, alternatives: Sequence[Answer], zoom: Zoom) -> Answer:
+def _joined(request: Request, found: Found, alternatives: Sequence[Answer], zoom: Zoom) -> Answer:
     """The best answer of the second pass, with all passes and their cost."""
+    silent = [answer for answer in alternatives if answer.text and not answer.logprobs]
+    if len(alternatives) > 1 and silent:
+        raise PolicyError(
+            f"request {request.id!r}: policy {zoom}: join=best compares {len(alternatives)} "
+            f"answers by their log-probabilities, and {len(silent)} came without. Use join=views, "
+            "or a model that tells them."
+        )
     best = max(alternatives, key=_confidence)
     passes = (*found.passes, *alternatives)
     cost = functools.reduce(lambda a, b: a + b, (answer.cost for answer in passes))
@@ -260,7 +276,7 @@ def _joined(found: Found, alternatives: Sequence[Answer], zoom: Zoom) -> Answer:
 
 
 def _confidence(answer: Answer) -> float:
-    """Mean log-probability of the tokens; the first of several without any is taken."""
+    """Mean log-probability of the tokens; an empty answer is the last to be taken."""
     return sum(answer.logprobs) / len(answer.logprobs) if answer.logprobs else -math.inf
 
 

@@ -136,6 +136,11 @@ class Zoom(Policy):
         for key in ("coarse", "candidates", "fine"):
             _at_least(self.name, key, getattr(self, key), 1)
 
+    @property
+    def compares_answers(self) -> bool:
+        """Whether the second pass has several answers, of which the surest is taken."""
+        return self.join == "best" and self.candidates > 1
+
     def files(self) -> tuple[str, ...]:
         """That of prompts which are not ours."""
         return (self.prompts,) if is_file_of_prompts(self.prompts) else ()

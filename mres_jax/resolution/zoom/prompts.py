@@ -6,6 +6,7 @@ import pathlib
 import re
 from collections.abc import Mapping
 
+from mres_jax.coordinates import COORD_FRAMES
 from mres_jax.errors import ConfigError, suggest
 
 FOLDER = pathlib.Path(__file__).parent / "prompts"
@@ -19,8 +20,9 @@ class ZoomPrompts:
       name: of the file.
       find: asks for one place; `{question}` is the user's, `{scale}` how to write coordinates.
       find_many: asks for up to `{count}` places; `find` where a family has none.
-      predict: of the second pass.
+      predict: of the second pass; `{question}` and `{scale}` as in `find`.
       scales: words for `{scale}` by coordinate frame.
+      bare: pattern whose group is what a question of a benchmark asks for; it is taken out first.
       rewrites: (pattern, replacement): the first pattern that fits all of a question makes it one
         that asks where; tried before `find`.
       coord_frame: how the family writes coordinates, where the answerer does not know.
@@ -31,11 +33,13 @@ class ZoomPrompts:
     find_many: str | None = None
     predict: str = "{question}"
     scales: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    bare: str | None = None
     rewrites: tuple[tuple[str, str], ...] = ()
     coord_frame: str | None = None
 
     def finding(self, question: str, *, coord_frame: str, count: int = 1) -> str:
         """Returns the question of the first pass."""
+        question = self._taken_out(question)
         for pattern, replacement in self.rewrites:
             if match := re.fullmatch(pattern, question.strip()):
                 return match.expand(replacement)
@@ -43,9 +47,14 @@ class ZoomPrompts:
         scale = self.scales.get(coord_frame, "")
         return _filled(words, question=question, scale=scale, count=str(count))
 
-    def predicting(self, question: str) -> str:
+    def predicting(self, question: str, *, coord_frame: str) -> str:
         """Returns the question of the second pass."""
-        return _filled(self.predict, question=question)
+        scale = self.scales.get(coord_frame, "")
+        return _filled(self.predict, question=self._taken_out(question), scale=scale)
+
+    def _taken_out(self, question: str) -> str:
+        match = self.bare and re.fullmatch(self.bare, question.strip())
+        return match[1] if match else question
 
 
 def is_file_of_prompts(name: str) -> bool:
@@ -68,11 +77,19 @@ def load_prompts(name: str) -> ZoomPrompts:
         )
     try:
         content = json.loads(path.read_text("utf-8"))
+        texts = {k: content[k] for k in ("find", "find_many", "predict", "bare") if k in content}
+        for field, words in (texts | dict(content.get("scales", {}))).items():
+            if not isinstance(words, str):
+                raise ValueError(f"{field}: {words!r} is no text")
         content["rewrites"] = tuple((p, r) for p, r in content.get("rewrites", ()))
         prompts = ZoomPrompts(**{"name": path.stem, **content})
-        for pattern, _ in prompts.rewrites:
-            re.compile(pattern)
-    except (ValueError, TypeError, AttributeError, re.error) as error:
+        for pattern, replacement in prompts.rewrites:
+            re.compile(pattern).sub(replacement, "")
+        if prompts.bare is not None and re.compile(prompts.bare).groups != 1:
+            raise ValueError("bare needs one group, which is what is asked for")
+        if prompts.coord_frame not in (None, *COORD_FRAMES):
+            raise ValueError(f"coord_frame: have {', '.join(COORD_FRAMES)}")
+    except (ValueError, TypeError, AttributeError, IndexError, re.error) as error:
         raise ConfigError(f"zoom: prompts {path}: {error}.") from None
     if "{question}" not in prompts.find or "{question}" not in prompts.predict:
         raise ConfigError(f"zoom: prompts {path}: find and predict need {{question}} in them.")
