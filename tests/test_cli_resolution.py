@@ -98,11 +98,8 @@ def test_a_formula_from_reference_tasks_chooses_for_a_task_without_answers(tmp_p
     assert resolution(task, tmp_path / "again", *kept) == 0
     assert json.loads(capsys.readouterr().out)["choices"] == content["choices"]
     for words, message in (
-        (
-            ["--complexity", "gradient"],
-            "measured with complexity mdl, this task would be with grad",
-        ),
-        (["-p", "budget:16", "-p", "budget:32"], "with budget:16, budget:32: its constants mean"),
+        (["--complexity", "entropy"], "complexity gradient, this task would be with entropy"),
+        (["-p", "budget:32"], "budget:32, budget:64, budget:256: its constants mean nothing"),
         (["--combine", "sum"], "--combine sum is of a new fit"),
     ):
         assert resolution(task, tmp_path / "again", *kept, *words) == 2
