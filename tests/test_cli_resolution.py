@@ -98,6 +98,56 @@ def test_a_formula_from_reference_tasks_chooses_for_a_task_without_answers(tmp_p
     assert json.loads(capsys.readouterr().out)["choices"] == content["choices"]
 
 
+def test_a_kept_calibration_measures_as_it_was_measured_and_refuses_what_differs(tmp_path, capsys):
+    formula = {
+        "combine": "product",
+        "base_side": 112.0,
+        "coefficients": [0.5],
+        "complexity_ref": 1.0,
+        "variance_ref": 0.1,
+    }
+    content = {
+        "version": 1,
+        "policy": "budget:64",
+        "model": "http://elsewhere:1/v1#m",
+        "complexity": {"measure": "gradient"},
+        "perturbations": 1,
+        "candidates": [{"policy": f"budget:{n}"} for n in (16, 64, 256)],
+        "calibration": formula,
+    }
+    file, task = tmp_path / "kept.json", write_task(tmp_path / "t", contrast=80, answers=False)
+
+    def told(change: dict, *words: str) -> tuple[int, str]:
+        file.write_text(json.dumps(content | change))
+        with serve_script(script) as server:
+            address = f"{server.address.partition('#')[0]}#m"
+            where = ["--task", str(task), "-m", address, "--out", str(tmp_path / "out")]
+            code = main(["resolution", *where, "--calibration", str(file), *words])
+        return code, capsys.readouterr().err
+
+    assert told({})[0] == 0  # candidates, measure and perturbations are those of the file
+    written = json.loads((tmp_path / "out/t.json").read_text())
+    assert (written["complexity"]["measure"], written["perturbations"]) == ("gradient", 1)
+    assert [row["policy"] for row in written["candidates"]] == [
+        "budget:16",
+        "budget:64",
+        "budget:256",
+    ]
+    cases = [
+        ({}, ["--complexity", "mdl"], "complexity mdl, but the calibration in"),
+        ({}, ["--perturbations", "2"], "perturbations 2, but the calibration in"),
+        ({}, [*CANDIDATES, "-p", "budget:32"], "measured with budget:16, budget:64, budget:256"),
+        ({"model": "other"}, [], "#m, but the calibration in"),
+        ({}, ["--combine", "product"], "--combine product is of fitting"),
+        ({"calibration": formula | {"complexity_ref": 0}}, [], "complexity_ref=0 must be finite"),
+        ({"calibration": formula | {"coefficients": [float("nan")]}}, [], "must be finite"),
+    ]
+    for change, words, message in cases:
+        code, err = told(change, *words)
+        assert (code, message in err) == (2, True), err
+        assert sum("resolution: " in line for line in err.splitlines()) == 1
+
+
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
     task = write_task(tmp_path / "open", contrast=80, answers=False)
     one = write_task(tmp_path / "one", contrast=80, rows=1)

@@ -2,7 +2,8 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mres_jax.cli._report import (
@@ -14,13 +15,14 @@ from mres_jax.cli._report import (
     say_guessed,
 )
 from mres_jax.cli._table import print_table
-from mres_jax.config import is_server
+from mres_jax.config import is_server, parse_address
 from mres_jax.data.rows import Task, read_task
 from mres_jax.data.video import FrameSampling
-from mres_jax.errors import ConfigError
+from mres_jax.errors import ConfigError, MresError
 from mres_jax.evaluation.resolution_curve import draw_curve
 from mres_jax.files import check_directory, write_together
 from mres_jax.inference.answer import LocalAnswerer
+from mres_jax.inference.handle import SHIPPED
 from mres_jax.inference.remote import RemoteAnswerer
 from mres_jax.inference.show import file_stem
 from mres_jax.resolution.complexity import find_complexity
@@ -43,6 +45,9 @@ from mres_jax.resolution.task.candidates import in_order
 from mres_jax.resolution.task.measure import LEAST_ROWS
 from mres_jax.resolution.task_policy import choice_file, read_choice_file
 
+# Where neither an option nor the file of --calibration says.
+_DEFAULTS = {"combine": "product", "complexity": "mdl", "perturbations": 3}
+
 
 class Result(NamedTuple):
     """What was found out about a task."""
@@ -56,14 +61,21 @@ def run(args: argparse.Namespace) -> int:
     """Measures, chooses, prints, writes."""
     if args.reference and args.calibration:
         raise ConfigError("resolution: give --reference or --calibration, not both.")
+    if args.combine and args.calibration:
+        raise ConfigError(
+            f"resolution: --combine {args.combine} is of fitting, and --calibration "
+            f"{args.calibration} is fitted. Leave --combine out, or give --reference."
+        )
     check_directory(args.out)
-    find_complexity(args.complexity)
     task = read_task(args.task, least=LEAST_ROWS)
     references = [read_task(directory, least=LEAST_ROWS) for directory in args.reference or ()]
     for each in references:
         if not each.is_graded:
             raise ConfigError(f"resolution: reference task {each.name} has rows without an answer.")
-    formula = _kept_formula(args.calibration)
+    kept = _read_kept(args.calibration)
+    formula = _kept_formula(args.calibration, kept)
+    _settle(args, kept)
+    find_complexity(args.complexity)
     if not task.is_graded and not references and formula is None:
         raise ConfigError(
             f"resolution: task {task.name} has rows without an answer, so a sweep cannot choose. "
@@ -71,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
         )
     name, answerer = _open(args.model, args.processor)
     candidates = _candidates(args.candidate, answerer)
+    policies = [candidate.policy for candidate in candidates]
+    _compare("candidates", ", ".join(policies), ", ".join(_kept_policies(kept)), args.calibration)
     if isinstance(answerer, RemoteAnswerer):
         say_guessed(answerer)
     result = _find_out(args, answerer, candidates, task, references, formula)
@@ -101,13 +115,64 @@ def _candidates(
     return in_order([candidate_of(policy, answerer.spec) for policy in policies])
 
 
-def _kept_formula(file: str | None) -> Formula | None:
+def _read_kept(file: str | None) -> Mapping[str, Any]:
+    """What stands in the file of --calibration; nothing without one."""
+    return {} if file is None else read_choice_file(file)
+
+
+def _kept_formula(file: str | None, kept: Mapping[str, Any]) -> Formula | None:
     if file is None:
         return None
-    content = read_choice_file(file).get("calibration")
-    if content is None:
+    if kept.get("calibration") is None:
         raise ConfigError(f"resolution: {file} holds no calibration; its task was swept.")
-    return Formula.from_dict(content)
+    try:
+        return Formula.from_dict(kept["calibration"])
+    except MresError as error:
+        raise ConfigError(f"{error} It stands in {file}: fit it anew with --reference.") from None
+
+
+def _settle(args: argparse.Namespace, kept: Mapping[str, Any]) -> None:
+    """Takes what no option says from the file of --calibration, and refuses what differs.
+
+    Signals that were measured another way do not belong to its references.
+    """
+    kept_model = kept.get("model")
+    if isinstance(kept_model, str) and _same_model(args.model or SHIPPED) != _same_model(
+        kept_model
+    ):
+        _compare("model", args.model or SHIPPED, kept_model, args.calibration)
+    measure = kept.get("complexity")
+    known = {
+        "complexity": measure.get("measure") if isinstance(measure, dict) else None,
+        "perturbations": kept.get("perturbations"),
+    }
+    for name, value in known.items():
+        _compare(name, getattr(args, name), value, args.calibration)
+    for name, default in _DEFAULTS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, known.get(name) or default)
+    if not args.candidate:
+        args.candidate = _kept_policies(kept)
+
+
+def _kept_policies(kept: Mapping[str, Any]) -> list[str]:
+    rows = kept.get("candidates")
+    each = [row for row in (rows if isinstance(rows, list) else ()) if isinstance(row, dict)]
+    return [str(row["policy"]) for row in each if row.get("policy")]
+
+
+def _same_model(name: str) -> str:
+    """The name of a served model, wherever it is served; of another its real path."""
+    return parse_address(name)[1] if is_server(name) else os.path.realpath(name)
+
+
+def _compare(what: str, given: Any, kept: Any, file: str | None) -> None:
+    """Refuses a value unlike the one under which a calibration was measured; empty says nothing."""
+    if given and kept and given != kept:
+        raise ConfigError(
+            f"resolution: {what} {given}, but the calibration in {file} was measured with {kept}. "
+            "Take the same, or fit anew with --reference."
+        )
 
 
 def _find_out(
@@ -149,6 +214,7 @@ def _find_out(
         "complexity": {"measure": args.complexity, **_spread(mine.complexity)},
         "variance": _spread(mine.variance),
         "entropies_are_bounds": mine.is_bound,
+        "perturbations": args.perturbations,
         "answers_asked": sum(each.num_answers for each in measured),
         "choices": [choice.to_dict() for choice in choices],
         "candidates": _curve(mine),

@@ -67,10 +67,24 @@ class Formula:
         """
         try:
             made = cls(**{**content, "coefficients": tuple(map(float, content["coefficients"]))})
+            _check_numbers(made)
             made.side(made.complexity_ref, made.variance_ref)
-        except (TypeError, KeyError, ValueError) as error:
-            raise MresError(f"resolution: a calibration that does not read: {error}.") from None
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
+            raise MresError(
+                f"resolution: a calibration that does not read: {str(error).rstrip('.')}."
+            ) from None
         return made
+
+
+def _check_numbers(formula: Formula) -> None:
+    if formula.combine not in COMBINES:
+        raise ValueError(f"combine={formula.combine!r} is none of {', '.join(COMBINES)}")
+    if not all(map(math.isfinite, formula.coefficients)):
+        raise ValueError(f"coefficients={list(formula.coefficients)} must be finite")
+    for name in ("base_side", "complexity_ref", "variance_ref"):
+        value = getattr(formula, name)
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name}={value} must be finite and above 0")
 
 
 def snap(side: float, candidates: Sequence[Candidate]) -> int:
