@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from mres_jax.cli import main
+from mres_jax.errors import MresError
 from mres_jax.models.registry import LoadedModel, export_hf
 from mres_jax.testing import Reply, serve_script, tiny_llava
 
@@ -148,14 +149,48 @@ def test_a_kept_calibration_measures_as_it_was_measured_and_refuses_what_differs
         assert sum("resolution: " in line for line in err.splitlines()) == 1
 
 
+def test_a_held_out_error_that_cannot_be_had_ends_no_run(tmp_path, capsys, monkeypatch):
+    def broken(*args, **options):
+        raise MresError("no signal is left")
+
+    monkeypatch.setattr("mres_jax.cli.resolution.leave_one_out", broken)
+    references = [
+        word
+        for i, contrast in enumerate((60, 70, 80, 250))
+        for word in ("--reference", str(write_task(tmp_path / f"r{i}", contrast=contrast, rows=2)))
+    ]
+    task = write_task(tmp_path / "t", contrast=80, rows=2)
+    assert resolution(task, tmp_path / "out", *references) == 0
+    assert "left out in turn: unknown how many candidates off" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out/t.json").read_text())["leave_one_out"]["formula"] is None
+
+
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
     task = write_task(tmp_path / "open", contrast=80, answers=False)
     one = write_task(tmp_path / "one", contrast=80, rows=1)
     broken = write_task(tmp_path / "broken", contrast=80)
     (broken / "1.png").unlink()
+    pale, open2 = (
+        write_task(tmp_path / name, contrast=80, answers=name == "pale")
+        for name in ("pale", "open2")
+    )
+    cut = write_task(tmp_path / "cut", contrast=80)
+    (cut / "2.png").write_bytes((cut / "2.png").read_bytes()[:9_000])
     cases = [
+        (task, ["--reference", str(pale)], "1 reference task, but the product form needs"),
+        (task, ["--reference", str(pale)] * 2, "are one task"),
+        (pale, ["--reference", f"{pale}/", "--reference", str(open2)], "are one task"),
+        (cut, [], "task cut: row 2: "),
+        (pale, ["--mean-tokens", "nan"], "--mean-tokens nan must be finite"),
+        (pale, ["--mean-tokens", "-1"], "--mean-tokens -1.0 must be"),
+        (pale, ["--max-new-tokens", "0"], "--max-new-tokens 0 must be at least 1"),
+        (pale, ["--seed", "-1"], "--seed -1 must be at least 0"),
         (task, [], "rows without an answer, so a sweep cannot choose"),
-        (task, ["--reference", str(task)], "reference task open has rows without an answer"),
+        (
+            task,
+            ["--reference", str(pale), "--reference", str(open2)],
+            "reference task open2 has rows without an answer",
+        ),
         (one, [], "1 row, but at least 2 are needed"),
         (broken, [], "row 1: picture 1.png: no such file"),
         (tmp_path / "none", [], "is no folder with rows.jsonl"),

@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import math
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from mres_jax.cli._report import (
 from mres_jax.cli._table import print_table
 from mres_jax.config import is_server, parse_address
 from mres_jax.data.rows import Task, read_task
+from mres_jax.data.rows.tasks import rows_file
 from mres_jax.data.video import FrameSampling
 from mres_jax.errors import ConfigError, MresError
 from mres_jax.evaluation.resolution_curve import draw_curve
@@ -42,6 +45,7 @@ from mres_jax.resolution.task import (
     select_per_image,
 )
 from mres_jax.resolution.task.candidates import in_order
+from mres_jax.resolution.task.formula import check_number
 from mres_jax.resolution.task.measure import LEAST_ROWS
 from mres_jax.resolution.task_policy import choice_file, read_choice_file
 
@@ -66,6 +70,10 @@ def run(args: argparse.Namespace) -> int:
             f"resolution: --combine {args.combine} is of fitting, and --calibration "
             f"{args.calibration} is fitted. Leave --combine out, or give --reference."
         )
+    _check_numbers(args)
+    _check_once([args.task, *(args.reference or ())])
+    if args.reference:
+        check_number(len(args.reference), args.combine or _DEFAULTS["combine"])
     check_directory(args.out)
     task = read_task(args.task, least=LEAST_ROWS)
     references = [read_task(directory, least=LEAST_ROWS) for directory in args.reference or ()]
@@ -81,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
             f"resolution: task {task.name} has rows without an answer, so a sweep cannot choose. "
             "Give answers, --reference tasks that have them, or --calibration."
         )
+    for each in (*references, task):
+        _check_pictures(each)
     name, answerer = _open(args.model, args.processor)
     candidates = _candidates(args.candidate, answerer)
     policies = [candidate.policy for candidate in candidates]
@@ -96,6 +106,39 @@ def run(args: argparse.Namespace) -> int:
         _print(result)
     progress(f"wrote {', '.join(map(str, paths))}; use it as -p task,file={paths[0]}")
     return 0
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    least = {"max-new-tokens": 1, "perturbations": 1, "seed": 0}
+    for option, smallest in least.items():
+        value = getattr(args, option.replace("-", "_"))
+        if value is not None and value < smallest:
+            raise ConfigError(f"resolution: --{option} {value} must be at least {smallest}.")
+    mean = args.mean_tokens
+    if mean is not None and not (math.isfinite(mean) and mean > 0):
+        raise ConfigError(f"resolution: --mean-tokens {mean} must be finite and above 0.")
+
+
+def _check_once(directories: Sequence[str]) -> None:
+    """Refuses a task that is given twice: it would count twice, or be fitted to itself."""
+    seen: dict[str, str] = {}
+    for directory in directories:
+        place = os.path.realpath(rows_file(pathlib.Path(directory)))
+        if place in seen:
+            raise ConfigError(
+                f"resolution: {seen[place]} and {directory} are one task. Give each once, as "
+                "--task or as --reference."
+            )
+        seen[place] = directory
+
+
+def _check_pictures(task: Task) -> None:
+    """Decodes every picture once, before hours of answers; frames and videos are left for later."""
+    for row in task.rows:
+        try:
+            row.images()
+        except MresError as error:
+            raise ConfigError(f"resolution: task {task.name}: {error}") from None
 
 
 def _open(model: str | None, processor: str | None) -> tuple[str, LocalAnswerer | RemoteAnswerer]:
@@ -201,9 +244,9 @@ def _find_out(
     facts: dict[str, Any] = {}
     if known:
         formula = calibrate(known, combine=args.combine)
-        if len(known) > 3:  # each form can be fitted without one of them
+        if len(known) > 3:  # enough without one of them, though these may have no signal
             facts["leave_one_out"] = {
-                "formula": leave_one_out(known, combine=args.combine),
+                "formula": _held_out(known, args.combine),
                 "constant": constant_error(known),
             }
     choices = [choose_by_formula(mine, formula, seed=args.seed)] if formula else []
@@ -222,6 +265,14 @@ def _find_out(
     if args.mean_tokens is not None:
         facts["per_image"] = _per_image(mine, args.mean_tokens)
     return Result(mine, choices, facts)
+
+
+def _held_out(known: Sequence[MeasuredTask], combine: str) -> list[int] | None:
+    try:
+        return leave_one_out(known, combine=combine)
+    except MresError as error:
+        progress(f"how far the formula errs on tasks left out is unknown: {error}")
+        return None
 
 
 def _spread(values) -> dict[str, float]:
@@ -281,10 +332,13 @@ def _print(result: Result) -> None:
         print(_line(choice))
     held_out = result.facts.get("leave_one_out")
     if held_out:
-        errors = {name: sum(each) / len(each) for name, each in held_out.items()}
+        errors = {
+            name: f"{sum(each) / len(each):.2f}" if each else "unknown how many"
+            for name, each in held_out.items()
+        }
         print(
-            f"reference tasks left out in turn: {errors['formula']:.2f} candidates off by the "
-            f"formula, {errors['constant']:.2f} by the best constant"
+            f"reference tasks left out in turn: {errors['formula']} candidates off by the "
+            f"formula, {errors['constant']} by the best constant"
         )
     each = result.facts.get("per_image")
     if each:

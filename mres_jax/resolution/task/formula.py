@@ -184,16 +184,21 @@ def _fit(terms: Float[np.ndarray, "j c"], target: Float[np.ndarray, " j"], combi
     return np.linalg.lstsq(gram, terms.T @ target, rcond=None)[0]
 
 
+def check_number(number: int, combine: str) -> None:
+    """Raises `MresError` where so many reference tasks are too few for a form."""
+    if number < LEAST_TASKS[combine]:
+        raise MresError(
+            f"resolution: {number} reference task{'' if number == 1 else 's'}, but the "
+            f"{combine} form needs at least {LEAST_TASKS[combine]}."
+        )
+
+
 def _check_tasks(tasks: Sequence[MeasuredTask], combine: str) -> None:
     if combine not in COMBINES:
         raise MresError(
             f"resolution: no form {combine!r}{suggest(combine, COMBINES)}; have "
             f"{', '.join(COMBINES)}."
         )
-    if len(tasks) < LEAST_TASKS[combine]:
-        raise MresError(
-            f"resolution: {len(tasks)} reference task{'' if len(tasks) == 1 else 's'}, but the "
-            f"{combine} form needs at least {LEAST_TASKS[combine]}."
-        )
+    check_number(len(tasks), combine)
     if len({task.candidates for task in tasks}) > 1:
         raise MresError("resolution: reference tasks must be measured under the same candidates.")
