@@ -149,6 +149,29 @@ def test_a_kept_calibration_measures_as_it_was_measured_and_refuses_what_differs
         assert sum("resolution: " in line for line in err.splitlines()) == 1
 
 
+def test_candidates_that_score_alike_and_empty_answers_are_told(tmp_path, capsys):
+    task = write_task(tmp_path / "t", contrast=80)
+    words = ["resolution", "--task", str(task), "--out", str(tmp_path / "out"), *CANDIDATES, *QUICK]
+    empty = json.dumps({"choices": [{"message": {"content": ""}}]}).encode()
+    with serve_script(lambda received: Reply(raw=empty)) as server:
+        assert main([*words, "-m", server.address]) == 0
+    out = capsys.readouterr().out
+    assert "sweep: budget:16, for its cost alone, since all score alike, side" in out
+    assert "note: t: 12 of 12 answers have no token" in out
+    assert len(json.loads((tmp_path / "out/t.json").read_text())["notes"]) == 2
+
+
+def test_a_reference_task_on_which_nothing_scores_is_refused_by_name(tmp_path, capsys):
+    task = write_task(tmp_path / "t", contrast=80)
+    blind = write_task(tmp_path / "blind", contrast=80)
+    rows = (blind / "rows.jsonl").read_text()
+    (blind / "rows.jsonl").write_text(rows.replace('"yes"', '"perhaps"'))
+    other = write_task(tmp_path / "other", contrast=60)
+    words = ["--reference", str(other), "--reference", str(blind)]
+    assert resolution(task, tmp_path / "out", *words) == 2
+    assert "scores anything on reference task blind (4 rows)" in capsys.readouterr().err
+
+
 def test_a_held_out_error_that_cannot_be_had_ends_no_run(tmp_path, capsys, monkeypatch):
     def broken(*args, **options):
         raise MresError("no signal is left")

@@ -8,6 +8,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from mres_jax.cli._report import (
     find_model,
     open_model,
@@ -45,7 +47,7 @@ from mres_jax.resolution.task import (
     select_per_image,
 )
 from mres_jax.resolution.task.candidates import in_order
-from mres_jax.resolution.task.formula import check_number
+from mres_jax.resolution.task.formula import check_number, check_scores
 from mres_jax.resolution.task.measure import LEAST_ROWS
 from mres_jax.resolution.task_policy import choice_file, read_choice_file
 
@@ -226,8 +228,9 @@ def _find_out(
     references: Sequence[Task],
     formula: Formula | None,
 ) -> Result:
-    measured = [
-        measure_task(
+    measured = []
+    for each in (*references, task):
+        found = measure_task(
             answerer,
             each,
             candidates,
@@ -238,8 +241,9 @@ def _find_out(
             frames=FrameSampling.of(answerer.spec),
             report=lambda done, total, name=each.name: progress(f"{name}: {done} of {total} rows"),
         )
-        for each in (*references, task)
-    ]
+        if each is not task:
+            check_scores(found)  # before the next is asked
+        measured.append(found)
     *known, mine = measured
     facts: dict[str, Any] = {}
     if known:
@@ -259,12 +263,33 @@ def _find_out(
         "entropies_are_bounds": mine.is_bound,
         "perturbations": args.perturbations,
         "answers_asked": sum(each.num_answers for each in measured),
+        "notes": _notes(measured),
         "choices": [choice.to_dict() for choice in choices],
         "candidates": _curve(mine),
     }
     if args.mean_tokens is not None:
         facts["per_image"] = _per_image(mine, args.mean_tokens)
     return Result(mine, choices, facts)
+
+
+def _notes(measured: Sequence[MeasuredTask]) -> list[str]:
+    """What a reader should know before trusting the numbers; the task itself stands last."""
+    notes = [
+        f"{task.name}: {task.num_empty:,} of {task.num_answers:,} answers have no token; their "
+        "uncertainty counts as 0"
+        for task in measured
+        if task.num_empty
+    ]
+    if _scores_alike(measured[-1]):
+        notes.append(
+            f"{measured[-1].name}: all candidates score alike, so a sweep takes the cheapest for "
+            "its cost alone"
+        )
+    return notes
+
+
+def _scores_alike(task: MeasuredTask) -> bool:
+    return task.scores is not None and not np.ptp(task.scores.mean(0))
 
 
 def _held_out(known: Sequence[MeasuredTask], combine: str) -> list[int] | None:
@@ -329,7 +354,10 @@ def _print(result: Result) -> None:
     headers = ["candidate", "visual tokens", "uncertainty, nats", "score", *shares]
     print_table(headers, lines, title=title)
     for choice in result.choices:
-        print(_line(choice))
+        is_blind = choice.method == "sweep" and _scores_alike(result.task)
+        print(_line(choice, is_blind=is_blind))
+    for note in result.facts["notes"]:
+        print(f"note: {note}")
     held_out = result.facts.get("leave_one_out")
     if held_out:
         errors = {
@@ -346,13 +374,16 @@ def _print(result: Result) -> None:
         print(f"per picture: {each['mean_tokens']:,.0f} visual tokens on average{score}")
 
 
-def _line(choice: Choice) -> str:
+def _line(choice: Choice, *, is_blind: bool) -> str:
     share = choice.tokens / choice.largest_tokens if choice.largest_tokens else 1.0
     score = ""
     if choice.score is not None and choice.largest_score is not None:
         score = f", score {choice.score:.3f} for {choice.largest_score:.3f}"
+    sure = f"{choice.confidence:.0%} of resamplings"
+    if is_blind:
+        sure = "for its cost alone, since all score alike"
     return (
-        f"{choice.method}: {choice.policy}, {choice.confidence:.0%} of resamplings, side "
+        f"{choice.method}: {choice.policy}, {sure}, side "
         f"{choice.side:.0f} px [{choice.interval[0]:.0f}, {choice.interval[1]:.0f}]; "
         f"{choice.tokens:,.0f} visual tokens, {share:.2f} of the largest's{score}"
     )

@@ -184,6 +184,16 @@ def _fit(terms: Float[np.ndarray, "j c"], target: Float[np.ndarray, " j"], combi
     return np.linalg.lstsq(gram, terms.T @ target, rcond=None)[0]
 
 
+def check_scores(task: MeasuredTask) -> None:
+    """Raises `MresError` for a reference task that nobody scores on: it has no best candidate."""
+    if task.scores is not None and not task.scores.any():
+        raise MresError(
+            f"resolution: no candidate scores anything on reference task {task.name} "
+            f"({len(task.ids)} rows), so it says nothing about size. Check its answers and its "
+            "scorer, or leave it out."
+        )
+
+
 def check_number(number: int, combine: str) -> None:
     """Raises `MresError` where so many reference tasks are too few for a form."""
     if number < LEAST_TASKS[combine]:
@@ -200,5 +210,7 @@ def _check_tasks(tasks: Sequence[MeasuredTask], combine: str) -> None:
             f"{', '.join(COMBINES)}."
         )
     check_number(len(tasks), combine)
+    for task in tasks:
+        check_scores(task)
     if len({task.candidates for task in tasks}) > 1:
         raise MresError("resolution: reference tasks must be measured under the same candidates.")
