@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mres_jax.cli import main, resolution as cli
-from mres_jax.errors import ConfigError
+from mres_jax.cli import main
+from mres_jax.errors import MresError
 from mres_jax.models.registry import LoadedModel, export_hf
 from mres_jax.testing import Reply, serve_script, tiny_llava
 
@@ -97,38 +97,123 @@ def test_a_formula_from_reference_tasks_chooses_for_a_task_without_answers(tmp_p
     kept = ["--calibration", str(tmp_path / "out/open.json"), "--json"]
     assert resolution(task, tmp_path / "again", *kept) == 0
     assert json.loads(capsys.readouterr().out)["choices"] == content["choices"]
-    for words, message in (
-        (["--complexity", "entropy"], "complexity gradient, this task would be with entropy"),
-        (["-p", "budget:32"], "budget:32, budget:64, budget:256: its constants mean nothing"),
-        (["--combine", "sum"], "--combine sum is of a new fit"),
-    ):
-        assert resolution(task, tmp_path / "again", *kept, *words) == 2
-        assert message in capsys.readouterr().err
 
 
-def test_what_cannot_be_left_out_is_a_note_and_not_the_end(monkeypatch, capsys):
-    """Where one of the reference tasks is all that there is to fit."""
+def test_a_kept_calibration_measures_as_it_was_measured_and_refuses_what_differs(tmp_path, capsys):
+    formula = {
+        "combine": "product",
+        "base_side": 112.0,
+        "coefficients": [0.5],
+        "complexity_ref": 1.0,
+        "variance_ref": 0.1,
+    }
+    content = {
+        "version": 1,
+        "policy": "budget:64",
+        "model": "http://elsewhere:1/v1#m",
+        "complexity": {"measure": "gradient"},
+        "perturbations": 1,
+        "candidates": [{"policy": f"budget:{n}"} for n in (16, 64, 256)],
+        "calibration": formula,
+    }
+    file, task = tmp_path / "kept.json", write_task(tmp_path / "t", contrast=80, answers=False)
 
-    def none(known, *, combine):
-        raise ConfigError("the reference tasks have no complexity")
+    def told(change: dict, *words: str) -> tuple[int, str]:
+        file.write_text(json.dumps(content | change))
+        with serve_script(script) as server:
+            address = f"{server.address.partition('#')[0]}#m"
+            where = ["--task", str(task), "-m", address, "--out", str(tmp_path / "out")]
+            code = main(["resolution", *where, "--calibration", str(file), *words])
+        return code, capsys.readouterr().err
 
-    monkeypatch.setattr(cli, "leave_one_out", none)
-    assert cli._held_out_errors([], "product") is None
-    assert "is not known: the reference tasks have no" in capsys.readouterr().err
+    assert told({})[0] == 0  # candidates, measure and perturbations are those of the file
+    written = json.loads((tmp_path / "out/t.json").read_text())
+    assert (written["complexity"]["measure"], written["perturbations"]) == ("gradient", 1)
+    assert [row["policy"] for row in written["candidates"]] == [
+        "budget:16",
+        "budget:64",
+        "budget:256",
+    ]
+    cases = [
+        ({}, ["--complexity", "mdl"], "complexity mdl, but the calibration in"),
+        ({}, ["--perturbations", "2"], "perturbations 2, but the calibration in"),
+        ({}, [*CANDIDATES, "-p", "budget:32"], "measured with budget:16, budget:64, budget:256"),
+        ({"model": "other"}, [], "#m, but the calibration in"),
+        ({}, ["--combine", "product"], "--combine product is of fitting"),
+        ({"calibration": formula | {"complexity_ref": 0}}, [], "complexity_ref=0 must be finite"),
+        ({"calibration": formula | {"coefficients": [float("nan")]}}, [], "must be finite"),
+    ]
+    for change, words, message in cases:
+        code, err = told(change, *words)
+        assert (code, message in err) == (2, True), err
+        assert sum("resolution: " in line for line in err.splitlines()) == 1
+
+
+def test_candidates_that_score_alike_and_empty_answers_are_told(tmp_path, capsys):
+    task = write_task(tmp_path / "t", contrast=80)
+    words = ["resolution", "--task", str(task), "--out", str(tmp_path / "out"), *CANDIDATES, *QUICK]
+    empty = json.dumps({"choices": [{"message": {"content": ""}}]}).encode()
+    with serve_script(lambda received: Reply(raw=empty)) as server:
+        assert main([*words, "-m", server.address]) == 0
+    out = capsys.readouterr().out
+    assert "sweep: budget:16, for its cost alone, since all score alike, side" in out
+    assert "note: t: 12 of 12 answers have no token" in out
+    assert len(json.loads((tmp_path / "out/t.json").read_text())["notes"]) == 2
+
+
+def test_a_reference_task_on_which_nothing_scores_is_refused_by_name(tmp_path, capsys):
+    task = write_task(tmp_path / "t", contrast=80)
+    blind = write_task(tmp_path / "blind", contrast=80)
+    rows = (blind / "rows.jsonl").read_text()
+    (blind / "rows.jsonl").write_text(rows.replace('"yes"', '"perhaps"'))
+    other = write_task(tmp_path / "other", contrast=60)
+    words = ["--reference", str(other), "--reference", str(blind)]
+    assert resolution(task, tmp_path / "out", *words) == 2
+    assert "scores anything on reference task blind (4 rows)" in capsys.readouterr().err
+
+
+def test_a_held_out_error_that_cannot_be_had_ends_no_run(tmp_path, capsys, monkeypatch):
+    def broken(*args, **options):
+        raise MresError("no signal is left")
+
+    monkeypatch.setattr("mres_jax.cli.resolution.leave_one_out", broken)
+    references = [
+        word
+        for i, contrast in enumerate((60, 70, 80, 250))
+        for word in ("--reference", str(write_task(tmp_path / f"r{i}", contrast=contrast, rows=2)))
+    ]
+    task = write_task(tmp_path / "t", contrast=80, rows=2)
+    assert resolution(task, tmp_path / "out", *references) == 0
+    assert "left out in turn: unknown how many candidates off" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out/t.json").read_text())["leave_one_out"]["formula"] is None
 
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
     task = write_task(tmp_path / "open", contrast=80, answers=False)
-    other = write_task(tmp_path / "other", contrast=80, answers=False)
     one = write_task(tmp_path / "one", contrast=80, rows=1)
     broken = write_task(tmp_path / "broken", contrast=80)
     (broken / "1.png").unlink()
+    pale, open2 = (
+        write_task(tmp_path / name, contrast=80, answers=name == "pale")
+        for name in ("pale", "open2")
+    )
+    cut = write_task(tmp_path / "cut", contrast=80)
+    (cut / "2.png").write_bytes((cut / "2.png").read_bytes()[:9_000])
     cases = [
+        (task, ["--reference", str(pale)], "1 reference task, but the product form needs"),
+        (task, ["--reference", str(pale)] * 2, "are one task"),
+        (pale, ["--reference", f"{pale}/", "--reference", str(open2)], "are one task"),
+        (cut, [], "task cut: row 2: "),
+        (pale, ["--mean-tokens", "nan"], "--mean-tokens nan must be finite"),
+        (pale, ["--mean-tokens", "-1"], "--mean-tokens -1.0 must be"),
+        (pale, ["--max-new-tokens", "0"], "--max-new-tokens 0 must be at least 1"),
+        (pale, ["--seed", "-1"], "--seed -1 must be at least 0"),
         (task, [], "rows without an answer, so a sweep cannot choose"),
-        (task, ["--reference", str(other)], "reference task other has rows without an answer"),
-        (task, ["--reference", str(task)], "open is given 2 times"),
-        (task, ["--max-new-tokens", "0"], "--max-new-tokens 0 must be at least 1"),
-        (task, ["--seed", "-1"], "-1 at least 0"),
+        (
+            task,
+            ["--reference", str(pale), "--reference", str(open2)],
+            "reference task open2 has rows without an answer",
+        ),
         (one, [], "1 row, but at least 2 are needed"),
         (broken, [], "row 1: picture 1.png: no such file"),
         (tmp_path / "none", [], "is no folder with rows.jsonl"),

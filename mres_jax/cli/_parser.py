@@ -426,11 +426,19 @@ def _add_resolution(parser: argparse.ArgumentParser) -> None:
     add(
         "--combine",
         choices=("product", "sum", "loglinear"),
-        default="product",
         help="form of the formula; default product",
     )
-    add("--complexity", default="mdl", metavar="NAME", help="mdl, gradient, entropy, compressed")
-    add("--perturbations", type=int, default=3, metavar="N", help="of each picture; default 3")
+    add(
+        "--complexity",
+        metavar="NAME",
+        help="mdl, gradient, entropy, compressed; default that of --calibration, else mdl",
+    )
+    add(
+        "--perturbations",
+        type=int,
+        metavar="N",
+        help="of each picture; default that of --calibration, else 3",
+    )
     add("--mean-tokens", type=float, metavar="N", help="also one resolution per picture under this")
     add("--max-new-tokens", type=int, default=16, metavar="N", help="default 16")
     add("--seed", type=int, default=0, metavar="S", help="of perturbations and resamplings")

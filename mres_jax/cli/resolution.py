@@ -2,9 +2,13 @@
 
 import argparse
 import json
+import math
+import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from mres_jax.cli._report import (
     find_model,
@@ -15,13 +19,15 @@ from mres_jax.cli._report import (
     say_guessed,
 )
 from mres_jax.cli._table import print_table
-from mres_jax.config import is_server
+from mres_jax.config import is_server, parse_address
 from mres_jax.data.rows import Task, read_task
+from mres_jax.data.rows.tasks import rows_file
 from mres_jax.data.video import FrameSampling
 from mres_jax.errors import ConfigError, MresError
 from mres_jax.evaluation.resolution_curve import draw_curve
 from mres_jax.files import check_directory, write_together
 from mres_jax.inference.answer import LocalAnswerer
+from mres_jax.inference.handle import SHIPPED
 from mres_jax.inference.remote import RemoteAnswerer
 from mres_jax.inference.show import file_stem
 from mres_jax.resolution.complexity import find_complexity
@@ -41,8 +47,12 @@ from mres_jax.resolution.task import (
     select_per_image,
 )
 from mres_jax.resolution.task.candidates import in_order
+from mres_jax.resolution.task.formula import check_number, check_scores
 from mres_jax.resolution.task.measure import LEAST_ROWS
 from mres_jax.resolution.task_policy import choice_file, read_choice_file
+
+# Where neither an option nor the file of --calibration says.
+_DEFAULTS = {"combine": "product", "complexity": "mdl", "perturbations": 3}
 
 
 class Result(NamedTuple):
@@ -57,33 +67,36 @@ def run(args: argparse.Namespace) -> int:
     """Measures, chooses, prints, writes."""
     if args.reference and args.calibration:
         raise ConfigError("resolution: give --reference or --calibration, not both.")
-    if args.calibration and args.combine != "product":
+    if args.combine and args.calibration:
         raise ConfigError(
-            f"resolution: --combine {args.combine} is of a new fit, and --calibration has its own. "
-            "Leave it out."
+            f"resolution: --combine {args.combine} is of fitting, and --calibration "
+            f"{args.calibration} is fitted. Leave --combine out, or give --reference."
         )
-    if args.max_new_tokens < 1 or args.seed < 0:
-        raise ConfigError(
-            f"resolution: --max-new-tokens {args.max_new_tokens} must be at least 1, --seed "
-            f"{args.seed} at least 0."
-        )
-    _check_directories(args.task, args.reference or ())
+    _check_numbers(args)
+    _check_once([args.task, *(args.reference or ())])
+    if args.reference:
+        check_number(len(args.reference), args.combine or _DEFAULTS["combine"])
     check_directory(args.out)
-    find_complexity(args.complexity)
     task = read_task(args.task, least=LEAST_ROWS)
     references = [read_task(directory, least=LEAST_ROWS) for directory in args.reference or ()]
     for each in references:
         if not each.is_graded:
             raise ConfigError(f"resolution: reference task {each.name} has rows without an answer.")
-    formula, measured_by = _kept_formula(args.calibration)
+    kept = _read_kept(args.calibration)
+    formula = _kept_formula(args.calibration, kept)
+    _settle(args, kept)
+    find_complexity(args.complexity)
     if not task.is_graded and not references and formula is None:
         raise ConfigError(
             f"resolution: task {task.name} has rows without an answer, so a sweep cannot choose. "
             "Give answers, --reference tasks that have them, or --calibration."
         )
+    for each in (*references, task):
+        _check_pictures(each)
     name, answerer = _open(args.model, args.processor)
     candidates = _candidates(args.candidate, answerer)
-    _check_alike(measured_by, complexity=args.complexity, candidates=_policies(candidates))
+    policies = [candidate.policy for candidate in candidates]
+    _compare("candidates", ", ".join(policies), ", ".join(_kept_policies(kept)), args.calibration)
     if isinstance(answerer, RemoteAnswerer):
         say_guessed(answerer)
     result = _find_out(args, answerer, candidates, task, references, formula)
@@ -97,15 +110,37 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_directories(task: str, references: Sequence[str]) -> None:
-    """Refuses a task that stands for two: its confidence would be in itself."""
-    places = [pathlib.Path(each).resolve() for each in (task, *references)]
-    twice = next((place for place in places if places.count(place) > 1), None)
-    if twice is not None:
-        raise ConfigError(
-            f"resolution: {twice.name} is given {places.count(twice)} times, as --task or "
-            "--reference; a formula is fitted to other tasks than it decides. Name each once."
-        )
+def _check_numbers(args: argparse.Namespace) -> None:
+    least = {"max-new-tokens": 1, "perturbations": 1, "seed": 0}
+    for option, smallest in least.items():
+        value = getattr(args, option.replace("-", "_"))
+        if value is not None and value < smallest:
+            raise ConfigError(f"resolution: --{option} {value} must be at least {smallest}.")
+    mean = args.mean_tokens
+    if mean is not None and not (math.isfinite(mean) and mean > 0):
+        raise ConfigError(f"resolution: --mean-tokens {mean} must be finite and above 0.")
+
+
+def _check_once(directories: Sequence[str]) -> None:
+    """Refuses a task that is given twice: it would count twice, or be fitted to itself."""
+    seen: dict[str, str] = {}
+    for directory in directories:
+        place = os.path.realpath(rows_file(pathlib.Path(directory)))
+        if place in seen:
+            raise ConfigError(
+                f"resolution: {seen[place]} and {directory} are one task. Give each once, as "
+                "--task or as --reference."
+            )
+        seen[place] = directory
+
+
+def _check_pictures(task: Task) -> None:
+    """Decodes every picture once, before hours of answers; frames and videos are left for later."""
+    for row in task.rows:
+        try:
+            row.images()
+        except MresError as error:
+            raise ConfigError(f"resolution: task {task.name}: {error}") from None
 
 
 def _open(model: str | None, processor: str | None) -> tuple[str, LocalAnswerer | RemoteAnswerer]:
@@ -125,34 +160,64 @@ def _candidates(
     return in_order([candidate_of(policy, answerer.spec) for policy in policies])
 
 
-def _kept_formula(file: str | None) -> tuple[Formula | None, dict[str, Any]]:
-    """The formula of a file, and what its constants were measured with."""
+def _read_kept(file: str | None) -> Mapping[str, Any]:
+    """What stands in the file of --calibration; nothing without one."""
+    return {} if file is None else read_choice_file(file)
+
+
+def _kept_formula(file: str | None, kept: Mapping[str, Any]) -> Formula | None:
     if file is None:
-        return None, {}
-    content = read_choice_file(file).get("calibration")
-    if content is None:
+        return None
+    if kept.get("calibration") is None:
         raise ConfigError(f"resolution: {file} holds no calibration; its task was swept.")
-    kept = read_choice_file(file)
-    told = {
-        "complexity": (kept.get("complexity") or {}).get("measure"),
-        "candidates": ", ".join(each["policy"] for each in kept.get("candidates") or ()),
+    try:
+        return Formula.from_dict(kept["calibration"])
+    except MresError as error:
+        raise ConfigError(f"{error} It stands in {file}: fit it anew with --reference.") from None
+
+
+def _settle(args: argparse.Namespace, kept: Mapping[str, Any]) -> None:
+    """Takes what no option says from the file of --calibration, and refuses what differs.
+
+    Signals that were measured another way do not belong to its references.
+    """
+    kept_model = kept.get("model")
+    if isinstance(kept_model, str) and _same_model(args.model or SHIPPED) != _same_model(
+        kept_model
+    ):
+        _compare("model", args.model or SHIPPED, kept_model, args.calibration)
+    measure = kept.get("complexity")
+    known = {
+        "complexity": measure.get("measure") if isinstance(measure, dict) else None,
+        "perturbations": kept.get("perturbations"),
     }
-    return Formula.from_dict(content), {name: value for name, value in told.items() if value}
+    for name, value in known.items():
+        _compare(name, getattr(args, name), value, args.calibration)
+    for name, default in _DEFAULTS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, known.get(name) or default)
+    if not args.candidate:
+        args.candidate = _kept_policies(kept)
 
 
-def _policies(candidates: Sequence[Candidate]) -> str:
-    return ", ".join(candidate.policy for candidate in candidates)
+def _kept_policies(kept: Mapping[str, Any]) -> list[str]:
+    rows = kept.get("candidates")
+    each = [row for row in (rows if isinstance(rows, list) else ()) if isinstance(row, dict)]
+    return [str(row["policy"]) for row in each if row.get("policy")]
 
 
-def _check_alike(kept: dict[str, Any], **now: str) -> None:
-    """Refuses a calibration whose complexities and variances are of another measurement."""
-    for name, value in kept.items():
-        if value != now[name]:
-            raise ConfigError(
-                f"resolution: --calibration was measured with {name} {value}, this task would be "
-                f"with {now[name]}: its constants mean nothing here. Give the same, or calibrate "
-                "anew with --reference."
-            )
+def _same_model(name: str) -> str:
+    """The name of a served model, wherever it is served; of another its real path."""
+    return parse_address(name)[1] if is_server(name) else os.path.realpath(name)
+
+
+def _compare(what: str, given: Any, kept: Any, file: str | None) -> None:
+    """Refuses a value unlike the one under which a calibration was measured; empty says nothing."""
+    if given and kept and given != kept:
+        raise ConfigError(
+            f"resolution: {what} {given}, but the calibration in {file} was measured with {kept}. "
+            "Take the same, or fit anew with --reference."
+        )
 
 
 def _find_out(
@@ -163,8 +228,9 @@ def _find_out(
     references: Sequence[Task],
     formula: Formula | None,
 ) -> Result:
-    measured = [
-        measure_task(
+    measured = []
+    for each in (*references, task):
+        found = measure_task(
             answerer,
             each,
             candidates,
@@ -175,15 +241,16 @@ def _find_out(
             frames=FrameSampling.of(answerer.spec),
             report=lambda done, total, name=each.name: progress(f"{name}: {done} of {total} rows"),
         )
-        for each in (*references, task)
-    ]
+        if each is not task:
+            check_scores(found)  # before the next is asked
+        measured.append(found)
     *known, mine = measured
     facts: dict[str, Any] = {}
     if known:
         formula = calibrate(known, combine=args.combine)
-        if len(known) > 3:
+        if len(known) > 3:  # enough without one of them, though these may have no signal
             facts["leave_one_out"] = {
-                "formula": _held_out_errors(known, args.combine),
+                "formula": _held_out(known, args.combine),
                 "constant": constant_error(known),
             }
     choices = [choose_by_formula(mine, formula, seed=args.seed)] if formula else []
@@ -194,7 +261,9 @@ def _find_out(
         "complexity": {"measure": args.complexity, **_spread(mine.complexity)},
         "variance": _spread(mine.variance),
         "entropies_are_bounds": mine.is_bound,
+        "perturbations": args.perturbations,
         "answers_asked": sum(each.num_answers for each in measured),
+        "notes": _notes(measured),
         "choices": [choice.to_dict() for choice in choices],
         "candidates": _curve(mine),
     }
@@ -203,12 +272,31 @@ def _find_out(
     return Result(mine, choices, facts)
 
 
-def _held_out_errors(known: Sequence[MeasuredTask], combine: str) -> list[int] | None:
-    """None where what remains without one of the tasks has nothing to fit."""
+def _notes(measured: Sequence[MeasuredTask]) -> list[str]:
+    """What a reader should know before trusting the numbers; the task itself stands last."""
+    notes = [
+        f"{task.name}: {task.num_empty:,} of {task.num_answers:,} answers have no token; their "
+        "uncertainty counts as 0"
+        for task in measured
+        if task.num_empty
+    ]
+    if _scores_alike(measured[-1]):
+        notes.append(
+            f"{measured[-1].name}: all candidates score alike, so a sweep takes the cheapest for "
+            "its cost alone"
+        )
+    return notes
+
+
+def _scores_alike(task: MeasuredTask) -> bool:
+    return task.scores is not None and not np.ptp(task.scores.mean(0))
+
+
+def _held_out(known: Sequence[MeasuredTask], combine: str) -> list[int] | None:
     try:
         return leave_one_out(known, combine=combine)
     except MresError as error:
-        progress(f"note: the error on tasks left out is not known: {error}")
+        progress(f"how far the formula errs on tasks left out is unknown: {error}")
         return None
 
 
@@ -266,13 +354,19 @@ def _print(result: Result) -> None:
     headers = ["candidate", "visual tokens", "uncertainty, nats", "score", *shares]
     print_table(headers, lines, title=title)
     for choice in result.choices:
-        print(_line(choice))
+        is_blind = choice.method == "sweep" and _scores_alike(result.task)
+        print(_line(choice, is_blind=is_blind))
+    for note in result.facts["notes"]:
+        print(f"note: {note}")
     held_out = result.facts.get("leave_one_out")
-    if held_out and held_out["formula"] is not None:
-        errors = {name: sum(each) / len(each) for name, each in held_out.items()}
+    if held_out:
+        errors = {
+            name: f"{sum(each) / len(each):.2f}" if each else "unknown how many"
+            for name, each in held_out.items()
+        }
         print(
-            f"reference tasks left out in turn: {errors['formula']:.2f} candidates off by the "
-            f"formula, {errors['constant']:.2f} by the best constant"
+            f"reference tasks left out in turn: {errors['formula']} candidates off by the "
+            f"formula, {errors['constant']} by the best constant"
         )
     each = result.facts.get("per_image")
     if each:
@@ -280,13 +374,16 @@ def _print(result: Result) -> None:
         print(f"per picture: {each['mean_tokens']:,.0f} visual tokens on average{score}")
 
 
-def _line(choice: Choice) -> str:
+def _line(choice: Choice, *, is_blind: bool) -> str:
     share = choice.tokens / choice.largest_tokens if choice.largest_tokens else 1.0
     score = ""
     if choice.score is not None and choice.largest_score is not None:
         score = f", score {choice.score:.3f} for {choice.largest_score:.3f}"
+    sure = f"{choice.confidence:.0%} of resamplings"
+    if is_blind:
+        sure = "for its cost alone, since all score alike"
     return (
-        f"{choice.method}: {choice.policy}, {choice.confidence:.0%} of resamplings, side "
+        f"{choice.method}: {choice.policy}, {sure}, side "
         f"{choice.side:.0f} px [{choice.interval[0]:.0f}, {choice.interval[1]:.0f}]; "
         f"{choice.tokens:,.0f} visual tokens, {share:.2f} of the largest's{score}"
     )

@@ -140,6 +140,7 @@ class RemoteAnswerer:
         self.policy, self.spec, self.is_guessed = policy, spec or remote_spec(), spec is None
         self.logprobs, self.concurrency = logprobs, concurrency
         self.tokenizer, self.fields, self.replies = tokenizer, dict(fields or {}), replies
+        self._refuses_top = False  # whether the server takes no `top_logprobs`
 
     def answer(
         self,
@@ -218,7 +219,7 @@ class RemoteAnswerer:
         }
         sent = time.perf_counter()
         known = None if self.replies is None else self.replies.find(body)
-        reply = known or self.server.post("/chat/completions", body, what=f"request {request.id!r}")
+        reply = known or self._post(body, what=f"request {request.id!r}")
         ms = {"host": 1e3 * (sent - start), "server": 1e3 * (time.perf_counter() - sent)}
         choices = reply.get("choices")
         if not isinstance(choices, list) or len(choices) != n:
@@ -237,6 +238,18 @@ class RemoteAnswerer:
         if self.replies is not None and not known:
             self.replies.add(body, reply)
         return answers
+
+    def _post(self, body: Mapping[str, Any], *, what: str) -> dict[str, Any]:
+        """Sends a request, once more without `top_logprobs` where the server refuses these."""
+        if self._refuses_top:
+            body = {name: value for name, value in body.items() if name != "top_logprobs"}
+        try:
+            return self.server.post("/chat/completions", body, what=what)
+        except MresError as error:
+            if "top_logprobs" not in body or "top_logprobs" not in str(error):
+                raise
+        self._refuses_top = True
+        return self._post(body, what=what)
 
     def _check_told(self, facts: "_Facts", told: int) -> None:
         """Refuses a server that tells other visual tokens than were counted here."""
@@ -279,12 +292,21 @@ class RemoteAnswerer:
             reason = choice.get("finish_reason") or "stop"
             tokens = (choice.get("logprobs") or {}).get("content") or []
             logprobs = [float(token["logprob"]) for token in tokens]
-            bounds = [entropy_bound(token) for token in tokens]
-            entropies = [bound for bound in bounds if bound is not None]
+            exact = [_exact_entropy(token) for token in tokens]
+            known = [
+                entropy_bound(token) if entropy is None else entropy
+                for token, entropy in zip(tokens, exact, strict=True)
+            ]
+            entropies = [entropy for entropy in known if entropy is not None]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunError(
                 f"{where}: a choice that is not one of OpenAI's protocol ({error})."
             ) from None
+        if not isinstance(text, str):
+            raise RunError(
+                f"{where}: the content of its message is {type(text).__name__}, not text. Use a "
+                "server that answers with one text, as OpenAI's protocol has it."
+            )
         if self.logprobs and text and not tokens:
             raise NoLogprobsError(
                 f"{where}: it sent no log-probabilities. Use a server that does (vLLM, SGLang), or "
@@ -297,7 +319,7 @@ class RemoteAnswerer:
             token_ids=(),
             logprobs=logprobs,
             entropies=entropies if self.logprobs and len(entropies) == len(tokens) else None,
-            entropies_are_bounds=True,
+            entropies_are_bounds=None in exact or not self.logprobs,
             views=facts.views,
             coord_frame=self.spec.coord_frame,
             finish_reason="length" if reason == "length" else "stop",
@@ -336,6 +358,12 @@ def entropy_bound(token: Mapping[str, Any]) -> float | None:
     rest = 1.0 - sum(shares)
     shares += [rest] if rest > 1e-9 else []
     return -sum(share * math.log(share) for share in shares if share > 0)
+
+
+def _exact_entropy(token: Mapping[str, Any]) -> float | None:
+    """The entropy of a step, nats, which `mres serve` tells and others do not."""
+    told = token.get("entropy")
+    return None if told is None else float(told)
 
 
 def _sampling_fields(sampling: Sampling, seed: int) -> dict[str, Any]:

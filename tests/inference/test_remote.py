@@ -1,5 +1,6 @@
 """A served model: what is sent is what the policy decided, and every failure is one line."""
 
+import json
 import math
 
 import numpy as np
@@ -174,6 +175,29 @@ def test_a_server_without_log_probabilities_is_refused_or_asked_for_none():
     (((got,),), server) = answer(silent, logprobs=False)
     assert (got.text, got.entropies, list(got.logprobs)) == ("B", None, [])
     assert "logprobs" not in server.received[0].body
+
+
+def test_a_server_that_tells_no_likeliest_tokens_is_asked_without_and_its_entropies_are_exact():
+    told = {"token": "B", "logprob": -0.5, "top_logprobs": [], "entropy": 0.75}
+    choice = {"message": {"content": "B"}, "logprobs": {"content": [told]}}
+
+    def script(received):
+        if "top_logprobs" in received.body:
+            error = b'{"error": {"message": "top_logprobs: this server cannot do it."}}'
+            return Reply(status=400, raw=error)
+        return Reply(raw=json.dumps({"choices": [choice]}).encode())
+
+    answers, server = answer(script, request("a"), request("b"), concurrency=1)
+    for (got,) in answers:
+        assert (got.entropies, got.entropies_are_bounds) == ([0.75], False)
+    asked = ["top_logprobs" in received.body for received in server.received]
+    assert asked == [True, False, False]
+
+
+def test_a_message_of_parts_is_refused_in_words():
+    parts = {"message": {"content": [{"type": "text", "text": "B"}]}}
+    with pytest.raises(RunError, match="request 'a': the content of its message is list, not text"):
+        answer(lambda r: Reply(raw=json.dumps({"choices": [parts]}).encode()), logprobs=False)
 
 
 def test_a_busy_server_is_asked_again_and_a_broken_one_gives_up_in_one_line():

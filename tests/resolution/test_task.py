@@ -382,7 +382,17 @@ def test_a_policy_follows_the_file_of_a_choice(tmp_path):
 def test_a_formula_travels_as_json_and_a_broken_one_is_refused():
     formula = calibrate([measured(10.0, 0.1, 1), measured(30.0, 0.2, 2)])
     assert Formula.from_dict(formula.to_dict()) == formula
-    for change in ({"coefficients": [1.0, 2.0]}, {"combine": 3}, {"extra": 1}):
+    changes = (
+        {"coefficients": [1.0, 2.0]},
+        {"coefficients": [math.nan]},
+        {"combine": 3},
+        {"extra": 1},
+        {"complexity_ref": 0},
+        {"complexity_ref": "1"},
+        {"variance_ref": -1},
+        {"base_side": math.inf},
+    )
+    for change in changes:
         with pytest.raises(MresError, match="calibration that does not read"):
             Formula.from_dict({**formula.to_dict(), **change})
 

@@ -21,6 +21,7 @@ import pytest
 from mres_jax.errors import ConfigError, RunError
 from mres_jax.inference import generate
 from mres_jax.inference.handle import SHIPPED
+from mres_jax.inference.remote import RemoteAnswerer
 from mres_jax.protocols import Request, Sampling
 from mres_jax.serving import Limits, LocalBackend, PolicyRule, http as http_side, local, run
 from mres_jax.serving.app import CHAT, App, HttpRequest, Reply
@@ -83,6 +84,15 @@ def test_a_served_answer_is_the_answer_with_its_tokens_and_its_cost(served, vlm)
     assert [view["tokens"] for view in cost["views"]] == [answer.cost.visual_tokens]
     assert cost["flops"] == answer.cost.flops
     assert set(cost["ms"]) == {"host", "vision", "prefill", "decode"}
+
+
+def test_our_own_client_is_told_the_entropies_of_an_answer_as_they_are(served, vlm):
+    request = Request(id="x", images=[picture(0)], question="what is the total", policy="native")
+    client = RemoteAnswerer(f"http://127.0.0.1:{served.port}/v1#tiny", spec=vlm.answerer.spec)
+    ((told,),) = client.answer([request], sampling=GREEDY)
+    ((answer,),) = vlm.answerer.answer([request], sampling=GREEDY)
+    assert not told.entropies_are_bounds
+    np.testing.assert_allclose(told.entropies, answer.entropies, atol=1e-4)
 
 
 def test_of_several_answers_the_prompt_is_paid_for_once(served, vlm):

@@ -67,10 +67,24 @@ class Formula:
         """
         try:
             made = cls(**{**content, "coefficients": tuple(map(float, content["coefficients"]))})
+            _check_numbers(made)
             made.side(made.complexity_ref, made.variance_ref)
-        except (TypeError, KeyError, ValueError) as error:
-            raise MresError(f"resolution: a calibration that does not read: {error}.") from None
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
+            raise MresError(
+                f"resolution: a calibration that does not read: {str(error).rstrip('.')}."
+            ) from None
         return made
+
+
+def _check_numbers(formula: Formula) -> None:
+    if formula.combine not in COMBINES:
+        raise ValueError(f"combine={formula.combine!r} is none of {', '.join(COMBINES)}")
+    if not all(map(math.isfinite, formula.coefficients)):
+        raise ValueError(f"coefficients={list(formula.coefficients)} must be finite")
+    for name in ("base_side", "complexity_ref", "variance_ref"):
+        value = getattr(formula, name)
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name}={value} must be finite and above 0")
 
 
 def snap(side: float, candidates: Sequence[Candidate]) -> int:
@@ -170,16 +184,33 @@ def _fit(terms: Float[np.ndarray, "j c"], target: Float[np.ndarray, " j"], combi
     return np.linalg.lstsq(gram, terms.T @ target, rcond=None)[0]
 
 
+def check_scores(task: MeasuredTask) -> None:
+    """Raises `MresError` for a reference task that nobody scores on: it has no best candidate."""
+    if task.scores is not None and not task.scores.any():
+        raise MresError(
+            f"resolution: no candidate scores anything on reference task {task.name} "
+            f"({len(task.ids)} rows), so it says nothing about size. Check its answers and its "
+            "scorer, or leave it out."
+        )
+
+
+def check_number(number: int, combine: str) -> None:
+    """Raises `MresError` where so many reference tasks are too few for a form."""
+    if number < LEAST_TASKS[combine]:
+        raise MresError(
+            f"resolution: {number} reference task{'' if number == 1 else 's'}, but the "
+            f"{combine} form needs at least {LEAST_TASKS[combine]}."
+        )
+
+
 def _check_tasks(tasks: Sequence[MeasuredTask], combine: str) -> None:
     if combine not in COMBINES:
         raise MresError(
             f"resolution: no form {combine!r}{suggest(combine, COMBINES)}; have "
             f"{', '.join(COMBINES)}."
         )
-    if len(tasks) < LEAST_TASKS[combine]:
-        raise MresError(
-            f"resolution: {len(tasks)} reference task{'' if len(tasks) == 1 else 's'}, but the "
-            f"{combine} form needs at least {LEAST_TASKS[combine]}."
-        )
+    check_number(len(tasks), combine)
+    for task in tasks:
+        check_scores(task)
     if len({task.candidates for task in tasks}) > 1:
         raise MresError("resolution: reference tasks must be measured under the same candidates.")

@@ -40,6 +40,7 @@ class MeasuredTask:
       tokens: visual tokens of each row.
       num_answers: asked for in all.
       is_bound: whether entropies are lower bounds, as servers tell them.
+      num_empty: answers without any token, whose entropy counts as 0.
     """
 
     name: str
@@ -51,6 +52,7 @@ class MeasuredTask:
     tokens: Float[np.ndarray, "n r"]
     num_answers: int
     is_bound: bool = False
+    num_empty: int = 0
 
     @property
     def variance(self) -> Float[np.ndarray, " n"]:
@@ -105,7 +107,7 @@ def measure_task(
         )
     measure, sampling = find_complexity(complexity), Sampling(max_new_tokens=max_new_tokens)
     values: dict[str, list] = {"complexity": [], "uncertainty": [], "scores": [], "tokens": []}
-    bounds = False
+    bounds, empty = False, 0
     for at in range(0, len(task.rows), BATCH):
         rows = task.rows[at : at + BATCH]
         seen = [row.items(frames or FrameSampling()) for row in rows]
@@ -120,6 +122,7 @@ def measure_task(
         shape = (len(rows), len(candidates), perturbations)
         doubts = np.array([mean_entropy(answer) for answer in answers]).reshape(shape).mean(2)
         values["uncertainty"] += list(doubts)
+        empty += sum(not len(answer.entropies or ()) for answer in answers)
         plain = answers[::perturbations]
         grid = [plain[i : i + len(candidates)] for i in range(0, len(plain), len(candidates))]
         values["tokens"] += [[a.cost.visual_tokens for a in line] for line in grid]
@@ -137,6 +140,7 @@ def measure_task(
         scores=scores if task.is_graded else None,
         num_answers=len(task.rows) * len(candidates) * perturbations,
         is_bound=bounds,
+        num_empty=empty,
         **arrays,
     )
 
