@@ -205,6 +205,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys):
         (pale, ["--reference", f"{pale}/", "--reference", str(open2)], "are one task"),
         (cut, [], "task cut: row 2: "),
         (pale, ["--mean-tokens", "nan"], "--mean-tokens nan must be finite"),
+        (pale, ["--mean-tokens", "5"], "--mean-tokens 5 is below the "),
         (pale, ["--mean-tokens", "-1"], "--mean-tokens -1.0 must be"),
         (pale, ["--max-new-tokens", "0"], "--max-new-tokens 0 must be at least 1"),
         (pale, ["--seed", "-1"], "--seed -1 must be at least 0"),

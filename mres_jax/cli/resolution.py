@@ -22,6 +22,7 @@ from mres_jax.cli._table import print_table
 from mres_jax.config import is_server, parse_address
 from mres_jax.data.rows import Task, read_task
 from mres_jax.data.rows.tasks import rows_file
+from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.video import FrameSampling
 from mres_jax.errors import ConfigError, MresError
 from mres_jax.evaluation.resolution_curve import draw_curve
@@ -31,6 +32,8 @@ from mres_jax.inference.handle import SHIPPED
 from mres_jax.inference.remote import RemoteAnswerer
 from mres_jax.inference.show import file_stem
 from mres_jax.resolution.complexity import find_complexity
+from mres_jax.resolution.cost import visual_tokens
+from mres_jax.resolution.policies import parse_policy
 from mres_jax.resolution.task import (
     Candidate,
     Choice,
@@ -97,6 +100,8 @@ def run(args: argparse.Namespace) -> int:
     candidates = _candidates(args.candidate, answerer)
     policies = [candidate.policy for candidate in candidates]
     _compare("candidates", ", ".join(policies), ", ".join(_kept_policies(kept)), args.calibration)
+    if args.mean_tokens is not None:
+        _check_mean(task, args.mean_tokens, candidates[0].policy, answerer.spec)
     if isinstance(answerer, RemoteAnswerer):
         say_guessed(answerer)
     result = _find_out(args, answerer, candidates, task, references, formula)
@@ -132,6 +137,20 @@ def _check_once(directories: Sequence[str]) -> None:
                 "--task or as --reference."
             )
         seen[place] = directory
+
+
+def _check_mean(task: Task, mean_tokens: float, policy: str, spec: ProcessorSpec) -> None:
+    """Refuses a mean below the smallest candidate's; of clips that is known only once asked."""
+    if any(row.clips for row in task.rows):
+        return
+    parsed = parse_policy(policy)
+    tokens = [visual_tokens(parsed(row.sizes(), row.prompt, spec), spec) for row in task.rows]
+    least = sum(tokens) / len(tokens)
+    if mean_tokens < least:
+        raise ConfigError(
+            f"resolution: --mean-tokens {mean_tokens:g} is below the {least:g} that {policy} takes "
+            f"of task {task.name}. Raise it, or add smaller candidates."
+        )
 
 
 def _check_pictures(task: Task) -> None:

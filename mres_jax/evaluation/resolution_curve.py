@@ -35,10 +35,10 @@ def draw_curve(task: MeasuredTask, choice: Choice) -> bytes:
             _draw_scores(axes.twinx(), task, tokens)
         chosen = [c.policy for c in task.candidates].index(choice.policy)
         axes.axvline(tokens[chosen], color=WRONG, linewidth=2, zorder=0)
-        title = (
-            f"{task.name}: {choice.policy} by {choice.method}, {choice.confidence:.0%} of "
-            "resamplings"
-        )
+        scores = task.scores if choice.method == "sweep" else None
+        is_blind = scores is not None and not np.ptp(scores.mean(0))
+        sure = "all score alike" if is_blind else f"{choice.confidence:.0%} of resamplings"
+        title = f"{task.name}: {choice.policy} by {choice.method}, {sure}"
         axes.set_title(title, fontsize=11, parse_math=False)
         axes.grid(color=FAINT, alpha=0.2)
         buffer = io.BytesIO()
