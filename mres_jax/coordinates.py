@@ -1,6 +1,7 @@
 """Boxes and points in what a model says: read strictly, and brought to pixels of the picture."""
 
 import re
+from collections.abc import Sequence
 
 from mres_jax.geometry import Size, View
 
@@ -15,13 +16,18 @@ _PAIR = r"[(\[]([^()\[\]]*)[)\]]"
 _GROUP = re.compile(rf"{_PAIR}(?:,{_PAIR})?")  # two pairs with a bare comma are a box, as Qwen's
 
 
-def read_places(text: str) -> list[list[float]]:
+def read_places(text: str, *, several: bool = False) -> list[list[float]]:
     """Returns the boxes and points that an answer names, as it writes them.
 
     Taken are, the first kind that occurs: what stands between box or point marks, JSON fields
     (`"bbox_2d": [...]`), groups of two or four numbers in brackets (`(x=3, y=4)` too), an answer
     that is nothing but two or four numbers with commas. Two are x, y, four are left, top, right,
     bottom.
+
+    Args:
+      text: of the answer.
+      several: whether several places were asked for. `(100, 200), (300, 400)` are then two points,
+        and else the corners of one box, as `(100,200),(300,400)` always are.
 
     Example:
       >>> read_places('[{"bbox_2d": [10, 20, 30, 40], "label": "icon 2"}]')
@@ -33,7 +39,12 @@ def read_places(text: str) -> list[list[float]]:
     fields = [numbers for part in _FIELD.findall(text) if (numbers := _numbers(part[1:-1]))]
     if fields:
         return fields
-    groups = [numbers for match in _GROUP.finditer(text) if (numbers := _joined(match))]
+    found = [(match, numbers) for match in _GROUP.finditer(text) if (numbers := _joined(match))]
+    groups = [numbers for _, numbers in found]
+    if not several and [len(numbers) for numbers in groups] == [2, 2]:
+        (first, corner), (second, opposite) = found
+        if re.fullmatch(r",\s*", text[first.end() : second.start()]):
+            return [[*corner, *opposite]]
     return groups or [numbers for numbers in [_numbers(text)] if numbers]
 
 
@@ -57,6 +68,20 @@ def _numbers(part: str) -> list[float]:
 
 
 COORD_FRAMES = ("relative_1000", "relative_1", "resized_px")  # how models write places
+
+
+def frame_of(numbers: Sequence[float], coord_frame: str) -> str:
+    """Returns the frame that numbers of an answer are meant in: shares, where they can be no other.
+
+    Numbers from 0 to 1 that are not all whole are shares of the sides whatever was asked for, as in
+    ECP's released code (github yenncye/ECP, read at 23dfe43).
+
+    Args:
+      numbers: of one place.
+      coord_frame: that the model was asked to write in.
+    """
+    are_shares = all(0 <= x <= 1 for x in numbers) and any(x % 1 for x in numbers)
+    return "relative_1" if are_shares else coord_frame
 
 
 def to_picture(x: float, y: float, *, view: View, coord_frame: str) -> tuple[float, float]:

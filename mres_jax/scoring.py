@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mres_jax.coordinates import read_places, to_picture
+from mres_jax.coordinates import frame_of, read_places, to_picture
 from mres_jax.geometry import Box, Size, View
 from mres_jax.quantities import Quantity, read_quantity
 
@@ -182,7 +182,8 @@ def point_match(prediction: str, box: Box, *, view: View, coord_frame: str) -> f
     if not numbers:
         return 0.0
     x, y = (sum(numbers[i::2]) / len(numbers[i::2]) for i in (0, 1))
-    return point_in_box(*to_picture(x, y, view=view, coord_frame=coord_frame), box)
+    frame = frame_of(numbers, coord_frame)
+    return point_in_box(*to_picture(x, y, view=view, coord_frame=frame), box)
 
 
 def box_match(
@@ -196,8 +197,9 @@ def box_match(
     numbers = _place(prediction)
     if len(numbers) != 4:
         return 0.0
+    frame = frame_of(numbers, coord_frame)
     corners = [
-        to_picture(x, y, view=view, coord_frame=coord_frame) for x, y in (numbers[:2], numbers[2:])
+        to_picture(x, y, view=view, coord_frame=frame) for x, y in (numbers[:2], numbers[2:])
     ]
     (top, left), (bottom, right) = ((round(y), round(x)) for y, x in corners)
     return float(box_iou(Box(top, left, bottom, right), box) >= threshold)

@@ -65,7 +65,7 @@ def model(directory, loaded_once, monkeypatch) -> VLM:
     vlm = VLM("tiny", loaded_once.answerer)
     place = Place("tiny", directory)
     monkeypatch.setattr(mres_jax.cli.ask, "find_model", lambda name: place)
-    monkeypatch.setattr(mres_jax.cli.ask, "open_model", lambda place, dtype, weights: vlm)
+    monkeypatch.setattr(mres_jax.cli.ask, "open_model", lambda place, **_: vlm)
     return vlm
 
 

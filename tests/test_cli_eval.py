@@ -168,3 +168,32 @@ def test_bad_rows_and_unfinished_runs_exit_with_two(questions, tmp_path, capsys)
     assert "is no evaluation of mres eval" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "page").exists()
+
+
+def test_what_zoom_cannot_look_at_is_told_before_anything_is_asked(questions, tmp_path, capsys):
+    cases = (
+        ("zoom,window=100", "question 'q0' cannot be asked: .* 100 x 100 px is larger than"),
+        ("zoom,context=both", "metric point needs one that places are meant in"),
+        ("zoom,candidates=2", "metric point needs one that places are meant in"),
+    )
+    points = tmp_path / "points.jsonl"
+    box = {"images": ["0.png"], "question": "Where?", "box": [1, 1, 9, 9]}
+    points.write_text(json.dumps({"id": "p", "scorer": "point", **box}))
+    with serve_script(say_size) as server:
+        for policy, message in cases:
+            file = questions if "window" in policy else points
+            words = ["eval", str(file), "-m", server.address, "-o", str(tmp_path / "out")]
+            words += ["--images", str(questions.parent)]
+            assert main([*words, "-p", "native", "-p", policy]) == 2
+            assert re.search(message, capsys.readouterr().err)
+        assert server.received == []
+
+
+def test_windows_that_were_not_found_are_counted(questions, tmp_path, capsys):
+    with serve_script(lambda received: "large") as server:
+        words = ["eval", str(questions), "-m", server.address, "-p", "zoom", "--limit", "2"]
+        assert main([*words, "-o", str(tmp_path / "out")]) == 0
+    assert "q, zoom: 2 of 2 answers have a note" in capsys.readouterr().err
+    (arm,) = json.loads((tmp_path / "out/summary.json").read_text())["arms"]
+    assert arm["notes"]["count"] == 2
+    assert arm["notes"]["first"].startswith("no window: no box and no point in 'large'")

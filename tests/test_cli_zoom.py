@@ -2,11 +2,16 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
+import mres_jax
+from mres_jax import nn
 from mres_jax.cli import main
+from mres_jax.models.registry import family_of, save_adapter
 from mres_jax.testing import Reply, serve_script
 
 
@@ -77,16 +82,22 @@ def test_counts_of_a_server_whose_model_nobody_named_carry_a_note(picture, capsy
 
 
 @pytest.mark.parametrize("words", [["ask"], ["eval", "generated", "-o", "x"], ["resolution"]])
-def test_a_processor_is_of_servers(words, picture, tmp_path, capsys):
+def test_options_of_servers_and_of_models_here_are_told_apart(words, picture, tmp_path, capsys):
     more = {"ask": [picture, "-q", "x"], "resolution": ["--task", str(tmp_path)], "eval": []}
     row = {"images": ["a.png"], "question": "x", "answer": "y"}
     lines = [json.dumps(row | {"id": f"{i}"}) for i in range(9)]
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
-    assert main([*words, *more[words[0]], "--processor", "mres-tiny"]) == 2
-    out, err = capsys.readouterr()
-    assert not out
-    assert err.startswith(f"mres: {words[0]}: --processor mres-tiny is of the model behind")
-    assert err.count("\n") == 1
+    for option, value in (("--processor", "mres-tiny"), ("--timeout", "60.0")):
+        assert main([*words, *more[words[0]], option, value]) == 2
+        out, err = capsys.readouterr()
+        assert not out
+        assert err.startswith(
+            f"mres: {words[0]}: {option} {value} is of a server, and -m names none"
+        )
+        assert err.count("\n") == 1
+    server = ["-m", "http://127.0.0.1:9/v1#x", "--adapter", "folder"]
+    assert main([*words, *more[words[0]], *server]) == 2
+    assert "--adapter folder is of models here; http" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -110,3 +121,27 @@ def test_a_server_that_is_not_there_fails_in_one_line(picture, capsys, monkeypat
     monkeypatch.setattr("mres_jax.inference.http.FIRST_PAUSE", 0.001)
     assert main(["ask", picture, "-q", "What?", "-m", "http://127.0.0.1:9/v1#m"]) == 1
     assert "connection refused (4 tries)" in capsys.readouterr().err
+
+
+def test_adapters_go_onto_the_model_that_is_asked_served_or_evaluated(picture, tmp_path, capsys):
+    vlm = mres_jax.load()
+    layers = [name for name in nn.linear_layers(vlm.model) if name.startswith("text.layers.mlp")]
+    nn.add_lora(vlm.model, layers, rank=2, scale=1.0, rngs=nnx.Rngs(0))
+    for name in layers:
+        factor = nn.linear_layers(vlm.model)[name].lora_b
+        factor[...] = jnp.asarray(np.random.default_rng(1).normal(size=factor.shape), factor.dtype)
+    directory = tmp_path / "adapter"
+    save_adapter(vlm.model, directory, family_of(vlm.model.config).key_table(vlm.model.config))
+    few = ["--max-new-tokens", "6"]
+    said = []
+    for more in ([], ["--adapter", str(directory)]):
+        assert main(["ask", picture, "-q", "x", "--json", "-p", "budget:16", *few, *more]) == 0
+        said.append(json.loads(capsys.readouterr().out)["answer"])
+        out = tmp_path / f"out{len(more)}"
+        assert main(["eval", "generated:1", "-o", str(out), *few, *more]) == 0
+        capsys.readouterr()
+    expected = vlm.answer(picture, "x", policy="budget:16", max_new_tokens=6).text.strip()
+    assert said[1] == expected != said[0]
+    arms = [json.loads((tmp_path / f"out{i}/summary.json").read_text())["arms"][0] for i in (0, 2)]
+    plain, adapted = (arm["identity"]["model"]["fingerprint"] for arm in arms)
+    assert plain != adapted

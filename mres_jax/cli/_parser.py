@@ -26,6 +26,8 @@ PROCESSOR_HELP = (
     "model behind the server that -m names, a directory, a hub id or mres-tiny, whose processor "
     "counts its tokens; its weights are not read; default: 28 px a side, as Qwen2-VL"
 )
+ADAPTER_HELP = "low-rank adapters in peft's format, a directory; put on the model"
+TIMEOUT_HELP = "s that a server has for one answer; default 120"
 SERVED_HELP = f"{MODEL_HELP}; or the address of a server, http://host:port/v1#name"
 _WITH_RUN_FILE = ("train", "eval", "plan")  # commands whose fields can be overridden
 _OVERRIDE = re.compile(r"(--)?[A-Za-z_][\w-]*(\.[^=\s]+)*=.*", re.DOTALL)
@@ -118,6 +120,7 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
     add("-q", "--question", required=True, metavar="TEXT", help="what to ask")
     add("-m", "--model", metavar="M", help=SERVED_HELP)
     add("--processor", metavar="M", help=PROCESSOR_HELP)
+    add("--timeout", type=float, metavar="S", help=TIMEOUT_HELP)
     add(
         "-p",
         "--policy",
@@ -131,6 +134,7 @@ def _add_ask(parser: argparse.ArgumentParser) -> None:
         help="of weights and arithmetic; default: what suits the device",
     )
     add("--weights", choices=("int8",), help=WEIGHTS_HELP)
+    add("--adapter", metavar="DIR", help=ADAPTER_HELP)
     add(
         "--fps",
         type=float,
@@ -197,6 +201,7 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
     add("--smoke", action="store_true", help="a run file's own short form")
     add("-m", "--model", action="append", metavar="M", help=f"{SERVED_HELP}; may be repeated")
     add("--processor", metavar="M", help=PROCESSOR_HELP)
+    add("--timeout", type=float, metavar="S", help=TIMEOUT_HELP)
     add(
         "-p",
         "--policy",
@@ -205,6 +210,7 @@ def _add_eval(parser: argparse.ArgumentParser) -> None:
         help=f"may be repeated: {POLICIES}, 'no picture'; default: what the model was trained with",
     )
     add("--weights", choices=("int8",), help=WEIGHTS_HELP)
+    add("--adapter", metavar="DIR", help=ADAPTER_HELP)
     add("-o", "--out", metavar="DIR", help="of the results; a stopped evaluation goes on there")
     add("--metric", metavar="NAME", help="of questions that name none")
     add("--images", metavar="DIR", help="picture folder; default: where the questions are")
@@ -348,6 +354,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
     )
     add("--dtype", choices=("float32", "bfloat16"), help="default: what suits the device")
     add("--weights", choices=("int8",), help=WEIGHTS_HELP)
+    add("--adapter", metavar="DIR", help=ADAPTER_HELP)
     add("--max-new-tokens", type=int, default=512, metavar="N", help="of requests that do not say")
     add("--max-waiting", type=int, default=64, metavar="N", help="requests; default 64")
     add("--max-body-mb", type=int, default=32, metavar="N", help="MiB of a request; default 32")
@@ -409,6 +416,8 @@ def _add_resolution(parser: argparse.ArgumentParser) -> None:
     add("--task", required=True, metavar="DIR", help="folder with rows.jsonl and its pictures")
     add("-m", "--model", metavar="M", help=SERVED_HELP)
     add("--processor", metavar="M", help=PROCESSOR_HELP)
+    add("--adapter", metavar="DIR", help=ADAPTER_HELP)
+    add("--timeout", type=float, metavar="S", help=TIMEOUT_HELP)
     add(
         "-p",
         "--candidate",

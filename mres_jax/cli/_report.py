@@ -70,7 +70,11 @@ def find_model(model: str | None, *, weights: bool = True) -> Place:
 
 
 def open_server(
-    address: str, *, processor: str | None = None, logprobs: bool = False
+    address: str,
+    *,
+    processor: str | None = None,
+    timeout: float | None = None,
+    logprobs: bool = False,
 ) -> "RemoteAnswerer":
     """Returns what asks a server; its key is read from the environment: OPENAI_API_KEY.
 
@@ -79,10 +83,11 @@ def open_server(
       processor: the model behind it, as for `find_model`; its weights are not read. The policy is
         then its own, and a server that counts other tokens is refused. None counts visual tokens by
         Qwen2-VL's rule.
+      timeout: s for one try of a request; None leaves `RemoteAnswerer`'s.
       logprobs: ask for log-probabilities, and refuse a server that has none.
 
     Raises:
-      ConfigError: it is no address.
+      ConfigError: it is no address; a timeout of nothing.
       CheckpointError: no such model.
     """
     from mres_jax.inference.remote import RemoteAnswerer
@@ -94,21 +99,29 @@ def open_server(
         *_, described = describe(find_model(processor, weights=False).directory)
         policy = described.policy or described.spec.default_policy
         known = {"spec": described.spec, "tokenizer": described.tokenizer, "policy": policy}
+    if timeout is not None:
+        known["timeout"] = timeout
     key = os.environ.get("OPENAI_API_KEY")
     return RemoteAnswerer(address, logprobs=logprobs, api_key=key, **known)
 
 
-def refuse_processor(command: str, processor: str | None) -> None:
-    """Refuses `--processor` where no server is asked.
+def refuse_options(command: str, model: str | None, **options: object) -> None:
+    """Refuses options of servers for a model here, and options of models here for a server.
+
+    Args:
+      command: for the error.
+      model: that is asked.
+      **options: those of the other kind, by name; None where they are not given.
 
     Raises:
-      ConfigError: it is given.
+      ConfigError: one is given.
     """
-    if processor is not None:
-        raise ConfigError(
-            f"{command}: --processor {processor} is of the model behind a server, and -m names "
-            "none; a model here has its own processor. Leave it out."
-        )
+    for name, value in options.items():
+        if value is not None:
+            given = f"{command}: --{name} {value}"
+            if is_server(model):
+                raise ConfigError(f"{given} is of models here; {model} is a server.")
+            raise ConfigError(f"{given} is of a server, and -m names none. Leave it out.")
 
 
 def say_guessed(server: "RemoteAnswerer") -> None:
@@ -126,6 +139,7 @@ def open_model(
     exact: bool = False,
     dtype: str | None = None,
     weights: str | None = None,
+    adapter: str | None = None,
 ) -> "VLM":
     """Loads a model.
 
@@ -134,6 +148,7 @@ def open_model(
       exact: float32 on accelerators too, where memory allows.
       dtype: of weights and arithmetic; None takes what suits the device, see `suitable_dtype`.
       weights: `int8` rounds kernels, see `inference.load`.
+      adapter: directory of low-rank adapters, likewise.
     """
     import jax.numpy as jnp
 
@@ -143,6 +158,6 @@ def open_model(
     chosen = dtype or suitable_dtype(place.directory, exact=exact)
     if stored_bytes(place.directory) > SMALL:
         progress(f"loading {place.name} in {jnp.dtype(chosen).name}")
-    vlm = load(place.directory, dtype=chosen, weights=weights)
+    vlm = load(place.directory, dtype=chosen, weights=weights, adapter=adapter)
     vlm.name = place.name
     return vlm

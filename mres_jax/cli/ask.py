@@ -13,7 +13,7 @@ from mres_jax.cli._report import (
     open_model,
     open_server,
     progress,
-    refuse_processor,
+    refuse_options,
     versions,
 )
 from mres_jax.cli._table import print_table
@@ -97,14 +97,16 @@ class Asked(NamedTuple):
 
 
 def _open(args: argparse.Namespace) -> Asked:
-    model, weights = args.model, args.weights
+    model, here = (
+        args.model,
+        {name: getattr(args, name) for name in ("dtype", "weights", "adapter")},
+    )
     if is_server(model):
-        if weights is not None:
-            raise ConfigError(f"ask: --weights {weights} is of models here; {model} is a server.")
-        server = open_server(model, processor=args.processor)
+        refuse_options("ask", model, **here)
+        server = open_server(model, processor=args.processor, timeout=args.timeout)
         return Asked(model, server, lambda question, answer: None)
-    refuse_processor("ask", args.processor)
-    vlm = open_model(find_model(model), dtype=args.dtype, weights=weights)
+    refuse_options("ask", model, processor=args.processor, timeout=args.timeout)
+    vlm = open_model(find_model(model), **here)
     domain = Domain.of(vlm.facts)
 
     def note(question: str, answer: Answer) -> str | None:

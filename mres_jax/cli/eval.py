@@ -2,7 +2,7 @@
 
 import argparse
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mres_jax.cli._report import (
@@ -10,7 +10,7 @@ from mres_jax.cli._report import (
     open_model,
     open_server,
     progress,
-    refuse_processor,
+    refuse_options,
     say_guessed,
     versions,
 )
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from mres_jax.evaluation.arms import ArmResult, Entrant
 
 # nothing in a run file is called so
-_OF_TASKS = ("model", "processor", "policy", "seed", "metric", "images")
+_OF_TASKS = ("model", "processor", "adapter", "policy", "seed", "metric", "images")
 _OF_QUESTIONS = ("metric", "images")  # of a file: other tasks have their own
-_OF_BOTH = ("out", "limit", "max_new_tokens", "weights")
+_OF_BOTH = ("out", "limit", "max_new_tokens", "weights", "timeout")
 _FILES = ("hrbench4k", "hrbench8k")  # benchmarks that are one file; others are folders
 
 
@@ -87,18 +87,23 @@ def _described(args: argparse.Namespace) -> EvalRun:
     models = _named(args.model or ["mres-tiny"])
     served = [name for name, source in models.items() if is_server(source)]
     if not served:
-        refuse_processor("eval", args.processor)
+        refuse_options("eval", None, processor=args.processor, timeout=args.timeout)
+    here = [name for name in models if name not in served]
+    if not here:
+        refuse_options("eval", models[served[0]], weights=args.weights, adapter=args.adapter)
     return EvalRun(
         name=pathlib.Path(args.out).absolute().name,
         out=args.out,
         tasks=(task,),
         models=models,
         processors={name: args.processor for name in served} if args.processor else {},
+        adapters={name: args.adapter for name in here} if args.adapter else {},
         policies=tuple(args.policy or ()),
         seeds=(0 if args.seed is None else args.seed,),
         max_new_tokens=32 if args.max_new_tokens is None else args.max_new_tokens,
         limit=args.limit,
         weights=args.weights,
+        timeout=120.0 if args.timeout is None else args.timeout,
     )
 
 
@@ -145,7 +150,7 @@ def _entrant(name: str, source: str, run: EvalRun) -> "Entrant":
     from mres_jax.evaluation.arms import Contestant, Entrant
 
     if is_server(source):
-        server = open_server(source, processor=run.processors.get(name))
+        server = open_server(source, processor=run.processors.get(name), timeout=run.timeout)
 
         def ask() -> Contestant:
             say_guessed(server)
@@ -158,7 +163,8 @@ def _entrant(name: str, source: str, run: EvalRun) -> "Entrant":
     *_, described = describe(place.directory)
 
     def load() -> Contestant:
-        vlm = open_model(place, dtype=run.dtype, weights=run.weights)
+        adapter = run.adapters.get(name)
+        vlm = open_model(place, dtype=run.dtype, weights=run.weights, adapter=adapter)
         return Contestant.of_model(name, source, vlm)
 
     policy = described.policy or described.spec.default_policy
@@ -187,3 +193,27 @@ def _print(results: "Sequence[ArmResult]", name: str) -> None:
         ],
         title=f"{name}: mean scores with 95 % intervals",
     )
+    beside = [
+        [result.model, result.task, result.policy, str(result.seed), *text]
+        for result in results
+        for text in _counted_beside(result.summary["benchmark"])
+    ]
+    if beside:
+        print_table(["model", "task", "policy", "seed", "number", "value"], beside)
+    for result in results:
+        if notes := result.summary.get("notes"):
+            asked = result.summary["num_questions"]
+            progress(
+                f"note: {result.task}, {result.policy}: {notes['count']:,} of {asked:,} answers "
+                f"have a note in samples.jsonl, the first: {notes['first']}"
+            )
+
+
+def _counted_beside(numbers: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What a benchmark counts beside its mean score, in words."""
+    return [
+        (f"{name} of {value['num_groups']:,}", "{:.3f} [{:.3f}, {:.3f}]".format(*value["score"]))
+        if isinstance(value, Mapping)
+        else (name, f"{value:.3f}")
+        for name, value in numbers.items()
+    ]

@@ -15,7 +15,7 @@ from mres_jax.cli._report import (
     open_model,
     open_server,
     progress,
-    refuse_processor,
+    refuse_options,
     say_guessed,
 )
 from mres_jax.cli._table import print_table
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         )
     for each in (*references, task):
         _check_pictures(each)
-    name, answerer = _open(args.model, args.processor)
+    name, answerer = _open(args)
     candidates = _candidates(args.candidate, answerer)
     policies = [candidate.policy for candidate in candidates]
     _compare("candidates", ", ".join(policies), ", ".join(_kept_policies(kept)), args.calibration)
@@ -162,13 +162,14 @@ def _check_pictures(task: Task) -> None:
             raise ConfigError(f"resolution: task {task.name}: {error}") from None
 
 
-def _open(model: str | None, processor: str | None) -> tuple[str, LocalAnswerer | RemoteAnswerer]:
+def _open(args: argparse.Namespace) -> tuple[str, LocalAnswerer | RemoteAnswerer]:
+    model, of_server = args.model, {"processor": args.processor, "timeout": args.timeout}
     if is_server(model):
-        assert model is not None
-        return model, open_server(model, processor=processor, logprobs=True)
-    refuse_processor("resolution", processor)
+        refuse_options("resolution", model, adapter=args.adapter)
+        return model, open_server(model, logprobs=True, **of_server)
+    refuse_options("resolution", model, **of_server)
     place = find_model(model)
-    return place.name, open_model(place).answerer
+    return place.name, open_model(place, adapter=args.adapter).answerer
 
 
 def _candidates(

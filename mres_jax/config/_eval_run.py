@@ -81,6 +81,7 @@ class EvalRun:
       models: name in results -> directory, hub id or address of a server.
       processors: name of a server among them -> directory or hub id of the model behind it, whose
         processor counts its tokens. Others are counted by Qwen2-VL's rule, 28 px a side.
+      adapters: name of a model here -> directory of low-rank adapters in `peft`'s format.
       policies: strings; `{budget}` in one stands for each of `budgets` in turn, and `no picture`
         asks without the pictures. Empty: what each model was trained with.
       budgets: that policies with `{budget}` are crossed with, visual tokens or whatever the policy
@@ -95,6 +96,7 @@ class EvalRun:
       limit: questions of a task at most, the first ones; None asks all.
       dtype: of weights and arithmetic; None takes what suits the device.
       weights: `int8` rounds the kernels of linear layers; None keeps them.
+      timeout: of a server for one answer, s.
       smoke: overrides that `mres eval --smoke` applies, dotted name -> text.
     """
 
@@ -105,6 +107,7 @@ class EvalRun:
         default_factory=lambda: {"mres-tiny": "mres-tiny"}
     )
     processors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    adapters: Mapping[str, str] = dataclasses.field(default_factory=dict)
     policies: tuple[str, ...] = ()
     budgets: tuple[int, ...] = ()
     seeds: tuple[int, ...] = (0,)
@@ -116,6 +119,7 @@ class EvalRun:
     limit: int | None = None
     dtype: Literal["float32", "bfloat16"] | None = None
     weights: Literal["int8"] | None = None
+    timeout: float = 120.0
     smoke: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -131,10 +135,14 @@ class EvalRun:
                 require(ok, "EvalRun", f"{kind}: {name!r} is no name; use letters, digits, .+-_")
                 two = f"{kind}: two are called {name!r}; tell them apart by name= ("
                 require(given.count(name) == 1, "EvalRun", f"{two}of a Benchmark label=).")
+        served = [name for name, source in self.models.items() if is_server(source)]
         for name in self.processors:
-            served = [other for other, source in self.models.items() if is_server(source)]
             have = f"{did_you_mean(name, served)} Have {', '.join(served) or 'no server'}."
             require(name in served, "EvalRun", f"processors: {name!r} is no server's name.{have}")
+        here = [name for name in self.models if name not in served]
+        for name in self.adapters:
+            have = f"{did_you_mean(name, here)} Have {', '.join(here) or 'servers alone'}."
+            require(name in here, "EvalRun", f"adapters: {name!r} is no model here.{have}")
         self._check_numbers()
         self._check_crossing()
 
@@ -142,6 +150,7 @@ class EvalRun:
         for name in ("max_new_tokens", "batch"):
             value = getattr(self, name)
             require(value >= 1, "EvalRun", f"{name}={value} must be at least 1.")
+        require(self.timeout > 0, "EvalRun", f"timeout={self.timeout} s must be above 0.")
         limit, heat = self.limit, self.temperature
         require(limit is None or limit >= 1, "EvalRun", f"limit={limit} must be at least 1.")
         ok = math.isfinite(heat) and heat >= 0 and 0 < self.top_p <= 1

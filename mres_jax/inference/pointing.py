@@ -57,7 +57,7 @@ def places_text(grid_map: Float[np.ndarray, "rows columns"], view: View, coord_f
     middles = [_middle(row, column, size, view) for row, column in order[:PLACES]]
     named = [from_picture(*middle, view=view, coord_frame=coord_frame) for middle in middles]
     digits = 4 if coord_frame == "relative_1" else 1
-    return ", ".join(f"({x:.{digits}f}, {y:.{digits}f})" for x, y in named)
+    return "\n".join(f"({x:.{digits}f}, {y:.{digits}f})" for x, y in named)
 
 
 def _middle(row: int, column: int, size: Size, view: View) -> tuple[float, float]:

@@ -182,6 +182,9 @@ def test_hr_bench_is_scored_over_cycles_and_its_pictures_are_held_once(tmp_path)
         "cross": pytest.approx(1 / 8),
         "circular": pytest.approx(1 / 3),
     }
+    # of the last question one cycle is there, and it is right: no whole question
+    cut = score_hr_bench(rows[:9], [*answers[:8], seen(made[8]["answer"])])
+    assert cut["circular"].mean == pytest.approx(1 / 2)
 
 
 def test_broken_tables_of_hr_bench_are_named(tmp_path):
@@ -198,6 +201,8 @@ def test_broken_tables_of_hr_bench_are_named(tmp_path):
         load_hr_bench(write_tsv(tmp_path / "b.tsv", [row], COLUMNS[:-2]))
     with pytest.raises(MresError, match="no such file"):
         load_hr_bench(tmp_path / "none.tsv")
+    with pytest.raises(MresError, match=r"hrbench .*d\.tsv: has no rows\."):
+        load_hr_bench(write_tsv(tmp_path / "d.tsv", []))
     (tmp_path / "c.parquet").write_bytes(b"PAR1")
     if importlib.util.find_spec("pyarrow") is None:
         with pytest.raises(MresError, match="parquet needs pyarrow"):
@@ -248,6 +253,13 @@ def test_vstar_rows_have_letters_options_and_one_box_around_their_things(tmp_pat
         "direct_attributes": 1.0,
         "relative_position": 0.0,
     }
+
+
+def test_parts_of_pixels_of_vstar_count_whole(tmp_path):
+    file = write_vstar(tmp_path, {})
+    boxes = {"bbox": [[20.4, 10.9, 40.2, 20.3]]}  # to x 60.6, y 31.2
+    (file / "direct_attributes/sa_0.json").write_text(json.dumps(boxes))
+    assert load_vstar(file)[0].box == Box(10, 20, 32, 61)
 
 
 @pytest.mark.parametrize(

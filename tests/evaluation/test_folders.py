@@ -244,10 +244,17 @@ def test_summaries_add_what_a_benchmark_counts_beside_its_mean(make_sample):
     assert overlaps(spans) == {"recall@0.3": 0.5, "recall@0.5": 0.5, "recall@0.7": 0.0}
     assert overlaps([*spans, make_sample("x", metric="choice", score=1.0)]) == {}
     turned = [
-        make_sample(f"{i}", metric="choice", score=1.0, group="a", question=f"Who?\nA. {option}")
-        for i, option in enumerate(("he", "she"))
+        make_sample(f"{i}", metric="choice", score=score, group=group, question=f"Who?\n{options}")
+        for group in "ab"
+        for i, (options, score) in enumerate(
+            (("A. he\nB. she", 1.0), ("A. she\nB. he", group == "a"))
+        )
     ]
-    assert circular(turned)["circular"]["num_groups"] == 1
+    whole = circular(turned)["circular"]
+    assert (whole["num_groups"], whole["score"][0]) == (2, 0.5)
+    cut = circular(turned[:-1])["circular"]  # the second question has lost its second cycle
+    assert (cut["num_groups"], cut["score"][0]) == (1, 1.0)
+    assert circular(turned[::2]) == {}
     about_one_video = [
         make_sample(f"{i}", metric="choice", score=1.0, group="a", question=f"{word}?\nA. he")
         for i, word in enumerate(("Who", "When"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from mres_jax.coordinates import COORD_FRAMES, from_picture, to_picture
+from mres_jax.coordinates import COORD_FRAMES, frame_of, from_picture, read_places, to_picture
 from mres_jax.data.views import render_view
 from mres_jax.errors import ConfigError, PolicyError
 from mres_jax.evaluation.arms.sets import _WHERE
@@ -54,10 +54,25 @@ BOX = [(432.0, 384.0, 864.0, 1152.0)]  # (100, 200), (300, 400)
         ('```json\n[{"bbox_2d": [100, 200, 300, 400]}]\n```', BOX),
         ("<box>[100, 200, 300, 400]</box> of 12 items", BOX),
         ("(300, 400) and (100,200),(300,400)", POINT + BOX),
+        ("(100, 200), (300, 400)", BOX),  # one place was asked for
+        ("(300, 400), (300, 400), (300, 400)", POINT * 3),
+        ("(300, 400)\n(300, 400)", POINT * 2),
     ],
 )
 def test_places_are_read_in_every_form_that_models_write(text, expected):
     assert found(text) == (expected, "")
+
+
+def test_two_points_with_a_comma_are_two_where_several_were_asked_for():
+    assert read_places("(100, 200), (300, 400)", several=True) == [[100, 200], [300, 400]]
+    assert read_places("(100,200),(300,400)", several=True) == [[100, 200, 300, 400]]  # Qwen's box
+
+
+@pytest.mark.parametrize("frame", COORD_FRAMES)
+def test_shares_are_shares_whatever_was_asked_for(frame):
+    assert found("(0.3, 0.4)", frame) == (POINT, "")
+    assert frame_of([0, 1], "relative_1000") == "relative_1000"
+    assert frame_of([0.5, 1.5], "resized_px") == "resized_px"
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from mres_jax.data.spec import ProcessorSpec
-from mres_jax.errors import MresError
+from mres_jax.errors import MresError, PolicyError
 from mres_jax.evaluation.arms.folders import SAMPLES, ArmFolder, read_samples
 from mres_jax.evaluation.arms.questions import AskedQuestion
 from mres_jax.evaluation.arms.samples import to_line
 from mres_jax.evaluation.arms.summary import summarize
 from mres_jax.evaluation.arms.tasks import EvalTask, batches
+from mres_jax.evaluation.benchmarks.shares import METRICS_OF_ONE_VIEW
 from mres_jax.evaluation.trials import NO_PICTURE, note_compiles
 from mres_jax.protocols import Answer, Answerer, Item, Request, Sampling
+from mres_jax.resolution.policies import parse_policy
+from mres_jax.resolution.zoom import Zoom
 
 EVERY = 4.0  # s between two lines of progress
 TRIES = 2  # of a last batch that is asked again for its time
@@ -82,13 +85,34 @@ class Asking:
         self.last: tuple[list[AskedQuestion], list[list[Item]]] | None = None
 
     def begin(self) -> None:
-        """Opens the folders of the arms.
+        """Checks what `zoom` needs of the pictures, then opens the folders of the arms.
 
         Raises:
-          MresError: one is of another configuration, or damaged.
+          MresError: a question that cannot be asked under a policy; a folder of another
+            configuration, or damaged.
         """
+        zooms = [parse_policy(policy) for policy in self.arms if policy != NO_PICTURE]
+        zooms = [policy for policy in zooms if isinstance(policy, Zoom)]
+        for question in self.task.draw() if zooms else ():
+            for zoom in zooms:
+                self._check(question, zoom)
         for arm in self.arms.values():
             arm.begin()
+
+    def _check(self, question: AskedQuestion, zoom: Zoom) -> None:
+        """Refuses before hours of answers what would end them: other policies tell at once."""
+        try:
+            zoom.window_in(question.sizes)
+            if zoom.shows_several and question.metric in METRICS_OF_ONE_VIEW:
+                raise PolicyError(
+                    f"policy {zoom} shows several views, and metric {question.metric} needs one "
+                    "that places are meant in. Use context=crop with one candidate."
+                )
+        except PolicyError as error:
+            raise MresError(
+                f"task {self.task.name}: question {question.id!r} cannot be asked: {error} Nothing "
+                "was asked; take it out, or name another policy."
+            ) from None
 
     def run(self, *, stopped: Callable[[], bool] = lambda: False) -> None:
         """Asks what is missing and writes the summaries; `begin` comes first.

@@ -80,6 +80,7 @@ class Sample:
       text_height, seen_height: of capitals, px, in the picture and as seen; None where nobody says.
       views: what was looked at.
       ms: None where it was not measured.
+      note: what a reader should know of the answer; "" where nothing is.
     """
 
     id: str
@@ -98,6 +99,7 @@ class Sample:
     seen_height: float | None
     views: tuple[View, ...]
     ms: float | None
+    note: str = ""
 
 
 def from_line(line: bytes) -> Sample:
@@ -128,6 +130,7 @@ def _read(content: Mapping[str, Any]) -> Sample:
         seen_height=_number_or_none(content.get("seen_height_px"), "seen_height_px"),
         views=tuple(_view(view) for view in _list(content["views"], "views")),
         ms=_number_or_none(content[CLOCK], CLOCK),
+        note=_text(content.get("note", ""), "note"),
     )
 
 

@@ -1,5 +1,6 @@
 """What one arm came to: scores with intervals, and what they cost."""
 
+import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -32,6 +33,7 @@ def summarize(samples: Sequence[Sample], *, ms: float | None = None) -> dict[str
         "flops": statistics.fmean(sample.flops for sample in samples),
         "ms": statistics.fmean(measured) if measured else ms,
         "num_timed": len(measured),
+        "notes": notes_of(samples),
         "views_px": _sizes(samples),
     }
 
@@ -53,16 +55,24 @@ def grouped(
 def circular(samples: Sequence[Sample]) -> dict[str, Any]:
     """Returns the share of groups that are right in every member, where a group is one question.
 
-    HR-Bench asks each question four times, its options turned; this is its stricter number.
+    HR-Bench asks each question four times, its options turned; this is its stricter number. Groups
+    that are not there as often as they have options, as where `limit` cuts one, do not count.
     """
     groups = grouped(samples, lambda sample: sample.group)
     if {s.metric for s in samples} != {"choice"} or len(groups) == len(samples):
         return {}
     if any(len({_stem(sample) for sample in some}) > 1 for _, some in groups):
         return {}  # several questions about one picture
+    groups = [(name, some) for name, some in groups if len(some) == _num_options(some[0])]
+    if not groups:
+        return {}
     whole = [min(sample.score for sample in some) for _, some in groups]
     names = [name for name, _ in groups]
     return {"circular": {"num_groups": len(groups), "score": list(mean_interval(whole, names))}}
+
+
+def _num_options(sample: Sample) -> int:
+    return len(re.findall(r"\n[A-Z]\. ", sample.question))
 
 
 def _stem(sample: Sample) -> str:
@@ -78,6 +88,12 @@ def overlaps(samples: Sequence[Sample]) -> dict[str, Any]:
         return {}
     recall = grounding([sample.score for sample in samples]).recall
     return {f"recall@{least}": share for least, share in recall.items()}
+
+
+def notes_of(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Returns how many answers came with a note, such as a window that was not found, and one."""
+    notes = [sample.note for sample in samples if sample.note]
+    return {"count": len(notes), "first": notes[0]} if notes else {}
 
 
 def retention_of(samples: Sequence[Sample]) -> float:

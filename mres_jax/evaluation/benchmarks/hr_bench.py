@@ -95,14 +95,15 @@ def score_hr_bench(rows: Sequence[QuestionRow], answers: Sequence[Answer]) -> di
     """Returns the share right: `average` over all rows, `single`, `cross`, and `circular`.
 
     The benchmark's own numbers are the first three, means over cycles. `circular` is stricter:
-    questions that are right in every cycle.
+    questions that are right in every cycle, of those whose four cycles are all there.
     """
     right = [row.grade(answer) for row, answer in zip(rows, answers, strict=True)]
     cycles: dict[tuple[str, str], list[float]] = {}
     for row, score in zip(rows, right, strict=True):
         cycles.setdefault((row.question, row.tags[1]), []).append(score)
+    whole = [scores for scores in cycles.values() if len(scores) == len(LETTERS)]
     return {
         **shares(rows, right, lambda row: "average"),
         **shares(rows, right, lambda row: row.type),
-        "circular": wilson_interval(sum(map(min, cycles.values())), len(cycles)),
+        "circular": wilson_interval(sum(map(min, whole)), len(whole)),
     }

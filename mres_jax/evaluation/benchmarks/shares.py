@@ -30,6 +30,9 @@ def shares(
     }
 
 
+METRICS_OF_ONE_VIEW = frozenset({"element", "point", "box"})
+
+
 def only_view(row: QuestionRow, answer: Answer, *, metric: str) -> View:
     """Returns the view that the places of an answer are meant in.
 
@@ -106,7 +109,8 @@ def read_rows(
         `BadRowError`.
 
     Raises:
-      MresError: rows that cannot be asked, counted by kind, with the first ones and its reason.
+      MresError: rows that cannot be asked, counted by kind, with the first ones and its reason; no
+        row at all.
     """
     rows, tally, first, count = [], Tally(), "", 0
     for count, content in enumerate(contents, start=1):
@@ -119,6 +123,8 @@ def read_rows(
         raise MresError(
             f"{name} {path}: {', '.join(map(str, findings))}, of {count:,} rows: {first}"
         )
+    if not rows:
+        raise MresError(f"{name} {path}: has no rows.")
     return rows
 
 

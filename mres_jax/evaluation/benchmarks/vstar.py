@@ -9,6 +9,7 @@ letter; the two cannot be compared.
 """
 
 import functools
+import math
 import os
 import pathlib
 import re
@@ -80,7 +81,10 @@ def _box(file: pathlib.Path, row: str) -> Box | None:
     try:
         corners = [(y, x, y + h, x + w) for x, y, w, h in boxes]
         tops, lefts, bottoms, rights = zip(*corners, strict=True)
-        return Box(int(min(tops)), int(min(lefts)), int(max(bottoms)), int(max(rights)))
+        # outwards: a window that holds it holds all of the thing
+        top, left = (math.floor(min(edges)) for edges in (tops, lefts))
+        bottom, right = (math.ceil(max(edges)) for edges in (bottoms, rights))
+        return Box(top, left, bottom, right)
     except (TypeError, ValueError):
         reason = f"bbox {shown(boxes)} is no list of left, top, width, height"
         raise BadRowError(row, reason, "unknown form") from None

@@ -11,12 +11,12 @@ import numpy as np
 
 from mres_jax.errors import MresError, PolicyError
 from mres_jax.geometry import Box, Size
-from mres_jax.protocols import Answer, Answerer, Clip, Request, Sampling
+from mres_jax.protocols import Answer, Answerer, Request, Sampling, extent_of
 from mres_jax.resolution.policies import parse_policy
 from mres_jax.resolution.zoom.places import Place, find_places
 from mres_jax.resolution.zoom.policies import Window, Zoom
 from mres_jax.resolution.zoom.prompts import ZoomPrompts, load_prompts
-from mres_jax.resolution.zoom.windows import window_around, window_size
+from mres_jax.resolution.zoom.windows import window_around
 
 FIND = Sampling(max_new_tokens=128)  # of the first pass
 DRAW = Sampling(temperature=1.0, max_new_tokens=128)  # of further candidates
@@ -162,9 +162,9 @@ class _Finder:
 
     def find(self, requests: Sequence[Request]) -> list[Found]:
         """The windows of all requests."""
-        sizes = [_one_picture(request) for request in requests]
         # Before anything is asked: a batch is not answered in half.
-        extents = [_window_of(r, size, self.zoom) for r, size in zip(requests, sizes, strict=True)]
+        extents = [_window_of(request, self.zoom) for request in requests]
+        sizes = [_size(request) for request in requests]
         if self.zoom.source == "random":
             return [self._by_chance(*each) for each in zip(requests, sizes, extents, strict=True)]
         first = [self._first(r, size) for r, size in zip(requests, sizes, strict=True)]
@@ -191,7 +191,10 @@ class _Finder:
         for answer in answers:
             (view,) = answer.views
             frame = self.prompts.coord_frame or answer.coord_frame
-            places = find_places(answer.text, view=view, coord_frame=frame, picture=size)
+            several = self.zoom.candidates > 1
+            places = find_places(
+                answer.text, view=view, coord_frame=frame, picture=size, several=several
+            )
             problem = problem or places.problem
             for place in places.places:
                 y, x = self._centre(place, size)
@@ -235,7 +238,7 @@ def _look_closely(
     second, owners = [], []
     for i, (request, each) in enumerate(zip(requests, found, strict=True)):
         question = asking(request.question)
-        for policy in _second_policies(zoom, each.boxes, _one_picture(request)):
+        for policy in _second_policies(zoom, each.boxes, _size(request)):
             second.append(request.asking(question, policy=str(policy)))
             owners.append(i)
     groups: list[list[list[Answer]]] = [[] for _ in requests]
@@ -288,20 +291,16 @@ def _is_near(y: float, x: float, box: Box) -> bool:
     )
 
 
-def _window_of(request: Request, size: Size, zoom: Zoom) -> Size:
+def _window_of(request: Request, zoom: Zoom) -> Size:
     """Extent of a request's windows, px."""
     try:
-        return window_size(size, zoom.window)
+        return zoom.window_in([extent_of(item) for item in request.images])
     except PolicyError as error:
         raise PolicyError(f"request {request.id!r}: {error}") from None
 
 
-def _one_picture(request: Request) -> Size:
-    if len(request.images) != 1:
-        raise PolicyError(
-            f"request {request.id!r}: policy zoom looks into one picture, but there are "
-            f"{len(request.images)}."
-        )
-    if isinstance(request.images[0], Clip):
-        raise PolicyError(f"request {request.id!r}: policy zoom looks into a picture, not a clip.")
-    return Size(*request.images[0].shape[:2])
+def _size(request: Request) -> Size:
+    """Of the one picture."""
+    (extent,) = (extent_of(item) for item in request.images)
+    assert isinstance(extent, Size)  # `Zoom.window_in` takes no clips
+    return extent

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from mres_jax.coordinates import read_places, to_picture
+from mres_jax.coordinates import frame_of, read_places, to_picture
 from mres_jax.geometry import Size, View
 
 
@@ -32,7 +32,9 @@ class Places(NamedTuple):
     problem: str
 
 
-def find_places(text: str, *, view: View, coord_frame: str, picture: Size) -> Places:
+def find_places(
+    text: str, *, view: View, coord_frame: str, picture: Size, several: bool = False
+) -> Places:
     """Returns the boxes and points that an answer names, in px of the picture.
 
     They are read by `mres_jax.coordinates.read_places`. Every number must lie in the frame and
@@ -43,14 +45,16 @@ def find_places(text: str, *, view: View, coord_frame: str, picture: Size) -> Pl
       view: what the model looked at.
       coord_frame: how it writes coordinates, see `mres_jax.coordinates.COORD_FRAMES`.
       picture: size of the upright picture, px.
+      several: whether several places were asked for, see `read_places`.
     """
-    groups = read_places(text)
+    groups = read_places(text, several=several)
     found: list[Place] = []
     problem = "" if groups else f"no box and no point in {_short(text)}"
     for numbers in groups:
         corners = numbers if len(numbers) == 4 else [*numbers, *numbers]
-        top, left = to_picture(corners[0], corners[1], view=view, coord_frame=coord_frame)
-        bottom, right = to_picture(corners[2], corners[3], view=view, coord_frame=coord_frame)
+        frame = frame_of(numbers, coord_frame)
+        top, left = to_picture(corners[0], corners[1], view=view, coord_frame=frame)
+        bottom, right = to_picture(corners[2], corners[3], view=view, coord_frame=frame)
         edge = 1e-6 * max(picture)  # rounding of the way there
         inside = -edge <= min(top, left, bottom, right)
         inside &= max(top, bottom) <= picture.height + edge

@@ -8,10 +8,11 @@ from typing import ClassVar
 
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.errors import PolicyError, suggest
-from mres_jax.geometry import Box, Extent, Size, View
+from mres_jax.geometry import Box, ClipSize, Extent, Size, View
 from mres_jax.resolution.policy import Policy, stills
 from mres_jax.resolution.uniform import native_size, whole_view, within_budget
 from mres_jax.resolution.zoom.prompts import is_file_of_prompts
+from mres_jax.resolution.zoom.windows import window_size
 
 _BOX = re.compile(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
 
@@ -149,6 +150,25 @@ class Zoom(Policy):
         """Raises `PolicyError` if the model takes no images."""
         if "image" not in spec.accepts:
             super().check(spec)
+
+    @property
+    def shows_several(self) -> bool:
+        """Whether an answer may come from several views, in which places have no one meaning."""
+        return self.context == "both" or (self.join == "views" and self.candidates > 1)
+
+    def window_in(self, items: Sequence[Extent]) -> Size:
+        """Returns the extent of a window in the one picture of a request, px.
+
+        Raises:
+          PolicyError: no picture, several or a clip; a window larger than the picture.
+        """
+        if len(items) != 1:
+            raise PolicyError(
+                f"policy zoom looks into one picture, but there are {len(items) or 'none'}."
+            )
+        if isinstance(items[0], ClipSize):
+            raise PolicyError("policy zoom looks into a picture, not a clip.")
+        return window_size(items[0], self.window)
 
     def __call__(self, sizes: Sequence[Extent], question: str, spec: ProcessorSpec) -> list[View]:
         """Raises `PolicyError`: its views follow from what a model says."""
