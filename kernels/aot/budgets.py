@@ -40,8 +40,16 @@ QUICK = (
     *(tpu.Case(c, p, 128, 32, 8) for c in ("v5e", "tpu7x") for p in ("forward", "backward")),
     *(tpu.Case(c, p, 128, 16, 16, LONG) for c in ("v4", "v5p", "tpu7x") for p in ("d_kv", "d_q")),
 )
-LONGER = tuple(  # where tiles have to be larger than those that were tuned
-    tpu.Case(c, p, 80, 16, 16, 262_144) for c in ("v4", "v6e") for p in ("forward", "d_kv", "d_q")
+LONGER = (  # where tiles have to be larger than those that were tuned
+    *(
+        tpu.Case(c, p, 80, 16, 16, 262_144)
+        for c in ("v4", "v6e")
+        for p in ("forward", "d_kv", "d_q")
+    ),
+    *(
+        tpu.Case("v4", "d_kv", 256, 1, 1, 262_144),
+        tpu.Case("v4", "d_kv", 128, 1, 1, 262_144, "float32"),
+    ),
 )
 DECODE = tuple(tpu.Case(chip, "decode", 128, 32, 8) for chip in tpu.CHIPS)
 # Full blocks at their best, without regard to how they fit segments.

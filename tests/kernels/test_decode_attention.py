@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from jax.experimental.pallas import tpu as pltpu
 from mres_kernels import decode_attention, extend_cache
 from mres_kernels.decode_attention import cache, pallas_tpu, reference, xla
-from mres_kernels.decode_attention._checks import check
+from mres_kernels.decode_attention._checks import check, check_extension
 
 MAX_LEN, BLOCK = 256, 128
 TOLERANCE = {"float32": 3e-6, "bfloat16": 1e-2}  # as in test_varlen_attention
@@ -160,3 +160,23 @@ def test_row_by_row_and_at_once_the_same_is_written(shape):
     assert np.array_equal(longer[..., 1, :, 7, :], arrays[1][..., 1, :, :])
     assert (np.asarray(longer) != arrays[0]).sum() == new.size
     assert np.array_equal(longer, extend_cache(*arrays))
+
+
+def test_what_does_not_fit_a_cache_is_refused():
+    cache, new = jnp.zeros((3, 2, 4, 128, 8)), jnp.zeros((3, 2, 4, 8))
+    lengths = jnp.zeros(2, jnp.int32)
+    for bad, message in (
+        (
+            (cache, new[:, :, :1], lengths),
+            r"new is float32 \(3, 2, 1, 8\).*must be .*\(3, 2, 4, 8\)",
+        ),
+        ((cache, new.astype(jnp.bfloat16), lengths), "new is bfloat16 .* must be float32"),
+        ((cache, new, lengths[:1]), r"2 rows, but lengths is \(1,\)"),
+        ((cache[0, 0], new[0, 0], lengths), "the cache is .4, 128, 8."),
+    ):
+        with pytest.raises(ValueError, match=message):  # types of tests would speak first
+            check_extension(*bad)
+    one = jnp.zeros((2, 1, 4, 8))
+    for layer in (3, -1):
+        with pytest.raises(ValueError, match=f"layer={layer} of a cache of 3 layers"):
+            decode_attention(one, one, one, cache, cache, lengths, layer=layer)

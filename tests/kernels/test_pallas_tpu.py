@@ -200,6 +200,43 @@ def test_a_small_memory_takes_fewer_wide_heads_at_a_time(dtype, monkeypatch):
         assert _sizes.choose("forward", q).heads == most, width
 
 
+@pytest.mark.parametrize(
+    ("which", "width", "dtype", "length", "has_room"),
+    [
+        ("backward", 128, "float32", 262_144, True),
+        ("backward", 80, "float32", 457_728, False),
+        ("backward", 256, "float32", 262_144, False),
+        ("backward", 256, "bfloat16", 262_144, True),
+        ("backward", 256, "bfloat16", 457_728, False),
+        ("forward", 256, "float32", 262_144, True),
+        ("forward", 256, "float32", 457_728, False),
+        ("forward", 128, "float32", 457_728, True),
+    ],
+)
+def test_a_pack_too_long_for_a_small_memory_is_declined(
+    which, width, dtype, length, has_room, monkeypatch
+):
+    """On a v4 (16 MiB); each case is what its compiler says of one head."""
+    monkeypatch.setattr(_sizes, "fast_memory", lambda: 15 << 20)
+    q = jax.ShapeDtypeStruct((length, 1, width), dtype)
+    if has_room:
+        assert _sizes.choose(which, q).heads == 1
+    else:
+        with pytest.raises(NotImplementedError, match=f"{length} rows .* {dtype} heads of {width}"):
+            _sizes.choose(which, q)
+
+
+def test_a_pack_of_too_many_steps_is_told_what_would_do():
+    for length, tiles, cure in (
+        (114_688 + 128, _sizes.Tiles(128, 128, 1), "pad the pack to a multiple of 1024"),
+        (524_288, _sizes.Tiles(1024, 1024, 1), "split the pack, 457728 rows are the most"),
+        (524_288 + 128, _sizes.Tiles(128, 128, 1), "split the pack, 457728 rows are the most"),
+    ):
+        plan = jax.eval_shape(make_plan, jax.ShapeDtypeStruct((length,), "int32"))
+        with pytest.raises(NotImplementedError, match=cure):
+            _common.query_major(plan, tiles)
+
+
 @pytest.mark.parametrize("which", ["forward", "backward"])
 @pytest.mark.parametrize("length", [8192, 65_536, 118_784, 262_144, 262_144 + 1024])
 def test_a_long_pack_takes_larger_tiles_of_fewer_heads(which, length):

@@ -231,6 +231,7 @@ def test_a_client_that_stalls_or_breaks_off_in_its_body_is_no_bug_of_ours(served
         assert (reply.status, reply.getheader("Connection")) == (408, "close")
         assert "nothing came for 0.2 s, and 1 of the 99 bytes" in error["message"]
         assert stream.recv(1) == b""
+    until(lambda: len(served.log) > before)  # a line is written behind its reply
     monkeypatch.setattr(http_side._Handler, "timeout", 20)
     with socket.create_connection(("127.0.0.1", served.port), timeout=20) as stream:
         stream.sendall(head)

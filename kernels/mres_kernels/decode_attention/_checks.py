@@ -19,3 +19,19 @@ def check(q, new_keys, new_values, keys, values, lengths, layer) -> None:
         )
     if lengths.shape != (m,):
         raise ValueError(f"decode_attention: {m} rows, but lengths is {lengths.shape}.")
+    if isinstance(layer, int) and not 0 <= layer < keys.shape[0]:
+        raise ValueError(f"decode_attention: layer={layer} of a cache of {keys.shape[0]} layers.")
+
+
+def check_extension(cache, new, lengths) -> None:
+    """Whether a cache, what is written into it and where go with each other."""
+    if len(cache.shape) not in (4, 5):
+        raise ValueError(f"extend_cache: the cache is {cache.shape}, not [m g max_len k] or more.")
+    needed = (*cache.shape[:-2], cache.shape[-1])
+    if new.shape != needed or new.dtype != cache.dtype:
+        raise ValueError(
+            f"extend_cache: new is {new.dtype.name} {new.shape}; with a cache of "
+            f"{cache.dtype.name} {cache.shape} it must be {cache.dtype.name} {needed}."
+        )
+    if lengths.shape != (cache.shape[-4],):
+        raise ValueError(f"extend_cache: {cache.shape[-4]} rows, but lengths is {lengths.shape}.")

@@ -45,7 +45,8 @@ def decode_attention(
       keys: the cache. What lies from `lengths[i]` on must be finite and is not seen.
       values: likewise.
       lengths: cached positions of each row, 0 to `max_len`.
-      layer: the one that is read of a cache of several; None for a cache of one, without that axis.
+      layer: the one that is read of a cache of several, from 0 on; None for a cache of one, without
+        that axis. A traced one is not looked at.
       scale: factor of the scores; `k ** -0.5` when None.
       implementation: a name of `IMPLEMENTATIONS`. When None that of the environment's
         `MRES_DECODE_ATTENTION`, else the first that accepts the call.
@@ -54,7 +55,7 @@ def decode_attention(
       Attention output in `q.dtype`.
 
     Raises:
-      ValueError: shapes that do not go together.
+      ValueError: shapes that do not go together; no such layer.
       NotImplementedError: what the named implementation does not take; says what would do.
       ExceptionGroup: no implementation takes the call; says why not, one by one.
     """

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
 from mres_kernels._typing import Array, Float, Int
+from mres_kernels.decode_attention._checks import check_extension
 
 
 def extend_cache(
@@ -23,8 +24,13 @@ def extend_cache(
     Args:
       cache: as `decode_attention` takes it.
       new: of the new token of each row.
-      lengths: where it is written, less than `max_len`.
+      lengths: where it is written. Whoever calls keeps them below `max_len`: values are not looked
+        at, and a row that is full is written nowhere or over its last position.
+
+    Raises:
+      ValueError: shapes or types that do not go together.
     """
+    check_extension(cache, new, lengths)
     return jax.lax.platform_dependent(cache, new, lengths, tpu=by_row, default=at_once)
 
 

@@ -1,5 +1,7 @@
 """What forward and backward share."""
 
+import math
+
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental.pallas import tpu as pltpu
@@ -7,7 +9,7 @@ from jax.experimental.pallas import tpu as pltpu
 from mres_kernels._typing import Array, Bool, Float, Int32
 from mres_kernels._work import WorkList, make_work_list
 from mres_kernels.varlen_attention._checks import decline_rows, decline_types
-from mres_kernels.varlen_attention.pallas_tpu._sizes import LANES, SMEM_ITEMS, Tiles
+from mres_kernels.varlen_attention.pallas_tpu._sizes import LANES, LARGEST, SMEM_ITEMS, Tiles
 from mres_kernels.varlen_attention.plan import Plan
 
 Interpret = bool | pltpu.InterpretParams  # how to run without a TPU
@@ -39,10 +41,16 @@ def _work_list(starts, ends, outer: int, inner: int) -> WorkList:
     length = starts.shape[0]
     steps = (length // outer) * (length // inner)
     if steps > SMEM_ITEMS:
+        most = math.isqrt(SMEM_ITEMS) * LARGEST
+        can_grow = length <= most and outer * inner < LARGEST**2
+        cure = (
+            f"pad the pack to a multiple of {LARGEST}, which allows larger tiles"
+            if can_grow
+            else f"split the pack, {most} rows are the most"
+        )
         raise NotImplementedError(
             f"pallas_tpu: {length} rows in tiles of {outer} by {inner} can need {steps} steps, but "
-            f"scalar memory holds {SMEM_ITEMS}; pad the pack to a multiple of {LANES * 4}, which "
-            "allows larger tiles."
+            f"scalar memory holds {SMEM_ITEMS}; {cure}."
         )
     return make_work_list(starts, ends, outer=outer, inner=inner, length=length)
 

@@ -16,6 +16,9 @@ LARGEST = 1024  # rows of a tile
 SMEM_ITEMS = 200_000  # of the work list; scalar memory is 1 MiB
 TUNED = pathlib.Path(__file__).with_name("tiles.json")  # made by kernels/aot/tune.py
 Pass = Literal["forward", "backward"]
+# Of fast memory: the most that query and key rows of one head of a step may take. Found with the
+# compiler on a v4, kernels/aot/budgets.py has cases at the edge.
+SHARE = {"forward": 1 / 10, "backward": 1 / 20}
 
 
 class Tiles(NamedTuple):
@@ -36,6 +39,9 @@ def choose(which: Pass, q: Array | jax.ShapeDtypeStruct) -> Tiles:
     """The tuned sizes for this chip and head size, cut down to what divides the length.
 
     A chip that was not tuned for takes those of v5e.
+
+    Raises:
+      NotImplementedError: a pack so long that its tiles have no room in fast memory.
     """
     t, _, width = q.shape
     table = _tuned()
@@ -49,6 +55,13 @@ def choose(which: Pass, q: Array | jax.ShapeDtypeStruct) -> Tiles:
     tiles = _few(Tiles(_divisor(t, size_q), _divisor(t, size_kv), heads), t)
     if which == "backward":
         tiles = _fit(tiles, width, q.dtype.itemsize)
+    taken = (tiles.q + tiles.kv) * -(-width // LANES) * LANES * q.dtype.itemsize
+    if taken > SHARE[which] * fast_memory():
+        raise NotImplementedError(
+            f"pallas_tpu: {t} rows need steps of {tiles.q} by {tiles.kv} rows, which have no room "
+            f"in the {fast_memory() / 2**20:.0f} MiB of fast memory with {q.dtype.name} heads of "
+            f"{width}; split the pack, or use bfloat16."
+        )
     return tiles
 
 
