@@ -42,3 +42,11 @@ def test_files_and_folders_are_asked_about_and_bad_ones_are_one_line(make, tmp_p
     assert main(["ask", paths[0], *words]) == 2
     *_, line = capsys.readouterr().err.splitlines()
     assert "damaged or truncated" in line
+
+
+def test_a_clip_for_a_model_of_pictures_is_named(tmp_path, capsys):
+    for i, frame in enumerate(tiny_clip(1, 24, 16, frames=2).frames):
+        Image.fromarray(frame).save(tmp_path / f"{i}.png")
+    assert main(["ask", str(tmp_path), "-q", "x", "-m", "mres-tiny"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"mres: ask: {tmp_path}: policy: the model takes image, tile, no clips.")

@@ -21,7 +21,7 @@ from mres_jax.config import is_server
 from mres_jax.data.images import decode_image
 from mres_jax.data.spec import ProcessorSpec
 from mres_jax.data.video import FrameSampling, is_clip
-from mres_jax.errors import ConfigError, PromptError
+from mres_jax.errors import ConfigError, PolicyError, PromptError
 from mres_jax.files import check_directory, write_together
 from mres_jax.inference.answer import LocalAnswerer
 from mres_jax.inference.domain import Domain
@@ -116,7 +116,10 @@ def _open(args: argparse.Namespace) -> Asked:
 
 
 def _read_clip(path: str, spec: ProcessorSpec, args: argparse.Namespace) -> Item:
-    video_of(spec)  # said before minutes of decoding
+    try:
+        video_of(spec)  # said before minutes of decoding
+    except PolicyError as error:
+        raise PolicyError(f"ask: {path}: {error}") from None
     return to_item(path, spec, name=path, fps=args.fps, max_frames=args.max_frames)
 
 
