@@ -60,7 +60,8 @@ _SIGNATURES = {
     "FITS": rb"SIMPLE  =",
     "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
     "ICO": rb"\0\0[\x01\x02]\0",
-    "HEIF or AVIF": rb"....ftyp",
+    "HEIF or AVIF": rb"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1|avi[fs])",
+    "MP4 or MOV": rb"....ftyp",
     "SVG": rb"\s*(<\?xml.*)?(<!--.*)?<(!doctype )?svg",
     "HTML": rb"\s*<(!doctype html|html|head|body)",
 }

@@ -51,7 +51,13 @@ def resolve(
     if re.match(r"https?://", text):
         raise CheckpointError(f"{text}: is the address of a server, not a model directory.")
     if "://" in text:
-        return epath.Path(text)
+        try:
+            return epath.Path(text)
+        except KeyError:  # what it raises for a scheme without a backend
+            raise CheckpointError(
+                f"{text}: no storage of that kind is read; have gs:// and s3://, a directory, or a "
+                "hub id org/name[@revision]."
+            ) from None
     path = pathlib.Path(text).expanduser()
     if path.exists():
         return path

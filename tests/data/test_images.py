@@ -267,6 +267,7 @@ REFUSED = {
     "FITS": (b"SIMPLE  =                    T" + bytes(80), f"it is FITS; {ONLY}"),
     "JPEG 2000": (encode(picture(), "JPEG2000"), f"it is JPEG 2000; {ONLY}"),
     "AVIF": (b"\0\0\0\x1cftypavif" + bytes(20), f"it is HEIF or AVIF; {ONLY}"),
+    "MP4": (b"\0\0\0\x20ftypisom" + bytes(20), f"it is MP4 or MOV; {ONLY}"),
     "TIFF": (encode(picture(), "TIFF"), f"it is TIFF; {ONLY}"),
     "TIFF of I": (encode(Image.new("I", (4, 4), 70_000), "TIFF"), f"it is TIFF; {ONLY}"),
     "TIFF of F": (encode(Image.new("F", (4, 4), 0.5), "TIFF"), f"it is TIFF; {ONLY}"),

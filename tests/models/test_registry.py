@@ -485,6 +485,7 @@ def test_paths_and_shipped_names_resolve(tmp_path, monkeypatch):
     ("name", "message"),
     [
         ("http://localhost:8000/v1#m", "is the address of a server"),
+        ("ftp://host/model", "no storage of that kind is read; have gs://"),
         ("no such model", "no such directory, and not a hub id"),
         ("../a/b", "no such directory, and not a hub id"),
         ("org/name@", "no such directory, and not a hub id"),
