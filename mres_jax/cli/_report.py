@@ -1,5 +1,6 @@
 """What the commands share: the model that was asked for, versions, progress."""
 
+import argparse
 import os
 import platform
 import sys
@@ -122,6 +123,11 @@ def refuse_options(command: str, model: str | None, **options: object) -> None:
             if is_server(model):
                 raise ConfigError(f"{given} is of models here; {model} is a server.")
             raise ConfigError(f"{given} is of a server, and -m names none. Leave it out.")
+
+
+def of_models_here(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the options that `open_model` takes and a server does not."""
+    return {"dtype": args.dtype, "weights": args.weights, "adapter": args.adapter}
 
 
 def say_guessed(server: "RemoteAnswerer") -> None:

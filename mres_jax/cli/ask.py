@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from mres_jax.cli._report import (
     find_model,
+    of_models_here,
     open_model,
     open_server,
     progress,
@@ -97,10 +98,7 @@ class Asked(NamedTuple):
 
 
 def _open(args: argparse.Namespace) -> Asked:
-    model, here = (
-        args.model,
-        {name: getattr(args, name) for name in ("dtype", "weights", "adapter")},
-    )
+    model, here = args.model, of_models_here(args)
     if is_server(model):
         refuse_options("ask", model, **here)
         server = open_server(model, processor=args.processor, timeout=args.timeout)

@@ -103,7 +103,7 @@ def _described(args: argparse.Namespace) -> EvalRun:
         max_new_tokens=32 if args.max_new_tokens is None else args.max_new_tokens,
         limit=args.limit,
         weights=args.weights,
-        timeout=120.0 if args.timeout is None else args.timeout,
+        timeout=args.timeout,
     )
 
 

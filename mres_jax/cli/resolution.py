@@ -8,8 +8,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from mres_jax.cli._report import (
     find_model,
     open_model,
@@ -300,16 +298,12 @@ def _notes(measured: Sequence[MeasuredTask]) -> list[str]:
         for task in measured
         if task.num_empty
     ]
-    if _scores_alike(measured[-1]):
+    if measured[-1].scores_alike:
         notes.append(
             f"{measured[-1].name}: all candidates score alike, so a sweep takes the cheapest for "
             "its cost alone"
         )
     return notes
-
-
-def _scores_alike(task: MeasuredTask) -> bool:
-    return task.scores is not None and not np.ptp(task.scores.mean(0))
 
 
 def _held_out(known: Sequence[MeasuredTask], combine: str) -> list[int] | None:
@@ -374,7 +368,7 @@ def _print(result: Result) -> None:
     headers = ["candidate", "visual tokens", "uncertainty, nats", "score", *shares]
     print_table(headers, lines, title=title)
     for choice in result.choices:
-        is_blind = choice.method == "sweep" and _scores_alike(result.task)
+        is_blind = choice.method == "sweep" and result.task.scores_alike
         print(_line(choice, is_blind=is_blind))
     for note in result.facts["notes"]:
         print(f"note: {note}")

@@ -3,9 +3,14 @@
 import argparse
 import os
 import pathlib
-from typing import Any
 
-from mres_jax.cli._report import find_model, open_model, progress, refuse_options
+from mres_jax.cli._report import (
+    find_model,
+    of_models_here,
+    open_model,
+    progress,
+    refuse_options,
+)
 from mres_jax.errors import ConfigError
 from mres_jax.models.registry import load_processor
 from mres_jax.serving import Limits, LocalBackend, PolicyRule, UpstreamBackend, serve
@@ -39,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _local(args: argparse.Namespace, limits: Limits) -> tuple[str, LocalBackend]:
-    vlm = open_model(find_model(args.model), **_of_models_here(args))
+    vlm = open_model(find_model(args.model), **of_models_here(args))
     name = served_name(vlm.name)
     rule = PolicyRule(args.policy or vlm.answerer.policy, args.allow_policy)
     return name, LocalBackend(vlm, name=name, rule=rule, limits=limits, hosts=args.allow_host)
@@ -51,7 +56,7 @@ def _upstream(args: argparse.Namespace, limits: Limits) -> tuple[str, UpstreamBa
             "serve: --upstream needs --model too: a directory or hub id of the model behind it, "
             "whose processor says how large a visual token is. Its weights are not read."
         )
-    refuse_options("serve", args.upstream, **_of_models_here(args))
+    refuse_options("serve", args.upstream, **of_models_here(args))
     backend = UpstreamBackend(
         args.upstream,
         spec=load_processor(find_model(args.model, weights=False).directory).spec,
@@ -61,10 +66,6 @@ def _upstream(args: argparse.Namespace, limits: Limits) -> tuple[str, UpstreamBa
         timeout=args.timeout,
     )
     return args.upstream, backend
-
-
-def _of_models_here(args: argparse.Namespace) -> dict[str, Any]:
-    return {"dtype": args.dtype, "weights": args.weights, "adapter": args.adapter}
 
 
 def served_name(name: str) -> str:

@@ -96,7 +96,7 @@ class EvalRun:
       limit: questions of a task at most, the first ones; None asks all.
       dtype: of weights and arithmetic; None takes what suits the device.
       weights: `int8` rounds the kernels of linear layers; None keeps them.
-      timeout: of a server for one answer, s.
+      timeout: of a server for one answer, s; None takes 120.
       smoke: overrides that `mres eval --smoke` applies, dotted name -> text.
     """
 
@@ -119,7 +119,7 @@ class EvalRun:
     limit: int | None = None
     dtype: Literal["float32", "bfloat16"] | None = None
     weights: Literal["int8"] | None = None
-    timeout: float = 120.0
+    timeout: float | None = None
     smoke: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -150,7 +150,8 @@ class EvalRun:
         for name in ("max_new_tokens", "batch"):
             value = getattr(self, name)
             require(value >= 1, "EvalRun", f"{name}={value} must be at least 1.")
-        require(self.timeout > 0, "EvalRun", f"timeout={self.timeout} s must be above 0.")
+        ok = self.timeout is None or self.timeout > 0
+        require(ok, "EvalRun", f"timeout={self.timeout} s must be above 0.")
         limit, heat = self.limit, self.temperature
         require(limit is None or limit >= 1, "EvalRun", f"limit={limit} must be at least 1.")
         ok = math.isfinite(heat) and heat >= 0 and 0 < self.top_p <= 1

@@ -35,8 +35,7 @@ def draw_curve(task: MeasuredTask, choice: Choice) -> bytes:
             _draw_scores(axes.twinx(), task, tokens)
         chosen = [c.policy for c in task.candidates].index(choice.policy)
         axes.axvline(tokens[chosen], color=WRONG, linewidth=2, zorder=0)
-        scores = task.scores if choice.method == "sweep" else None
-        is_blind = scores is not None and not np.ptp(scores.mean(0))
+        is_blind = choice.method == "sweep" and task.scores_alike
         sure = "all score alike" if is_blind else f"{choice.confidence:.0%} of resamplings"
         title = f"{task.name}: {choice.policy} by {choice.method}, {sure}"
         axes.set_title(title, fontsize=11, parse_math=False)

@@ -30,7 +30,7 @@ def shares(
     }
 
 
-METRICS_OF_ONE_VIEW = frozenset({"element", "point", "box"})
+METRICS_OF_ONE_VIEW = frozenset({"element", "point", "box"})  # those that call `only_view`
 
 
 def only_view(row: QuestionRow, answer: Answer, *, metric: str) -> View:

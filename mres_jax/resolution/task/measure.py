@@ -70,6 +70,11 @@ class MeasuredTask:
             raise MresError(f"task {self.name}: its rows have no answers, so no candidate is best.")
         return int(self.scores.mean(0).argmax())
 
+    @property
+    def scores_alike(self) -> bool:
+        """Whether all candidates score the same, so that scores decide nothing."""
+        return self.scores is not None and not np.ptp(self.scores.mean(0))
+
 
 def measure_task(
     answerer: Answerer,
